@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # used by the scripts that read this one
+#
+# What the scripts beside this file share: where things are kept, messages,
+# retries, timed stages, and a private view of Debian's archive.
+#
+# The archive's mirror, proxy and checks are those of the host's own apt.
+
+set -euo pipefail
+export LC_ALL=C
+
+SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+REPO=$(dirname "$SCRIPTS")
+TOA_CACHE=${TOA_CACHE:-/var/cache/toa}
+export TOA_CACHE
+
+# EX_TEMPFAIL of sysexits.h: not a red test, the run can be repeated.
+readonly ARCHIVE_UNAVAILABLE=75
+# The archive has no kernel that fits: counted as skipped.
+readonly NO_KERNEL=77
+
+say() {
+	printf '%s\n' "$*" >&2
+}
+
+die() {
+	say "${0##*/}: $*"
+	exit 1
+}
+
+archive_unavailable() {
+	say "${0##*/}: $*: archive unavailable"
+	[[ -z ${TOA_RESULTS:-} ]] || echo "archive unavailable" >>"$TOA_RESULTS"
+	exit "$ARCHIVE_UNAVAILABLE"
+}
+
+# The comment block at the head of the calling script is its help text.
+usage() {
+	awk 'NR > 3 && !/^#/ { exit } NR > 3 { sub(/^# ?/, ""); print }' "$0"
+	exit "${1:-0}"
+}
+
+need_root() {
+	[[ $(id -u) == 0 ]] || die "run as root: roots are entered by chroot, and made by mmdebstrap"
+}
+
+# Puts the packages that provide the given commands onto a bare host.
+# need_host COMMAND=PACKAGE…
+need_host() {
+	local pair missing=()
+	for pair; do
+		command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+	done
+	[[ ${#missing[@]} == 0 ]] && return
+	say "installing on this machine: ${missing[*]}"
+	archive_try apt-get -qq update
+	archive_try env DEBIAN_FRONTEND=noninteractive \
+		apt-get -qq install --no-install-recommends "${missing[@]}"
+}
+
+# Runs a command that talks to the archive, up to three times.
+archive_try() {
+	local try
+	for try in 1 2 3; do
+		"$@" >&2 && return
+		say "try $try of 3 failed: $*"
+		[[ $try == 3 ]] || sleep $((try * 5))
+	done
+	archive_unavailable "$1 failed three times"
+}
+
+# locked NAME COMMAND…: one at a time on this machine.
+locked() {
+	local name=$1
+	shift
+	mkdir -p "$TOA_CACHE/locks"
+	(
+		flock 9
+		"$@"
+	) 9>"$TOA_CACHE/locks/$name"
+}
+
+seconds_since() {
+	awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
+}
+
+# stage NAME COMMAND…: says what runs and how long it took. COMMAND is a
+# program, not a function, so that `set -e` keeps its meaning inside.
+stage() {
+	local name=$1 start=$EPOCHREALTIME status=0 took
+	shift
+	say "==> $name"
+	"$@" || status=$?
+	took=$(seconds_since "$start")
+	say "<== $name: $took s$([[ $status == 0 ]] || echo " (exit $status)")"
+	[[ -z ${TOA_STAGES:-} ]] || printf '%s\t%s\t%s\n' "$name" "$took" "$status" >>"$TOA_STAGES"
+	return "$status"
+}
+
+# Stages are written down for a table at the end, once for a whole run.
+start_stages() {
+	[[ -z ${TOA_STAGES:-} ]] || return 0
+	mkdir -p "$REPO/build"
+	export TOA_STAGES=$REPO/build/stages
+	: >"$TOA_STAGES"
+}
+
+stage_table() {
+	[[ -s ${TOA_STAGES:-} ]] || return 0
+	awk -F'\t' 'BEGIN { print "seconds  stage" }
+		{ printf "%7.1f  %s%s\n", $2, $1, $3 ? " (exit " $3 ")" : "" }' "$TOA_STAGES"
+}
+
+# The closing line, from "PASSED FAILED SKIPPED" lines.
+sum_results() {
+	awk '{ p += $1; f += $2; s += $3 }
+		END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' "$1"
+}
+
+# Removes what is in DIRECTORY, named like PATTERN, and was not used for two
+# weeks. Whoever uses something touches it.
+forget_unused() {
+	find "$1" -mindepth 1 -maxdepth 1 -name "$2" -mtime +14 -exec rm -rf --one-file-system {} +
+}
+
+# --- the archive -----------------------------------------------------------
+
+# The base address of the Debian archive that the host's apt uses, or the file
+# of mirrors that cloud images have.
+archive_mirror() {
+	# shellcheck disable=SC2016 # apt expands it
+	apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
+		awk '$1 ~ /\/debian(\.list)?\/?$/ && !found { print $1; found = 1 }'
+}
+
+archive_keyring() {
+	local file
+	for file in "${TOA_KEYRING:-}" /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+		[[ -n $file && -s $file ]] && echo "$file" && return
+	done
+	die "no keyring of the Debian archive: apt-get install debian-archive-keyring"
+}
+
+# archive_sources SUITE…: one-line apt sources.
+archive_sources() {
+	local mirror keyring suite
+	mirror=$(archive_mirror)
+	[[ -n $mirror ]] || die "apt names no Debian archive: add one to /etc/apt/sources.list.d"
+	keyring=$(archive_keyring)
+	for suite; do
+		echo "deb [signed-by=$keyring] $mirror $suite main"
+	done
+}
+
+# The host's settings of apt that decide whether the archive can be reached.
+archive_acquire() {
+	apt-config dump --format '%F "%v";%n' Acquire |
+		grep -E '^Acquire::((http|https)(::|")|(Check-Valid-Until|Check-Date|ForceIPv[46]|Max-FutureTime|Retries) ).*"[^"]+";$' || true
+}
+
+archive_conf() {
+	local dir=$TOA_CACHE/apt
+	mkdir -p "$dir/lists/partial" "$dir/archives/partial"
+	: >"$dir/status"
+	archive_sources trixie trixie-backports sid experimental >"$dir/sources.list"
+	cat >"$dir/apt.conf" <<-CONF
+		Dir::Etc::main "/dev/null";
+		Dir::Etc::parts "/dev/null";
+		Dir::Etc::sourcelist "$dir/sources.list";
+		Dir::Etc::sourceparts "/dev/null";
+		Dir::Etc::preferences "/dev/null";
+		Dir::Etc::preferencesparts "/dev/null";
+		Dir::State::lists "$dir/lists";
+		Dir::State::status "$dir/status";
+		Dir::Cache "$dir";
+		APT::Sandbox::User "root";
+		APT::Architecture "amd64";
+		APT::Architectures "amd64";
+		Acquire::Languages "none";
+		$(archive_acquire)
+	CONF
+}
+
+archive_fetch_lists() {
+	[[ -n $(find "$TOA_CACHE/apt/fresh" -mmin -"${TOA_ARCHIVE_MINUTES:-60}" 2>/dev/null) ]] && return
+	archive_conf
+	archive_try env APT_CONFIG="$TOA_CACHE/apt/apt.conf" \
+		apt-get -q update -o APT::Update::Error-Mode=any
+	archive_cache gencaches >/dev/null
+	touch "$TOA_CACHE/apt/fresh"
+}
+
+# Brings the package lists up to date, at most once an hour.
+archive_update() {
+	locked apt archive_fetch_lists
+}
+
+archive_cache() {
+	APT_CONFIG=$TOA_CACHE/apt/apt.conf apt-cache "$@"
+}
+
+# archive_versions PACKAGE SUITE: the versions in that suite, newest first.
+archive_versions() {
+	archive_cache madison "$1" 2>/dev/null |
+		awk -v suite="$2" -F ' *[|] *' '{ split($3, a, " "); split(a[2], b, "/") }
+			b[1] == suite { print $2 }' | uniq
+}
+
+# archive_download DIRECTORY PACKAGE=VERSION…: brings .deb files there.
+archive_download() {
+	local dir=$1
+	shift
+	mkdir -p "$dir"
+	(
+		cd "$dir"
+		APT_CONFIG=$TOA_CACHE/apt/apt.conf archive_try apt-get -q download "$@"
+	)
+}

@@ -1,0 +1,437 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Prints the kernel build directory in which a Rust module can be built.
+#
+#   metadata.sh [--kver RELEASE] [--kdir DIRECTORY] [--print-make-vars]
+#
+#   --kver             the kernel's release; default: that of --kdir, else of
+#                      the running kernel
+#   --kdir             its headers; default: /lib/modules/RELEASE/build
+#   --print-make-vars  print RUSTC=… BINDGEN=… CLIPPY_DRIVER=… RUSTFMT=… on one
+#                      line instead: the tools that belong to the kernel
+#
+# To be used as
+#
+#   make -C "$(metadata.sh)" M=$PWD $(metadata.sh --print-make-vars)
+#
+# Headers that come with Rust metadata (Ubuntu, Arch, Fedora) are printed as
+# they are. Debian's come without: it is regenerated from the linux-source
+# package of exactly their version, with their own .config and compilers, into
+# an overlay of the headers. It is made once for each version of kernel and
+# compiler, and used only after these held:
+#
+#   - the regenerated crates and their C helpers export the symbols that
+#     Module.symvers lists for them, not one more or less, and over 700
+#   - the configuration and the layout of the kernel's structures are the same
+#   - a module built in the overlay has the headers' vermagic
+#   - the files of the headers packages are untouched (dpkg --verify)
+#
+# The overlay links to the headers for all but rust/ and scripts/target.json.
+# Nothing is written into a directory of a package. It takes 190 MB, in
+#
+#   TOA_METADATA_CACHE   default: /var/cache/toa/metadata for root, else
+#                        ~/.cache/toa/metadata; one that root made is used
+#
+# and 800 MB there while it is made, with TOA_METADATA_JOBS compilers (default:
+# one for each processor). Exits 1 with one message if something is missing.
+
+. "$(dirname "$0")/lib.sh"
+. "$SCRIPTS/toolchain.sh"
+
+# Another recipe, another directory: raise it when the overlay's content or
+# what is verified changes.
+readonly RECIPE=1
+readonly NEEDED_MB=800
+# Linux 7.2 exports 1,081 (rustc 1.97, which inlines more) to 2,779 (1.85) of
+# crates and helpers. Fewer than this: the comparison itself went wrong.
+readonly FEWEST_SYMBOLS=700
+
+KVER=
+KDIR=
+PRINT=directory
+
+# --- the headers -------------------------------------------------------------
+
+find_headers() {
+	local release
+	if [[ -z $KDIR ]]; then
+		KVER=${KVER:-$(uname -r)}
+		KDIR=/lib/modules/$KVER/build
+	fi
+	release=$(headers_release)
+	[[ -n $release && -e $KDIR/Makefile ]] ||
+		die "the headers of ${KVER:-the kernel} are missing ($KDIR): $(install_command "linux-headers-${KVER:-RELEASE}")"
+	KVER=${KVER:-$release}
+	[[ $release == "$KVER" ]] ||
+		die "$KDIR has the headers of $release, not of $KVER: $(install_command "linux-headers-$KVER")"
+	KDIR=$(realpath "$KDIR")
+	KCONFIG=$KDIR/.config
+	[[ $KDIR != *[[:space:]:]* ]] || die "the kernel's build system cannot work in a path with blanks or colons: $KDIR"
+	[[ -r $KCONFIG ]] || die "$KDIR has no .config: $(install_command "linux-headers-$KVER")"
+}
+
+headers_release() {
+	sed -n 's/^#define UTS_RELEASE "\(.*\)"$/\1/p' "$KDIR/include/generated/utsrelease.h" 2>/dev/null || true
+}
+
+check_rust_in_kernel() {
+	local config others=()
+	[[ $(config_value RUST) == y ]] && return
+	for config in /lib/modules/*/build/.config; do
+		! grep -qs '^CONFIG_RUST=y' "$config" || others+=("$(basename "$(dirname "$(dirname "$config")")")")
+	done
+	die "the kernel $KVER was built without Rust (CONFIG_RUST is off)." \
+		"Debian's kernels have it in trixie-backports (7.2 and later), forky and sid, trixie's own 6.12 has not." \
+		"Headers that have it, installed here: ${others[*]:-none}:" \
+		"apt install -t trixie-backports linux-image-amd64 linux-headers-amd64"
+}
+
+has_metadata() {
+	[[ -e $KDIR/rust/libkernel.rmeta && -n $(compgen -G "$KDIR/rust/libmacros.*") ]] || return 1
+	[[ -e $KDIR/scripts/target.json || $(config_value X86_64) != y ]]
+}
+
+# --- the overlay's place -----------------------------------------------------
+
+# Debian's headers come from the source package's exact version.
+find_headers_version() {
+	HEADERS_VERSION=$(installed_version "linux-headers-$KVER" source:Version)
+	[[ -n $HEADERS_VERSION ]] && return
+	! grep -qs '^ID=ubuntu' /etc/os-release ||
+		die "the headers of $KVER have no Rust metadata: $(install_command "linux-lib-rust-$KVER")"
+	die "$KDIR has no Rust metadata (rust/libkernel.rmeta), and it is not Debian's package" \
+		"linux-headers-$KVER, for which it can be made: $(install_command "linux-headers-$KVER")"
+}
+
+overlay_name() {
+	echo "${KVER}_${HEADERS_VERSION}_rustc-$(config_value RUSTC_VERSION_TEXT | awk '{ print $2 }')_r$RECIPE"
+}
+
+own_cache() {
+	if [[ -n ${TOA_METADATA_CACHE:-} ]]; then
+		realpath -m "$TOA_METADATA_CACHE"
+	elif [[ $(id -u) == 0 ]]; then
+		echo "$TOA_CACHE/metadata"
+	else
+		echo "${XDG_CACHE_HOME:-$HOME/.cache}/toa/metadata"
+	fi
+}
+
+# The stamp is written last: a directory with one is whole.
+made_overlay() {
+	local dir dirs=("$CACHE/$NAME")
+	[[ -n ${TOA_METADATA_CACHE:-} ]] || dirs+=("$TOA_CACHE/metadata/$NAME")
+	for dir in "${dirs[@]}"; do
+		[[ -e $dir/toa-metadata && $(<"$dir/toa-metadata") == "$(stamp)" ]] && echo "$dir" && return
+	done
+	return 1
+}
+
+stamp() {
+	printf '%s\n' "headers $KDIR $HEADERS_VERSION" "recipe $RECIPE" \
+		"$(config_value RUSTC_VERSION_TEXT)" "$(config_value CC_VERSION_TEXT)"
+}
+
+# --- checks before the long work ---------------------------------------------
+
+check_source() {
+	local series package version
+	series=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$KVER")
+	package=linux-source-$series
+	TARBALL=/usr/src/$package.tar.xz
+	version=$(installed_version "$package" source:Version)
+	[[ $version == "$HEADERS_VERSION" && -s $TARBALL ]] && return
+	if [[ -z $version ]]; then
+		version="$package is missing"
+	elif [[ $version == "$HEADERS_VERSION" ]]; then
+		die "$TARBALL is missing, though $package is installed: $(install_command --reinstall "$package")"
+	else
+		version="$package is $version and the headers of $KVER are $HEADERS_VERSION"
+	fi
+	offered_versions "$package" | grep -qxF -- "$HEADERS_VERSION" ||
+		version+=" (apt does not offer that version now: run apt update; if it is gone, take the newest kernel, headers and source)"
+	lacks "$version" "$package=$HEADERS_VERSION"
+}
+
+check_cache() {
+	local free
+	[[ $CACHE != *[[:space:]:]* ]] ||
+		die "the kernel's build system cannot work in a path with blanks or colons: TOA_METADATA_CACHE=/some/directory make"
+	if ! mkdir -p "$CACHE" 2>/dev/null || [[ ! -w $CACHE ]]; then
+		die "cannot write to $CACHE: TOA_METADATA_CACHE=/some/directory make"
+	fi
+	free=$(df -Pm "$CACHE" | awk 'NR == 2 { print $4 }')
+	((free >= NEEDED_MB)) ||
+		die "$CACHE has $free MB free, making the metadata takes $NEEDED_MB MB: TOA_METADATA_CACHE=/some/directory make"
+}
+
+# --- making it ---------------------------------------------------------------
+
+# Only what configuring and the rust directory read. Left out, which is three
+# quarters: sources of drivers and file systems, documentation, device trees.
+unpack() {
+	local top
+	top=$(basename "$TARBALL" .tar.xz)
+	mkdir "$WORK/src"
+	tar -xJf "$TARBALL" -C "$WORK/src" --strip-components=1 --no-same-owner --anchored \
+		--exclude="$top/drivers/*.c" --exclude="$top/drivers/gpu/drm/amd/*.h" \
+		--exclude="$top/fs/*.c" --exclude="$top/net/*.c" --exclude="$top/sound/*.[ch]" \
+		--exclude="$top/tools/perf" --exclude="$top/tools/testing" \
+		--exclude="$top/arch/*/boot/dts" --exclude="$top/Documentation/*/*" ||
+		die "$TARBALL could not be unpacked: $(install_command --reinstall "$top"); nothing was kept"
+}
+
+# The caller's own make and its variables are kept out. The headers' objtool
+# is used and tools for BTF are not needed: their targets count as made (-o).
+# Paths in the metadata are made relative, so that a module does not depend on
+# where this ran.
+kernel_make() {
+	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$WORK" TMPDIR="$WORK/tmp" LC_ALL=C \
+		make -C "$WORK/out" -f "$WORK/src/Makefile" --no-print-directory \
+		-j "${TOA_METADATA_JOBS:-$(nproc)}" -o tools/objtool -o tools/bpf/resolve_btfids \
+		KERNELRELEASE="$KVER" CC="$CC" HOSTCC="$CC" RUSTC="$RUSTC" HOSTRUSTC="$RUSTC" BINDGEN="$BINDGEN" \
+		KRUSTFLAGS="--remap-path-prefix=$WORK/src/= --remap-path-prefix=$WORK/out/=" \
+		"$@" >"$WORK/log" 2>&1
+}
+
+regenerate() {
+	mkdir -p "$WORK/out/tools/objtool" "$WORK/tmp"
+	cp "$KCONFIG" "$WORK/out/.config"
+	[[ ! -e $KDIR/tools/objtool/objtool ]] || cp "$KDIR/tools/objtool/objtool" "$WORK/out/tools/objtool/"
+	kernel_make olddefconfig || make_failed olddefconfig
+	same_configuration
+	kernel_make prepare || make_failed prepare
+}
+
+make_failed() {
+	tail -n 25 "$WORK/log" >&2
+	die "the kernel's own \`make $1\` failed, its last lines are above; nothing was kept"
+}
+
+# A link to everything of the headers, with our rust/ and target.json between.
+# The Makefile is the headers' own with the overlay as its output directory.
+assemble() {
+	local path
+	mkdir -p "$WORK/overlay/scripts"
+	for path in "$KDIR"/* "$KDIR"/.[!.]*; do
+		case ${path##*/} in
+		Makefile | scripts | rust) ;;
+		*) ln -s "$(realpath "$path")" "$WORK/overlay/" ;;
+		esac
+	done
+	for path in "$KDIR"/scripts/*; do
+		ln -s "$(realpath "$path")" "$WORK/overlay/scripts/"
+	done
+	[[ ! -e $WORK/out/scripts/target.json ]] || cp "$WORK/out/scripts/target.json" "$WORK/overlay/scripts/"
+	grep -q '^KBUILD_OUTPUT *=' "$KDIR/Makefile" ||
+		die "the Makefile of $KDIR is not as Debian's headers have it: report it with the version $HEADERS_VERSION"
+	# shellcheck disable=SC2016 # for make
+	sed 's|^KBUILD_OUTPUT *=.*|KBUILD_OUTPUT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))|' \
+		"$KDIR/Makefile" >"$WORK/overlay/Makefile"
+	take_crates
+}
+
+# Of rust/, what a module reads: no objects, and no rlib, which only the
+# procedural macros were linked from.
+take_crates() {
+	mv "$WORK/out/rust" "$WORK/overlay/rust"
+	find "$WORK/overlay/rust" \( -name '*.o' -o -name '.*.cmd' -o -name '*.rlib' \) -delete
+}
+
+# --- verifying it ------------------------------------------------------------
+
+# Versions of tools may differ in what does not reach the crates: the headers'
+# .config and rustc_cfg are what a module is built with.
+same_configuration() {
+	local differing
+	differing=$(diff <(settings "$KCONFIG") <(settings "$WORK/out/.config") | sed -n 's/^[<>] /  /p' || true)
+	[[ -z $differing ]] && return
+	say "$differing"
+	die "the settings above differ between the kernel and what $CC, $RUSTC and the tools here make of its .config:" \
+		"$(install_command "$(grep -oE 'gcc(-[0-9]+)?$' <<<"$CC")" pahole binutils)"
+}
+
+settings() {
+	grep '^CONFIG_' "$1" | grep -vE '^CONFIG_((CC|BINDGEN)_VERSION_TEXT|(GCC|AS|LD|PAHOLE|RUSTC_LLVM)_VERSION)=' | sort
+}
+
+same_layout() {
+	local header
+	for header in asm-offsets.h rq-offsets.h bounds.h; do
+		[[ -e $KDIR/include/generated/$header ]] || continue
+		cmp -s "$KDIR/include/generated/$header" "$WORK/out/include/generated/$header" ||
+			die "$TARBALL and the headers of $KVER differ in $header: $(install_command --reinstall \
+				"linux-headers-$KVER" "$(basename "$TARBALL" .tar.xz)")"
+	done
+}
+
+regenerated_symbols() {
+	sed -n 's/^EXPORT_SYMBOL_RUST_GPL(\(.*\));$/\1/p' "$WORK"/out/rust/exports_*_generated.h |
+		grep -E '^(_R|rust_helper_)' | sort -u
+}
+
+shipped_symbols() {
+	awk -F '\t' '$2 ~ /^(_R|rust_helper_)/ && $3 == "vmlinux" { print $2 }' "$KDIR/Module.symvers" | sort -u
+}
+
+same_symbols() {
+	local crates all differing
+	crates=$(regenerated_symbols | grep -c '^_R' || true)
+	all=$(regenerated_symbols | wc -l)
+	differing=$(comm -3 <(regenerated_symbols) <(shipped_symbols) | wc -l)
+	say "metadata: $all symbols ($crates of the Rust crates, the rest of their helpers)," \
+		"$differing differ from the kernel's Module.symvers"
+	[[ $differing == 0 ]] && ((all > FEWEST_SYMBOLS)) && return
+	comm -3 --output-delimiter='only in Module.symvers: ' <(regenerated_symbols) <(shipped_symbols) | head -n 6 >&2
+	die "the regenerated crates are not the kernel's ($all symbols, $differing differ): nothing was kept"
+}
+
+# A module that takes code from the kernel crate, macros included.
+trial_module() {
+	mkdir "$WORK/trial"
+	echo 'obj-m := toa_trial.o' >"$WORK/trial/Kbuild"
+	cat >"$WORK/trial/toa_trial.rs" <<-'RUST'
+		// SPDX-License-Identifier: GPL-2.0
+		//! Never loaded: shows that a module can be built.
+		use kernel::prelude::*;
+
+		module! {
+		    type: Trial,
+		    name: "toa_trial",
+		    authors: ["toa"],
+		    description: "trial",
+		    license: "GPL",
+		}
+
+		struct Trial;
+
+		impl kernel::Module for Trial {
+		    fn init(_module: &'static ThisModule) -> Result<Self> {
+		        let mut numbers = KVec::new();
+		        numbers.push(7, GFP_KERNEL)?;
+		        pr_info!("{}\n", numbers.len());
+		        Ok(Trial)
+		    }
+		}
+	RUST
+}
+
+builds_a_module() {
+	local vermagic
+	trial_module
+	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$WORK" TMPDIR="$WORK/tmp" LC_ALL=C \
+		make -C "$WORK/overlay" M="$WORK/trial" RUSTC="$RUSTC" BINDGEN="$BINDGEN" >"$WORK/log" 2>&1 ||
+		make_failed "M=$WORK/trial"
+	vermagic=$(objcopy -O binary -j .modinfo "$WORK/trial/toa_trial.ko" /dev/stdout |
+		tr '\0' '\n' | sed -n 's/^vermagic=//p')
+	[[ ${vermagic%% *} == "$KVER" ]] ||
+		die "a module built with it has the vermagic '$vermagic', not that of $KVER: nothing was kept"
+	say "metadata: a module built with it has the vermagic $vermagic"
+}
+
+# The headers and what they depend on of their own version, such as -common.
+headers_packages() {
+	dpkg-query -W -f '${Package}, ${Depends}' "linux-headers-$KVER" |
+		tr ',' '\n' | grep -oE '^ *linux-(headers|kbuild)-[^ ]+' | tr -d ' '
+}
+
+# Documentation may be left out on purpose, as container images do.
+headers_untouched() {
+	local packages changed
+	mapfile -t packages < <(headers_packages)
+	changed=$(dpkg --verify "${packages[@]}" | grep -v ' /usr/share/' || true)
+	[[ -z $changed ]] && say "metadata: dpkg --verify ${packages[*]}: clean" && return
+	say "$changed"
+	die "the files above of the headers packages were changed: $(install_command --reinstall "${packages[@]}")"
+}
+
+# --- all of it ---------------------------------------------------------------
+
+make_overlay() {
+	local start=$EPOCHREALTIME
+	say "metadata: Debian ships none for $KVER: making it from $TARBALL with $RUSTC, one to three minutes"
+	umask 022
+	WORK=$CACHE/.new-$NAME
+	trap 'rm -rf "$WORK"' EXIT
+	# Whoever left these was killed: it held the lock.
+	rm -rf "$CACHE"/.new-*
+	mkdir "$WORK"
+	unpack
+	regenerate
+	same_layout
+	same_symbols
+	assemble
+	builds_a_module
+	headers_untouched
+	stamp >"$WORK/overlay/toa-metadata"
+	rm -rf "${CACHE:?}/$NAME"
+	mv "$WORK/overlay" "$CACHE/$NAME"
+	rm -rf "$WORK"
+	say "metadata: made $CACHE/$NAME, $(du -sm "$CACHE/$NAME" | cut -f 1) MB, in $(seconds_since "$start") s"
+}
+
+# One at a time: a second make waits, and finds it made.
+make_overlay_once() {
+	exec 9>"$CACHE/.lock"
+	flock -n 9 || { say "metadata: waiting for another make that uses $CACHE" && flock 9; }
+	made_overlay >/dev/null || make_overlay
+	exec 9>&-
+}
+
+builddir() {
+	if has_metadata; then
+		stop_if_lacking
+		echo "$KDIR"
+		return
+	fi
+	find_headers_version
+	CACHE=$(own_cache)
+	NAME=$(overlay_name)
+	if ! made_overlay >/dev/null; then
+		check_exact_bindgen
+		check_rust_src
+		check_build_tools
+		check_source
+		stop_if_lacking
+		check_cache
+		make_overlay_once
+	fi
+	stop_if_lacking
+	made_overlay
+}
+
+make_vars() {
+	local clippy rustfmt vars
+	clippy=$(tool_beside clippy-driver)
+	rustfmt=$(tool_beside rustfmt)
+	vars="RUSTC=$RUSTC BINDGEN=$BINDGEN${clippy:+ CLIPPY_DRIVER=$clippy}${rustfmt:+ RUSTFMT=$rustfmt}"
+	[[ -e $KDIR/.kernelvariables || -z ${CC:-} ]] || vars+=" CC=$CC"
+	echo "$vars"
+}
+
+main() {
+	while (($#)); do
+		case $1 in
+		--kver) KVER=${2:?--kver takes a release} && shift ;;
+		--kdir) KDIR=${2:?--kdir takes a directory} && shift ;;
+		--print-make-vars) PRINT=vars ;;
+		-h | --help) usage ;;
+		*) usage 1 >&2 ;;
+		esac
+		shift
+	done
+	find_headers
+	check_rust_in_kernel
+	check_rustc
+	check_bindgen
+	check_cc
+	if [[ $PRINT == vars ]]; then
+		stop_if_lacking
+		make_vars
+	else
+		builddir
+	fi
+}
+
+main "$@"

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Sourced by metadata.sh, after lib.sh: finds the tools that built the kernel,
+# and says with one message which are missing and which command brings them.
+#
+# KCONFIG names the kernel's .config. Finding sets RUSTC and BINDGEN.
+
+# --- what is missing ---------------------------------------------------------
+
+LACKING=()
+LACKING_PACKAGES=()
+
+# lacks REASON PACKAGE…: remembered, so that all is said at once.
+lacks() {
+	LACKING+=("$1")
+	shift
+	LACKING_PACKAGES+=("$@")
+}
+
+stop_if_lacking() {
+	local reasons
+	[[ ${#LACKING[@]} == 0 ]] && return
+	reasons=$(printf '; %s' "${LACKING[@]}")
+	die "${reasons#; }: $(install_command "${LACKING_PACKAGES[@]}")"
+}
+
+install_command() {
+	if command -v apt >/dev/null; then
+		echo "apt install $(printf '%s\n' "$@" | awk '!seen[$0]++' | paste -sd ' ')"
+	else
+		echo "install what Debian calls $(printf '%s\n' "$@" | awk '!seen[$0]++' | paste -sd ' ')"
+	fi
+}
+
+# --- packages ----------------------------------------------------------------
+
+# installed_version PACKAGE [FIELD]: nothing if it is not installed. FIELD can be
+# source:Version, the version of the source that the package was built from.
+installed_version() {
+	local status version
+	read -r status version < <(dpkg-query -W -f "\${db:Status-Status} \${${2:-Version}}\n" "$1" 2>/dev/null) || return 0
+	[[ $status != installed ]] || echo "$version"
+}
+
+# Versions that apt offers, newest first.
+offered_versions() {
+	apt-cache madison "$1" 2>/dev/null | awk -F ' *[|] *' '{ print $2 }' | uniq
+}
+
+candidate_version() {
+	apt-cache policy "$1" 2>/dev/null | awk '$1 == "Candidate:" { print $2 }'
+}
+
+# package_of NAME UPSTREAM: NAME=VERSION if apt offers a package of that
+# upstream version, else NAME.
+package_of() {
+	local version
+	version=$(offered_versions "$1" | grep -m 1 -E "^${2//./\\.}[-+~]") || { echo "$1" && return; }
+	echo "$1=$version"
+}
+
+# --- the compilers -----------------------------------------------------------
+
+config_value() {
+	sed -n "s/^CONFIG_$1=//p" "$KCONFIG" | tr -d '"'
+}
+
+# The kernel keeps rustc's version without the characters make cannot hold.
+version_text() {
+	(cd / && "$1" --version) 2>/dev/null | head -n 1 | tr -d '#"'
+}
+
+called() {
+	local text
+	text=$(version_text "$1") || text=
+	echo "${text:-not working}"
+}
+
+# first_of_version TEXT COMMAND…: the first command that calls itself so. Those
+# of the distribution come before the caller's PATH, where rustup's may stand.
+first_of_version() {
+	local wanted=$1 command
+	shift
+	for command; do
+		command=$(command -v "$command") || continue
+		[[ $(version_text "$command") == "$wanted" ]] || continue
+		echo "$command"
+		return
+	done
+	return 1
+}
+
+check_rustc() {
+	local wanted minor
+	wanted=$(config_value RUSTC_VERSION_TEXT)
+	minor=$(grep -oE '[0-9]+\.[0-9]+' <<<"$wanted" | head -n 1)
+	RUSTC=$(first_of_version "$wanted" ${RUSTC:+"$RUSTC"} /usr/bin/rustc "/usr/bin/rustc-$minor" \
+		"/usr/lib/rust-$minor/bin/rustc" rustc) && return
+	RUSTC=
+	lack_rustc "$wanted" "$minor"
+}
+
+lack_rustc() {
+	local wanted=$1 minor=$2 here reason packages version
+	here=$(command -v rustc || true)
+	reason="the kernel was built by $wanted, "
+	if [[ -z $here ]]; then
+		reason+="which is missing"
+	else
+		reason+="and $here is $(called "$here")"
+	fi
+	[[ -z $(installed_version rustc-web) ]] ||
+		reason+=" (the package rustc-web provides rustc, but not the kernel's)"
+	version=$(awk '{ print $2 }' <<<"$wanted")
+	read -ra packages < <(rust_packages "$version" "$minor")
+	[[ ${packages[0]} == *=* ]] || ! command -v apt-cache >/dev/null ||
+		reason+=" (apt offers no rustc $version: run apt update, or add the suite that the kernel comes from)"
+	lacks "$reason" "${packages[@]}"
+}
+
+# apt takes a package's own older version by name, but not those that it and
+# its installed companions depend on: these are named as well.
+rust_packages() {
+	local upstream=$1 minor=$2 rustc version package packages=(rust-src)
+	rustc=$(package_of rustc "$upstream")
+	version=${rustc#rustc=}
+	if [[ $version == rustc ]]; then
+		echo rustc rust-src
+		return
+	fi
+	[[ $(candidate_version rustc) == "$version" ]] || packages+=(libstd-rust-dev "libstd-rust-$minor")
+	for package in rustfmt rust-clippy cargo; do
+		case $(installed_version "$package") in
+		'' | "$version") ;;
+		*) packages+=("$package") ;;
+		esac
+	done
+	echo "$rustc ${packages[*]/%/=$version}"
+}
+
+# The library's source must be the compiler's own: `core` is built from it.
+check_rust_src() {
+	local source
+	[[ -n $RUSTC ]] || return 0
+	source=$("$RUSTC" --print sysroot)/lib/rustlib/src/rust/library/core/src/lib.rs
+	[[ -e $source ]] ||
+		lacks "the source of Rust's core library is missing ($source)" \
+			"$(package_of rust-src "$("$RUSTC" --version | awk '{ print $2 }')")"
+}
+
+# Any bindgen reads the module's header; metadata takes the kernel's own.
+check_bindgen() {
+	local wanted number
+	wanted=$(config_value BINDGEN_VERSION_TEXT)
+	number=${wanted#bindgen }
+	BINDGEN=$(first_of_version "$wanted" ${BINDGEN:+"$BINDGEN"} /usr/bin/bindgen "/usr/bin/bindgen-${number%.*}" bindgen) ||
+		BINDGEN=$(command -v bindgen) || { lacks "bindgen is missing" "$(package_of bindgen "$number")" && return; }
+	check_libclang
+}
+
+check_exact_bindgen() {
+	local wanted here
+	wanted=$(config_value BINDGEN_VERSION_TEXT)
+	[[ -n $BINDGEN && -n $wanted ]] || return 0
+	here=$(called "$BINDGEN")
+	[[ $here == "$wanted" ]] ||
+		lacks "the kernel was built with $wanted, and $BINDGEN is $here" \
+			"$(package_of bindgen "${wanted#bindgen }")"
+}
+
+check_libclang() {
+	local header status=0
+	header=$(mktemp --suffix=.h)
+	echo 'struct toa { int field; };' >"$header"
+	"$BINDGEN" "$header" >/dev/null 2>&1 || status=$?
+	rm -f "$header"
+	[[ $status == 0 ]] || lacks "$BINDGEN does not find libclang" libclang-dev
+}
+
+# The C compiler by the name that the kernel was built with. Debian's headers
+# name it themselves, in .kernelvariables.
+check_cc() {
+	local package
+	[[ $(config_value CC_IS_GCC) == y ]] || return 0
+	CC=$(config_value CC_VERSION_TEXT | awk '{ print $1 }')
+	command -v "$CC" >/dev/null && return
+	package=$(grep -oE 'gcc(-[0-9]+)?$' <<<"$CC")
+	lacks "the kernel's compiler $CC is missing" "$package"
+}
+
+# has_header NAME: the C compiler finds it.
+has_header() {
+	command -v "$CC" >/dev/null || return 0
+	echo "#include <$1>" | "$CC" -E -o /dev/null - 2>/dev/null
+}
+
+# What building the rust directory of a kernel takes beside the compilers.
+check_build_tools() {
+	local pair
+	for pair in make=make bc=bc bison=bison flex=flex xz=xz-utils pahole=pahole; do
+		command -v "${pair%=*}" >/dev/null || lacks "${pair%=*} is missing" "${pair#*=}"
+	done
+	for pair in stdlib.h=libc6-dev openssl/opensslv.h=libssl-dev; do
+		has_header "${pair%=*}" || lacks "<${pair%=*}> is missing" "${pair#*=}"
+	done
+}
+
+# tool_beside NAME: the companion of RUSTC, such as clippy-driver.
+tool_beside() {
+	local dir name=$1
+	dir=$(dirname "$RUSTC")
+	command -v "$dir/$name${RUSTC##*/rustc}" || command -v "$dir/$name" || command -v "$name" || true
+}
