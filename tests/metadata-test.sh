@@ -1,0 +1,454 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What scripts/metadata.sh says and does when something is missing or wrong.
+#
+#   metadata-test.sh [--slow] RELEASE [CASE…]
+#
+# Run as root where the module for the kernel RELEASE can be built, such as in
+# `scripts/root.sh run build`. --slow adds the cases that make metadata, one to
+# three minutes each. Prints TAP.
+#
+# A case is a function below. It runs in a mount namespace of its own, where it
+# hides files or puts others in their place; nothing else is simulated but the
+# answers of apt-cache, so that they do not depend on the lists of the day.
+
+. "$(dirname "$0")/../scripts/lib.sh"
+
+PROJECT=$(cd "$(dirname "$0")/.." && pwd -P)
+METADATA=$PROJECT/scripts/metadata.sh
+
+# --- the stage ---------------------------------------------------------------
+
+set_stage() {
+	CACHE=$TMP/cache
+	HEADERS=$(realpath "/lib/modules/$KVER/build")
+	mkdir "$TMP/bin"
+	RUSTC_TEXT=$(config RUSTC_VERSION_TEXT)
+	BINDGEN_TEXT=$(config BINDGEN_VERSION_TEXT)
+	GCC=$(config CC_VERSION_TEXT | awk '{ print $1 }')
+	RUSTC_VERSION=$(dpkg-query -W -f '${Version}' rustc)
+	BINDGEN_VERSION=$(dpkg-query -W -f '${Version}' bindgen)
+	SOURCE=linux-source-$(grep -oE '^[0-9]+\.[0-9]+' <<<"$KVER")
+	SOURCE_VERSION=$(dpkg-query -W -f '${source:Version}' "linux-headers-$KVER")
+	apt_offers rustc "$RUSTC_VERSION" rust-src "$RUSTC_VERSION" bindgen "$BINDGEN_VERSION" "$SOURCE" "$SOURCE_VERSION"
+}
+
+config() {
+	sed -n "s/^CONFIG_$1=\"\(.*\)\"/\1/p" "$HEADERS/.config"
+}
+
+# stand_in NAME: standard input becomes the command NAME of the case's PATH.
+stand_in() {
+	{ echo '#!/bin/bash' && cat; } >"$TMP/bin/$1"
+	chmod +x "$TMP/bin/$1"
+}
+
+# apt_offers PACKAGE VERSION…, newest first.
+apt_offers() {
+	printf '%s %s\n' "$@" >"$TMP/offers"
+	stand_in apt-cache <<-STUB
+		case \$1 in
+		madison) awk -v p="\$2" '\$1 == p { print \$1 " | " \$2 " | archive" }' $TMP/offers ;;
+		policy) awk -v p="\$2" '\$1 == p { print "  Candidate: " \$2; exit }' $TMP/offers ;;
+		esac
+	STUB
+}
+
+# dpkg_says PACKAGE ANSWER: of that one package, all others truthfully. ANSWER
+# is a status and a version.
+dpkg_says() {
+	stand_in dpkg-query <<-STUB
+		[[ \${!#} == '$1' ]] && echo '$2' && exit
+		exec /usr/bin/dpkg-query "\$@"
+	STUB
+}
+
+# hide PATH…: as if it were not installed. Its directory gets a layer on top,
+# from which it is removed.
+hide() {
+	local path dir layer
+	for path; do
+		[[ -e $path ]] || continue
+		dir=$(dirname "$path")
+		layer=$TMP/layers/$dir
+		if [[ ! -d $layer ]]; then
+			mkdir -p "$layer/upper" "$layer/work"
+			mount -t overlay -o "lowerdir=$dir,upperdir=$layer/upper,workdir=$layer/work" overlay "$dir"
+		fi
+		rm -r "$path"
+	done
+}
+
+# replace PATH: standard input takes the place of a command.
+replace() {
+	{ echo '#!/bin/bash' && cat; } >"$TMP/replacement"
+	chmod +x "$TMP/replacement"
+	mount --bind "$TMP/replacement" "$(realpath "$1")"
+}
+
+# A copy of the headers that a case can change.
+copy_headers() {
+	KDIR=$TMP/kdir
+	cp -rs "$HEADERS" "$KDIR"
+	cp --remove-destination "$HEADERS/.config" "$HEADERS/Makefile" "$HEADERS/Module.symvers" "$KDIR/"
+}
+
+metadata() {
+	STATUS=0
+	PATH=$TMP/bin:$PATH TOA_METADATA_CACHE=$CACHE "$METADATA" "$@" \
+		>"$TMP/stdout" 2>"$TMP/stderr" || STATUS=$?
+}
+
+# --- claims ------------------------------------------------------------------
+
+# fails_with MESSAGE ARGUMENT…: that and nothing else is said, within seconds.
+fails_with() {
+	local message=$1
+	shift
+	SECONDS=0
+	metadata "$@"
+	same "status" 1 "$STATUS"
+	same "message" "metadata.sh: $message" "$(<"$TMP/stderr")"
+	same "standard output" "" "$(<"$TMP/stdout")"
+	nothing_kept
+	((SECONDS < 10)) || die "it took $SECONDS s to say so"
+}
+
+# fails_late_with PATTERN ARGUMENT…: of the last line, after some work.
+fails_late_with() {
+	local pattern=$1
+	shift
+	metadata "$@"
+	same "status" 1 "$STATUS"
+	tail -n 1 "$TMP/stderr" | grep -qE -- "$pattern" || die "said: $(<"$TMP/stderr")"
+	same "standard output" "" "$(<"$TMP/stdout")"
+	nothing_kept
+}
+
+prints() {
+	local expected=$1
+	shift
+	metadata "$@"
+	same "status ($(<"$TMP/stderr"))" 0 "$STATUS"
+	same "standard output" "$expected" "$(<"$TMP/stdout")"
+}
+
+same() {
+	[[ $2 == "$3" ]] || die "$(printf '%s\n expected: %s\n got:      %s' "$@")"
+}
+
+nothing_kept() {
+	local kept
+	kept=$(find "$CACHE" -mindepth 1 ! -name .lock 2>/dev/null | head -n 3 || true)
+	[[ -z $kept ]] || die "left in the cache: $kept"
+}
+
+# --- the kernel --------------------------------------------------------------
+
+case_headers_missing() {
+	fails_with "the headers of 9.9.9-amd64 are missing (/lib/modules/9.9.9-amd64/build): apt install linux-headers-9.9.9-amd64" \
+		--kver 9.9.9-amd64
+}
+
+case_headers_of_another_release() {
+	fails_with "$HEADERS has the headers of $KVER, not of 9.9.9-amd64: apt install linux-headers-9.9.9-amd64" \
+		--kver 9.9.9-amd64 --kdir "$HEADERS"
+}
+
+case_kernel_without_rust() {
+	local installed
+	installed=$(cd /lib/modules && grep -ls '^CONFIG_RUST=y' -- */build/.config | sed 's|/.*||' | paste -sd' ')
+	copy_headers
+	sed -i 's/^CONFIG_RUST=y/# CONFIG_RUST is not set/' "$KDIR/.config"
+	fails_with "the kernel $KVER was built without Rust (CONFIG_RUST is off). Debian's kernels have it in trixie-backports (7.2 and later), forky and sid, trixie's own 6.12 has not. Headers that have it, installed here: $installed: apt install -t trixie-backports linux-image-amd64 linux-headers-amd64" \
+		--kdir "$KDIR"
+}
+
+case_headers_of_no_package() {
+	copy_headers
+	dpkg_says "linux-headers-$KVER" "not-installed"
+	fails_with "$KDIR has no Rust metadata (rust/libkernel.rmeta), and it is not Debian's package linux-headers-$KVER, for which it can be made: apt install linux-headers-$KVER" \
+		--kdir "$KDIR"
+}
+
+case_ubuntu_without_its_package() {
+	dpkg_says "linux-headers-$KVER" "not-installed"
+	replace /etc/os-release <<<'ID=ubuntu'
+	fails_with "the headers of $KVER have no Rust metadata: apt install linux-lib-rust-$KVER" --kver "$KVER"
+}
+
+case_path_with_blanks() {
+	copy_headers
+	mv "$KDIR" "$TMP/k dir"
+	fails_with "the kernel's build system cannot work in a path with blanks or colons: $TMP/k dir" --kdir "$TMP/k dir"
+}
+
+# --- compilers ---------------------------------------------------------------
+
+hide_rustc() {
+	hide /usr/bin/rustc /usr/bin/rustc-[0-9]*
+}
+
+case_rustc_missing() {
+	hide_rustc
+	fails_with "the kernel was built by $RUSTC_TEXT, which is missing: apt install rustc=$RUSTC_VERSION rust-src=$RUSTC_VERSION" \
+		--kver "$KVER"
+}
+
+case_rustc_not_to_the_letter() {
+	replace /usr/bin/rustc <<<"echo '${RUSTC_TEXT/)/x)}'"
+	fails_with "the kernel was built by $RUSTC_TEXT, and /usr/bin/rustc is ${RUSTC_TEXT/)/x)}: apt install rustc=$RUSTC_VERSION rust-src=$RUSTC_VERSION" \
+		--kver "$KVER"
+}
+
+case_rustc_web_installed() {
+	replace /usr/bin/rustc <<<"echo 'rustc 1.99.0 (web)'"
+	dpkg_says rustc-web "installed 1.99.0"
+	fails_with "the kernel was built by $RUSTC_TEXT, and /usr/bin/rustc is rustc 1.99.0 (web) (the package rustc-web provides rustc, but not the kernel's): apt install rustc=$RUSTC_VERSION rust-src=$RUSTC_VERSION" \
+		--kver "$KVER"
+}
+
+case_rustc_of_a_newer_suite_preferred_by_apt() {
+	local minor
+	minor=$(grep -oE '[0-9]+\.[0-9]+' <<<"$RUSTC_TEXT" | head -n 1)
+	hide_rustc
+	apt_offers rustc 9.9.9+dfsg1-1 rustc "$RUSTC_VERSION"
+	fails_with "the kernel was built by $RUSTC_TEXT, which is missing: apt install rustc=$RUSTC_VERSION rust-src=$RUSTC_VERSION libstd-rust-dev=$RUSTC_VERSION libstd-rust-$minor=$RUSTC_VERSION" \
+		--kver "$KVER"
+}
+
+case_rustc_not_offered_by_apt() {
+	hide_rustc
+	apt_offers rustc 9.9.9+dfsg1-1
+	fails_with "the kernel was built by $RUSTC_TEXT, which is missing (apt offers no rustc $(awk '{ print $2 }' <<<"$RUSTC_TEXT"): run apt update, or add the suite that the kernel comes from): apt install rustc rust-src" \
+		--kver "$KVER"
+}
+
+case_rustup_first_in_path_is_passed_over() {
+	stand_in rustc <<<"echo 'rustc 1.99.0 (rustup)'"
+	metadata --kver "$KVER" --print-make-vars
+	same "status" 0 "$STATUS"
+	same "first word" RUSTC=/usr/bin/rustc "$(cut -d' ' -f1 "$TMP/stdout")"
+}
+
+case_bindgen_missing() {
+	hide /usr/bin/bindgen
+	fails_with "bindgen is missing: apt install bindgen=$BINDGEN_VERSION" --kver "$KVER"
+}
+
+case_bindgen_of_another_version() {
+	replace /usr/bin/bindgen <<<"echo 'bindgen 0.99.0'"
+	fails_with "the kernel was built with $BINDGEN_TEXT, and /usr/bin/bindgen is bindgen 0.99.0: apt install bindgen=$BINDGEN_VERSION" \
+		--kver "$KVER"
+}
+
+case_libclang_missing() {
+	hide /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*-linux-gnu/libclang*.so*
+	fails_with "/usr/bin/bindgen does not find libclang: apt install libclang-dev" --kver "$KVER"
+}
+
+case_rust_src_missing() {
+	local library
+	library=$(rustc --print sysroot)/lib/rustlib/src/rust/library
+	hide "$library"
+	fails_with "the source of Rust's core library is missing ($library/core/src/lib.rs): apt install rust-src=$RUSTC_VERSION" \
+		--kver "$KVER"
+}
+
+case_gcc_missing() {
+	hide "/usr/bin/$GCC"
+	fails_with "the kernel's compiler $GCC is missing: apt install ${GCC#*-linux-gnu-}" --kver "$KVER"
+}
+
+# --- what making it takes ----------------------------------------------------
+
+case_source_missing() {
+	dpkg_says "$SOURCE" "not-installed"
+	fails_with "$SOURCE is missing: apt install $SOURCE=$SOURCE_VERSION" --kver "$KVER"
+}
+
+case_source_of_another_version() {
+	dpkg_says "$SOURCE" "installed 7.0.1-1"
+	fails_with "$SOURCE is 7.0.1-1 and the headers of $KVER are $SOURCE_VERSION: apt install $SOURCE=$SOURCE_VERSION" \
+		--kver "$KVER"
+}
+
+case_source_gone_from_the_archive() {
+	dpkg_says "$SOURCE" "not-installed"
+	apt_offers "$SOURCE" 9.9.9-1
+	fails_with "$SOURCE is missing (apt does not offer that version now: run apt update; if it is gone, take the newest kernel, headers and source): apt install $SOURCE=$SOURCE_VERSION" \
+		--kver "$KVER"
+}
+
+case_tarball_missing() {
+	hide "/usr/src/$SOURCE.tar.xz"
+	fails_with "/usr/src/$SOURCE.tar.xz is missing, though $SOURCE is installed: apt install --reinstall $SOURCE" \
+		--kver "$KVER"
+}
+
+case_bison_flex_and_bc_missing() {
+	hide /usr/bin/bison /usr/bin/flex /usr/bin/bc
+	fails_with "bc is missing; bison is missing; flex is missing: apt install bc bison flex" --kver "$KVER"
+}
+
+case_libssl_headers_missing() {
+	hide /usr/include/openssl
+	fails_with "<openssl/opensslv.h> is missing: apt install libssl-dev" --kver "$KVER"
+}
+
+case_several_things_missing_are_one_message() {
+	hide_rustc
+	hide /usr/bin/flex
+	dpkg_says "$SOURCE" "not-installed"
+	fails_with "the kernel was built by $RUSTC_TEXT, which is missing; flex is missing; $SOURCE is missing: apt install rustc=$RUSTC_VERSION rust-src=$RUSTC_VERSION flex $SOURCE=$SOURCE_VERSION" \
+		--kver "$KVER"
+}
+
+case_disk_full() {
+	mkdir "$CACHE"
+	mount -t tmpfs -o size=16M tmpfs "$CACHE"
+	fails_with "$CACHE has 16 MB free, making the metadata takes 800 MB: TOA_METADATA_CACHE=/some/directory make" \
+		--kver "$KVER"
+}
+
+case_cache_cannot_be_written() {
+	mkdir "$CACHE"
+	mount --bind "$CACHE" "$CACHE"
+	mount -o remount,bind,ro "$CACHE"
+	fails_with "cannot write to $CACHE: TOA_METADATA_CACHE=/some/directory make" --kver "$KVER"
+}
+
+case_cache_path_with_blanks() {
+	CACHE="$TMP/a cache"
+	fails_with "the kernel's build system cannot work in a path with blanks or colons: TOA_METADATA_CACHE=/some/directory make" \
+		--kver "$KVER"
+}
+
+case_unknown_option() {
+	metadata --frobnicate
+	same "status" 1 "$STATUS"
+	grep -q -- '--print-make-vars' "$TMP/stderr" || die "no help"
+}
+
+# --- what works --------------------------------------------------------------
+
+case_headers_with_metadata_are_taken_as_they_are() {
+	copy_headers
+	mkdir "$KDIR/rust"
+	touch "$KDIR/rust/libkernel.rmeta" "$KDIR/rust/libmacros.so"
+	rm "$KDIR/scripts"
+	mkdir "$KDIR/scripts"
+	touch "$KDIR/scripts/target.json"
+	dpkg_says "$SOURCE" "not-installed"
+	prints "$KDIR" --kdir "$KDIR"
+}
+
+case_make_vars_name_the_tools() {
+	local tools=/usr/bin
+	prints "RUSTC=$tools/rustc BINDGEN=$tools/bindgen CLIPPY_DRIVER=$tools/clippy-driver RUSTFMT=$tools/rustfmt" \
+		--kver "$KVER" --print-make-vars
+}
+
+# A configuration that the source does not have: noticed before Rust is built.
+slow_configuration_that_is_not_the_kernels() {
+	copy_headers
+	echo 'CONFIG_TOA_OF_ANOTHER_KERNEL=y' >>"$KDIR/.config"
+	fails_late_with "^metadata.sh: the settings above differ" --kdir "$KDIR"
+	grep -qx '  CONFIG_TOA_OF_ANOTHER_KERNEL=y' "$TMP/stderr" || die "does not name the setting"
+}
+
+slow_symbols_that_are_not_the_kernels() {
+	copy_headers
+	awk -F '\t' '$2 ~ /^_R/ && !done { done = 1; next } { print }' "$HEADERS/Module.symvers" >"$KDIR/Module.symvers"
+	fails_late_with "^metadata.sh: the regenerated crates are not the kernel's \([0-9]+ symbols, 1 differ\): nothing was kept" \
+		--kdir "$KDIR"
+}
+
+slow_tarball_cut_short() {
+	head -c 20M "/usr/src/$SOURCE.tar.xz" >"$TMP/short"
+	mount --bind "$TMP/short" "/usr/src/$SOURCE.tar.xz"
+	fails_late_with "^metadata.sh: /usr/src/$SOURCE.tar.xz could not be unpacked: apt install --reinstall $SOURCE; nothing was kept" \
+		--kver "$KVER"
+}
+
+slow_failing_build_keeps_nothing() {
+	replace "$HEADERS/scripts/mod/modpost" <<<'exit 1'
+	fails_late_with "^metadata.sh: the kernel's own .make M=.* failed, its last lines are above; nothing was kept" \
+		--kver "$KVER"
+}
+
+# The caller's own make variables must not reach the kernel's make.
+slow_made_once_by_two_at_a_time_then_instant() {
+	local first second
+	export MAKEFLAGS=" -- CLIPPY=1 V=1" KCFLAGS=-Wfrobnicate RUSTFLAGS=--frobnicate
+	mkdir -p "$CACHE/.new-left-by-one-that-was-killed"
+	PATH=$TMP/bin:$PATH TOA_METADATA_CACHE=$CACHE "$METADATA" --kver "$KVER" >"$TMP/first" 2>"$TMP/first.err" &
+	until [[ -e $CACHE/.lock ]]; do read -rt 0.1 <> <(:) || true; done
+	metadata --kver "$KVER"
+	wait $! || die "$(<"$TMP/first.err")"
+	same "status ($(<"$TMP/stderr"))" 0 "$STATUS"
+	first=$(<"$TMP/first")
+	second=$(<"$TMP/stdout")
+	same "directory" "$first" "$second"
+	[[ -e $first/rust/libkernel.rmeta ]] || die "nothing in $first"
+	same "makers" 1 "$(cat "$TMP/first.err" "$TMP/stderr" | grep -c '^metadata: made ')"
+	SECONDS=0
+	prints "$first" --kver "$KVER"
+	((SECONDS < 2)) || die "the second time took $SECONDS s"
+	same "in the cache" ".lock ${first##*/}" "$(cd "$CACHE" && find . -mindepth 1 -maxdepth 1 -printf '%f\n' | sort | paste -sd' ')"
+}
+
+# --- running them ------------------------------------------------------------
+
+# Mounts of a case must not be seen outside: everything here is private.
+need_private_mounts() {
+	mount --make-rprivate / 2>/dev/null && return
+	! grep -q ' shared:' /proc/self/mountinfo ||
+		die "mounts here are shared with the host: run it with scripts/root.sh run build"
+}
+
+run_case() {
+	need_private_mounts
+	set_stage
+	"$1"
+}
+
+run_all() {
+	local name number=0 failed=0
+	echo "1..$#"
+	for name; do
+		number=$((number + 1))
+		TMP=$(mktemp -d)
+		export TMP
+		if unshare --mount --propagation unchanged "$0" --in-namespace "$KVER" "$name" >&2; then
+			echo "ok $number - ${name#*_}"
+		else
+			echo "not ok $number - ${name#*_}"
+			failed=$((failed + 1))
+		fi
+		rm -rf --one-file-system "$TMP"
+	done
+	echo "$((number - failed)) passed, $failed failed"
+	[[ $failed == 0 ]]
+}
+
+main() {
+	local pattern='case_' cases
+	case ${1:-} in
+	--in-namespace)
+		KVER=$2
+		run_case "$3"
+		return
+		;;
+	--slow) pattern='case_|slow_' && shift ;;
+	-h | --help | '') usage $((${#1} == 0)) ;;
+	esac
+	KVER=$1
+	shift
+	mapfile -t cases < <(printf '%s\n' "$@")
+	[[ $# -gt 0 ]] || mapfile -t cases < <(declare -F | awk '{ print $3 }' | grep -E "^($pattern)")
+	run_all "${cases[@]}"
+}
+
+main "$@"
