@@ -1,0 +1,252 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Finds a stock Debian kernel in the archive and brings it.
+#
+#   kernel.sh resolve    print what was found, as NAME=VALUE lines
+#   kernel.sh packages   what a build root needs for it, with versions
+#   kernel.sh fetch      bring image, modules, initial RAM disk; print where
+#
+# KERNEL=  trixie-backports (default), sid or experimental; with -rt appended
+#          the PREEMPT_RT flavour
+# KVER=    a version to take instead of the newest one, such as 7.2.9
+#
+# A kernel fits if the archive has, in exactly its version, headers, modules,
+# an image (signed or not) and linux-source, and has the rustc that built it.
+# Exits 77 if none fits, 75 if the archive cannot be reached.
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+KERNEL=${KERNEL:-trixie-backports}
+SUITE=${KERNEL%-rt}
+FLAVOUR=cloud-amd64
+[[ $KERNEL != *-rt ]] || FLAVOUR=rt-amd64
+KERNELS=$TOA_CACHE/kernels
+
+# Where the kernel's suite takes compilers from, the first choice first.
+toolchain_suites() {
+	case $SUITE in
+	trixie-backports) echo trixie trixie-backports ;;
+	sid) echo sid ;;
+	experimental) echo sid experimental ;;
+	*) die "KERNEL=$KERNEL is not known: see --help" ;;
+	esac
+}
+
+# Headers packages of the flavour in the suite, "VERSION PACKAGE", newest
+# first. Without KVER none newer than the flavour's metapackage points at.
+candidates() {
+	local limit
+	limit=$(archive_versions "linux-headers-$FLAVOUR" "$SUITE" | sed -n 1p)
+	archive_cache pkgnames linux-headers- | grep -E -- "-[0-9].*-$FLAVOUR\$" |
+		xargs apt-cache -c "$TOA_CACHE/apt/apt.conf" madison |
+		awk -F ' *[|] *' -v suite="$SUITE" '{ sub(/^ */, "", $1); split($3, a, " "); split(a[2], b, "/") }
+			b[1] == suite { print $2, $1 }' | newest_first |
+		while read -r version package; do
+			if [[ -n ${KVER:-} ]]; then
+				[[ $version == "$KVER"[-~+]* ]] || continue
+			else
+				dpkg --compare-versions "$version" le "$limit" || continue
+			fi
+			echo "$version $package"
+		done
+}
+
+# Sorts "VERSION PACKAGE" lines; ~ sorts before the end, as dpkg has it.
+newest_first() {
+	sort -rV -k1,1
+}
+
+# has PACKAGE VERSION: in the kernel's suite.
+has() {
+	archive_versions "$1" "$SUITE" | grep -xF -- "$2" >/dev/null
+}
+
+# The kernel's own configuration, out of its headers package.
+config_of() {
+	local package=$1 version=$2 file
+	file=$KERNELS/configs/${package}_$version
+	if [[ ! -s $file ]]; then
+		mkdir -p "$KERNELS/configs"
+		archive_download "$KERNELS/debs" "$package=$version" || exit
+		dpkg-deb --fsys-tarfile "$(deb_of "$package" "$version")" |
+			tar -xO "./usr/src/$package/.config" >"$file.new" || exit
+		mv "$file.new" "$file"
+	fi
+	cat "$file"
+}
+
+deb_of() {
+	find "$KERNELS/debs" -name "$1_${2//:/%3a}_*.deb" -print -quit
+}
+
+# The package version of rustc in the toolchain's suites that is the kernel's.
+rustc_for() {
+	local wanted=$1 suite
+	for suite in $(toolchain_suites); do
+		archive_versions rustc "$suite"
+	done | grep -m 1 -E "^${wanted//./\\.}[+-]" || true
+}
+
+# fits VERSION PACKAGE: sets the variables that `resolve` prints, or REASON.
+fits() {
+	local config
+	VERSION=$1
+	RELEASE=${2#linux-headers-}
+	SOURCE=linux-source-$(grep -oE '^[0-9]+\.[0-9]+' <<<"$VERSION")
+	has "$SOURCE" "$VERSION" || { REASON="no $SOURCE of that version" && return 1; }
+	has "linux-modules-$RELEASE" "$VERSION" || { REASON="no linux-modules" && return 1; }
+	BINARY=linux-binary-$RELEASE
+	has "$BINARY" "$VERSION" || BINARY=linux-binary-unsigned-$RELEASE
+	has "$BINARY" "$VERSION" || { REASON="no image" && return 1; }
+	config=$(config_of "$2" "$VERSION") || exit
+	RUSTC_TEXT=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"/\1/p' <<<"$config")
+	[[ -n $RUSTC_TEXT ]] || { REASON="built without Rust" && return 1; }
+	RUSTC=$(rustc_for "$(awk '{ print $2 }' <<<"$RUSTC_TEXT")")
+	[[ -n $RUSTC ]] || { REASON="built by $RUSTC_TEXT, which the archive does not have" && return 1; }
+}
+
+resolve() {
+	local version package
+	toolchain_suites >/dev/null
+	archive_update
+	while read -r version package; do
+		if fits "$version" "$package"; then
+			printf '%s=%q\n' release "$RELEASE" version "$VERSION" source "$SOURCE" \
+				binary "$BINARY" rustc "$RUSTC" rustc_text "$RUSTC_TEXT"
+			return
+		fi
+		say "${0##*/}: passing over $package $version: $REASON"
+	done < <(candidates)
+	say "${0##*/}: no $FLAVOUR kernel ${KVER:+$KVER }of $SUITE fits: skipped"
+	exit "$NO_KERNEL"
+}
+
+# The answer is kept until the package lists are fetched again.
+resolved() {
+	local file=$KERNELS/resolved/$KERNEL-${KVER:-newest}
+	archive_update
+	if [[ ! -s $file || $file -ot $TOA_CACHE/apt/fresh || $file -ot $0 ]]; then
+		mkdir -p "$KERNELS/resolved"
+		resolve >"$file.new"
+		mv "$file.new" "$file"
+	fi
+	cat "$file"
+}
+
+# PACKAGE=VERSION of all that a build root needs beside the fixed list: headers
+# of each flavour that comes in the same version, so flavours share a root.
+packages() {
+	local flavour tool
+	for flavour in cloud-amd64 rt-amd64; do
+		tool=linux-headers-${release%-"$FLAVOUR"}-$flavour
+		! has "$tool" "$version" || echo "$tool=$version"
+	done
+	echo "$source=$version"
+	for tool in rustc rust-src rustfmt rust-clippy; do
+		echo "$tool=$rustc"
+	done
+	[[ $SUITE != trixie-backports ]] || echo "linux-base/$SUITE"
+}
+
+# --- the kernel as the virtual machine takes it ---------------------------
+
+# Modules in the order in which they can be inserted, so that the root file
+# system's disk can be mounted.
+initrd_modules() {
+	local root=$1 module
+	for module in virtio_pci virtio_blk ext4; do
+		modprobe -d "$root" -S "$release" --show-depends "$module" | sed -n 's/^insmod //p'
+	done | awk '{ print $1 }' | awk '!seen[$0]++'
+}
+
+initrd() {
+	local root=$1 out=$2 dir=$1/initrd module modules name
+	modules=$(initrd_modules "$root")
+	mkdir -p "$dir"/{bin,modules,proc,sys,dev,root}
+	cp /bin/busybox "$dir/bin/busybox"
+	ln -s busybox "$dir/bin/sh"
+	while read -r module; do
+		name=$(basename "$module")
+		case $name in
+		*.xz) name=${name%.xz} && xz -dc "$module" >"$dir/modules/$name" ;;
+		*.zst) name=${name%.zst} && zstd -qdc "$module" >"$dir/modules/$name" ;;
+		*) cp "$module" "$dir/modules/$name" ;;
+		esac
+		echo "$name" >>"$dir/modules/order"
+	done <<<"$modules"
+	install -m 755 "$SCRIPTS/guest/initrd-init" "$dir/init"
+	(cd "$dir" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >"$out"
+}
+
+# Runs in the tools root: unpacked packages in $1 become the files of $1.
+image() {
+	local dir=$1 tree=$1/tree
+	mv "$tree/usr/lib/modules/$release/vmlinuz" "$dir/vmlinuz" 2>/dev/null ||
+		mv "$tree/boot/vmlinuz-$release" "$dir/vmlinuz"
+	ln -sfn usr/lib "$tree/lib"
+	depmod -b "$tree" "$release"
+	initrd "$tree" "$dir/initrd.cpio.gz"
+	mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$tree/usr/lib/modules" "$dir/modules.ext4" \
+		"$(($(du -sm "$tree/usr/lib/modules" | cut -f1) * 5 / 4 + 16))M"
+	rm -rf "$tree"
+}
+
+# What of the modules no test needs: a whole RT flavour is 160 MB.
+prune() {
+	local modules=$1/kernel
+	[[ -d $modules ]] || return 0
+	find "$modules/drivers" -mindepth 1 -maxdepth 1 \
+		! -name net ! -name virtio ! -name block ! -name char ! -name crypto ! -name md ! -name vhost \
+		-exec rm -rf {} +
+	find "$modules/drivers/net" -mindepth 1 -maxdepth 1 -type d ! -name bonding ! -name netdevsim \
+		! -name ovpn ! -name wireguard ! -name vxlan ! -name team -exec rm -rf {} +
+	rm -rf "${modules:?}/sound"
+}
+
+fetch_into() {
+	local dir=$1 package packages
+	[[ -s $dir/modules.ext4 ]] && return
+	rm -rf "$dir.new"
+	mkdir -p "$dir.new/tree"
+	packages=("$binary" "linux-modules-$release" "linux-base-$release")
+	archive_download "$KERNELS/debs" "${packages[@]/%/=$version}"
+	for package in "${packages[@]}"; do
+		dpkg-deb -x "$(deb_of "$package" "$version")" "$dir.new/tree"
+	done
+	prune "$dir.new/tree/usr/lib/modules/$release"
+	"$SCRIPTS/root.sh" run tools "$SCRIPTS/kernel.sh" image "$dir.new" "$release"
+	mv "$dir.new" "$dir"
+}
+
+fetch() {
+	local dir
+	# What the image is made of and how: another recipe, another directory.
+	dir=$KERNELS/${release}_${version}_$(cat "$0" "$SCRIPTS"/guest/initrd-init | sha256sum | cut -c1-8)
+	locked "kernel-$release" fetch_into "$dir"
+	touch "$dir"
+	forget_unused "$KERNELS" '*_*'
+	printf '%s=%q\n' kernel_dir "$dir"
+	resolved
+}
+
+main() {
+	local found release version source binary rustc
+	case ${1:-} in
+	resolve) resolved ;;
+	packages | fetch)
+		found=$(resolved)
+		eval "$found"
+		"$1"
+		;;
+	image)
+		release=$3
+		image "$2"
+		;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"

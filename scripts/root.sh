@@ -1,0 +1,224 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Makes and enters the root directories that everything is built and run in.
+#
+#   root.sh make NAME             make it, unless it is there
+#   root.sh path NAME             where it is (made if need be)
+#   root.sh key NAME              its name under TOA_CACHE/roots (not made)
+#   root.sh run NAME COMMAND…     run COMMAND in it, in the current directory
+#
+# NAME is one of
+#   tools   Rust, QEMU, shellcheck, …: user-space programs and the VM
+#   build   what the README lists for building the module, for the kernel that
+#           KERNEL= and KVER= select (see kernel.sh)
+#   guest   the virtual machine's user land (made only into an image)
+#
+# They are kept under TOA_CACHE (/var/cache/toa), named after a hash of their
+# packages' exact versions, so a newer package in the archive makes a new root.
+# A command sees the clone and the cache at their usual paths.
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+ROOTS=$TOA_CACHE/roots
+
+# The package list of a root, without comments. What kernel.sh names replaces
+# the entries of the same name, and those that stand for "your kernel's".
+packages_of() {
+	local list exact
+	list=$(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$SCRIPTS/packages/$1.txt")
+	if [[ $1 == build ]]; then
+		exact=$("$SCRIPTS/kernel.sh" packages)
+		grep -vxF -e linux-headers-RELEASE -e linux-source-X.Y \
+			-f <(sed 's/[=/].*//' <<<"$exact") <<<"$list"
+		list=$exact
+	fi
+	echo "$list"
+}
+
+# "PACKAGE VERSION" for each package that a root names, versions as that root
+# would install them. A list entry may name its suite (package/suite), or its
+# version (package=version).
+versions_of() {
+	local list
+	list=$(packages_of "$1")
+	# shellcheck disable=SC2046 # words are wanted
+	archive_cache madison $(sed 's/[=/].*//' <<<"$list") |
+		awk -F ' *[|] *' -v suites="$(suites_of "$1")" -v list="$list" '
+			{ sub(/^ */, "", $1); split($3, a, " "); split(a[2], b, "/") }
+			!(($1, b[1]) in newest) { newest[$1, b[1]] = $2 }
+			END {
+				many = split(list, entries, "\n"); kinds = split(suites, suite, " ")
+				for (i = 1; i <= many; i++) {
+					split(entries[i], part, /[=\/]/); found = ""
+					if (entries[i] ~ /=/) found = part[2]
+					else if (entries[i] ~ /\//) found = newest[part[1], part[2]]
+					else for (j = kinds; j; j--)
+						if ((part[1], suite[j]) in newest) found = newest[part[1], suite[j]]
+					print part[1], found
+				}
+			}'
+}
+
+# The suites of a root, the one to prefer first.
+suites_of() {
+	case $1-${KERNEL:-} in
+	build-sid*) echo sid ;;
+	build-experimental*) echo sid experimental ;;
+	*) echo trixie trixie-backports ;;
+	esac
+}
+
+# Every named package at exactly the version the root's name stands for.
+preferences() {
+	awk '{ printf "Package: %s\nPin: version %s\nPin-Priority: 1001\n\n", $1, $2 }' "$1"
+	# What comes from the same source follows it, but is not named.
+	awk '$1 ~ /^qemu-system/ { printf "Package: src:qemu\nPin: version %s\nPin-Priority: 1001\n\n", $2; exit }' "$1"
+}
+
+# Takes what earlier roots downloaded, and leaves what this one downloads.
+archive_hooks() {
+	local cache=$TOA_CACHE/apt
+	cat <<-HOOKS
+		--setup-hook=mkdir -p "\$1/var/lib/apt/lists" "\$1/var/cache/apt/archives"
+		--setup-hook=find $cache/lists -maxdepth 1 -type f ! -name lock -exec cp -p -t "\$1/var/lib/apt/lists" {} +
+		--setup-hook=find $cache/archives -maxdepth 1 -name '*.deb' -exec ln -t "\$1/var/cache/apt/archives" {} + 2>/dev/null || find $cache/archives -maxdepth 1 -name '*.deb' -exec cp -t "\$1/var/cache/apt/archives" {} +
+		--customize-hook=find "\$1/var/cache/apt/archives" -maxdepth 1 -name '*.deb' -exec mv -n -t $cache/archives {} +
+	HOOKS
+}
+
+# bootstrap DIRECTORY VERSIONS NAME
+bootstrap() {
+	local dir=$1 versions=$2 name=$3 hooks suites
+	mapfile -t hooks < <(archive_hooks)
+	read -ra suites < <(suites_of "$name")
+	preferences "$versions" >"$versions.pref"
+	archive_acquire >"$versions.conf"
+	archive_sources "${suites[@]}" | mmdebstrap --mode=root --variant=minbase --format=directory \
+		--include="$(awk '{ print $1 }' "$versions" | paste -sd,)" \
+		--aptopt="$versions.conf" \
+		--aptopt='APT::Sandbox::User "root"' --aptopt='Acquire::Languages "none"' \
+		--dpkgopt=force-unsafe-io \
+		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+		--skip=download/empty,essential/unlink,check/empty \
+		"${hooks[@]}" \
+		--setup-hook="cp $versions.pref \"\$1/etc/apt/preferences.d/toa\"" \
+		"${suites[0]}" "$dir" - >"$versions.log" 2>&1
+}
+
+network_failed() {
+	grep -qE 'Failed to fetch|Unable to fetch|Temporary failure|Could not (resolve|connect)|Connection (failed|timed out)' "$1"
+}
+
+# make_root NAME KEY: bootstraps into a temporary name, then renames.
+make_root() {
+	local name=$1 key=$2 log=$ROOTS/$2.versions.log try start=$EPOCHREALTIME
+	[[ -d $ROOTS/$key ]] && return
+	for try in 1 2 3; do
+		rm -rf --one-file-system "${ROOTS:?}/$key.new"
+		bootstrap "$ROOTS/$key.new" "$ROOTS/$key.versions" "$name" && break
+		tail -n 15 "$log" >&2
+		network_failed "$log" || die "mmdebstrap failed: its whole log is $log"
+		[[ $try != 3 ]] || archive_unavailable "downloading packages failed three times"
+	done
+	mv "$ROOTS/$key.new" "$ROOTS/$key"
+	forget_unused "$ROOTS" "$name-*"
+	say "root $key: $(seconds_since "$start") s, $(du -sm "$ROOTS/$key" | cut -f1) MB"
+}
+
+# Sets KEY, the name of the wanted root.
+identify() {
+	local name=$1 versions
+	[[ -s $SCRIPTS/packages/$name.txt ]] || die "no root is called '$name': see --help"
+	need_root
+	need_host mmdebstrap=mmdebstrap
+	archive_update
+	versions=$(versions_of "$name")
+	! grep -q ' $' <<<"$versions" ||
+		die "the archive has no package $(grep ' $' <<<"$versions" | paste -sd' ')"
+	KEY=$name-$(sha256sum <<<"$versions$(sed -n '/^bootstrap()/,/^}/p' "$0")" | cut -c1-12)
+	mkdir -p "$ROOTS"
+	echo "$versions" >"$ROOTS/$KEY.versions"
+}
+
+ensure() {
+	identify "$1"
+	locked "$KEY" make_root "$1" "$KEY"
+	touch "$ROOTS/$KEY" "$ROOTS/$KEY".versions*
+}
+
+# Runs in a mount namespace of its own: whatever is mounted here goes away
+# with the last process.
+enter() {
+	local root=$1 cwd=$PWD bind
+	shift
+	mount -t proc proc "$root/proc"
+	mount --rbind /dev "$root/dev"
+	mount -t tmpfs tmpfs "$root/tmp"
+	for bind in "$REPO" "$TOA_CACHE"; do
+		mkdir -p "$root$bind"
+		mount --bind "$bind" "$root$bind"
+	done
+	for bind in /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
+		[[ -s $bind && -d $root${bind%/*} ]] || continue
+		touch "$root$bind"
+		mount --bind "$bind" "$root$bind"
+	done
+	# shellcheck disable=SC2016 # the shell in the root expands it
+	exec chroot "$root" /usr/bin/env -i "${ENVIRONMENT[@]}" \
+		/bin/sh -c 'cd "$0" && exec "$@"' "$cwd" "$@"
+}
+
+# What a command in a root sees of the environment.
+environment() {
+	local name
+	ENVIRONMENT=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+		HOME=/root "LC_ALL=C" "TERM=${TERM:-dumb}" "TOA_CACHE=$TOA_CACHE"
+		"CARGO_HOME=$TOA_CACHE/cargo"
+		"TOA_METADATA_CACHE=$TOA_CACHE/metadata")
+	for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY CI KERNEL KVER \
+		CARGO_TARGET_DIR TOA_METADATA_JOBS CARGO_NET_OFFLINE RUST_BACKTRACE PROPTEST_CASES; do
+		[[ -z ${!name:-} ]] || ENVIRONMENT+=("$name=${!name}")
+	done
+}
+
+run() {
+	local root=$ROOTS/$1
+	shift
+	mkdir -p "$TOA_CACHE/cargo"
+	case $PWD/ in
+	"$REPO"/* | "$TOA_CACHE"/*) ;;
+	*) cd "$REPO" ;;
+	esac
+	environment
+	export -f enter
+	exec unshare --mount --pid --fork --kill-child --propagation private \
+		bash -c "$(declare -p ENVIRONMENT REPO TOA_CACHE); set -euo pipefail; enter \"\$@\"" enter "$root" "$@"
+}
+
+main() {
+	local action=${1:-} name=${2:-}
+	case $action in
+	key)
+		identify "$name"
+		echo "$KEY"
+		;;
+	make | path)
+		[[ $# == 2 ]] || usage 1 >&2
+		ensure "$name"
+		[[ $action == make ]] || echo "$ROOTS/$KEY"
+		;;
+	run)
+		[[ $# -ge 3 ]] || usage 1 >&2
+		shift 2
+		ensure "$name"
+		run "$KEY" "$@"
+		;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"
