@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Makes the disks of the virtual machine that are not a kernel's.
+#
+#   vm-image.sh guest               the user land; prints the image's path
+#   vm-image.sh payload DIR IMAGE   DIR's files as an image of their own
+#   vm-image.sh unpack IMAGE DIR    /out of a payload image, into DIR
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+# The image is made once of each guest root, which is then no longer needed.
+guest() {
+	local key recipe image
+	key=$("$SCRIPTS/root.sh" key guest)
+	recipe=$(cat "$0" "$SCRIPTS/guest/init" | sha256sum | cut -c1-8)
+	image=$TOA_CACHE/images/$key-$recipe.ext4
+	locked guest-image guest_image "$image"
+	touch "$image"
+	forget_unused "${image%/*}" '*.ext4'
+	echo "$image"
+}
+
+guest_image() {
+	local image=$1 root
+	[[ -s $image ]] && return
+	mkdir -p "${image%/*}"
+	root=$("$SCRIPTS/root.sh" path guest)
+	"$SCRIPTS/root.sh" run tools "$SCRIPTS/vm-image.sh" write-guest "$root" "$image"
+}
+
+# Runs in the tools root.
+write_guest() {
+	local root=$1 image=$2
+	mkdir -p "$root/toa" "$root/usr/lib/modules"
+	rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale,info}
+	install -m 755 "$SCRIPTS/guest/init" "$root/usr/sbin/toa-init"
+	write_ext4 "$root" "$image" 64
+}
+
+# write_ext4 DIRECTORY IMAGE SPARE: SPARE MB are left free.
+write_ext4() {
+	local mega
+	mega=$(($(du -sm --apparent-size "$1" | cut -f1) * 6 / 5 + $3))
+	rm -f "$2.new"
+	mke2fs -q -t ext4 -O ^has_journal -m 0 -E root_owner=0:0 -d "$1" "$2.new" "${mega}M"
+	mv "$2.new" "$2"
+}
+
+unpack() {
+	mkdir -p "$2"
+	debugfs -R "rdump /out $2" "$1" 2>/dev/null
+}
+
+main() {
+	case ${1:-} in
+	guest) guest ;;
+	write-guest) write_guest "$2" "$3" ;;
+	payload) write_ext4 "$2" "$3" 256 ;;
+	unpack) unpack "$2" "$3" ;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"

@@ -1,0 +1,189 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds the module and the test programs, and runs them in a virtual machine.
+#
+#   vm-test.sh test [ARGUMENT…]     toa-guest test ARGUMENT…, judged as KTAP
+#   vm-test.sh demo                 toa-guest demo, its output as it comes
+#   vm-test.sh boot DIR COMMAND     any files and any command: DIR becomes /toa
+#
+# and what these need, in this order:
+#
+#   vm-test.sh programs             the user-space programs, release builds
+#   vm-test.sh module               toa.ko for KERNEL, in build/<release>/module
+#   vm-test.sh clippy               the same, looked at by clippy
+#   vm-test.sh roots                all that comes from the archive, as stages
+#   vm-test.sh builds               all that is made of the sources, as stages
+#
+# KERNEL=, KVER=      which kernel (see kernel.sh)
+# VM_OPTIONS=         more options of toa-vm, such as "--idle 300 --plain"
+# EXPECT=             the least number of results (default: as many as
+#                     `toa-guest test --list` names)
+#
+# VM_DIR=             where the logs go (default: build/<release>/vm)
+#
+# What a run leaves is there: console.log, ktap.log, out/. Its counts are
+# in build/vm-summary too.
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+BUILD=$REPO/build
+TARGET=$BUILD/target
+
+in_tools() {
+	CARGO_TARGET_DIR=$TARGET "$SCRIPTS/root.sh" run tools "$@"
+}
+
+programs() {
+	in_tools cargo build --release --locked --workspace --bins --manifest-path "$REPO/tests/Cargo.toml" >&2
+}
+
+# The module's sources as git sees them, or all files where there is no git.
+sources() {
+	cd "$REPO"
+	git ls-files -co --exclude-standard 2>/dev/null ||
+		find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
+}
+
+# A copy of the sources beside which a plain `make` writes what it makes. Files
+# that did not change keep their times, files that are gone go.
+copy_sources() {
+	local dir=$1 file
+	mkdir -p "$dir"
+	sources | grep -vE '^(tests|build|\.ci)/' | while read -r file; do
+		[[ ! -e $REPO/$file ]] || cmp -s "$REPO/$file" "$dir/$file" || {
+			mkdir -p "$(dirname "$dir/$file")"
+			cp -p "$REPO/$file" "$dir/$file"
+		}
+	done
+	find "$dir" -maxdepth 1 -name '*.rs' -printf '%P\n' | while read -r file; do
+		[[ -e $REPO/$file ]] || rm "$dir/$file"
+	done
+}
+
+# Sets release, version, … and kernel_dir.
+kernel() {
+	local found
+	found=$("$SCRIPTS/kernel.sh" "$1")
+	eval "$found"
+}
+
+# make_module DIRECTORY [NAME=VALUE…]: a plain `make` in a copy of the sources.
+make_module() {
+	local dir=$1
+	shift
+	copy_sources "$dir"
+	cd "$dir"
+	"$SCRIPTS/root.sh" run build make --no-print-directory "KVER=$release" "$@" >&2
+}
+
+module() {
+	kernel resolve
+	make_module "$BUILD/$release/module"
+	[[ -s $BUILD/$release/module/toa.ko ]] || die "make left no toa.ko in build/$release/module"
+}
+
+clippy() {
+	kernel resolve
+	make_module "$BUILD/$release/clippy" CLIPPY=1 W=e
+}
+
+# payload: the module and the programs, laid out as the guest sees them.
+payload() {
+	local dir=$1
+	rm -rf "$dir"
+	mkdir -p "$dir/bin"
+	cp "$BUILD/$release/module/toa.ko" "$dir/"
+	cp "$TARGET"/release/toa-{guest,balancer} "$dir/bin/"
+}
+
+# boot DIRECTORY COMMAND [OPTION…]: boots with DIRECTORY as /toa. One at a time
+# for each directory that the logs go to.
+boot() {
+	local run=${VM_DIR:-$BUILD/$release/vm}
+	kernel fetch
+	guest=$("$SCRIPTS/vm-image.sh" guest)
+	locked "vm-$(cksum <<<"$run" | tr -d ' ')" boot_in "$run" "$@"
+}
+
+boot_in() {
+	local run=$1 dir=$2 command=$3 status=0
+	shift 3
+	rm -rf "$run"
+	mkdir -p "$run" "$dir/out"
+	printf '%s\n' "$command" >"$dir/command"
+	in_tools "$SCRIPTS/vm-image.sh" payload "$dir" "$run/payload.ext4"
+	# shellcheck disable=SC2086 # options are words
+	in_tools "$TARGET/release/toa-vm" --kernel "$kernel_dir/vmlinuz" --initrd "$kernel_dir/initrd.cpio.gz" \
+		--disk "$guest" --disk "$kernel_dir/modules.ext4" --payload "$run/payload.ext4" \
+		--out "$run" "$@" ${VM_OPTIONS:-} || status=$?
+	in_tools "$SCRIPTS/vm-image.sh" unpack "$run/payload.ext4" "$run"
+	rm -f "$run/payload.ext4"
+	[[ ! -e $run/summary ]] || cp "$run/summary" "$BUILD/vm-summary"
+	return "$status"
+}
+
+# As many results as the tests name.
+expected() {
+	in_tools "$TARGET/release/toa-guest" test --list "$@" | grep -c .
+}
+
+run_test() {
+	local least
+	least=${EXPECT:-$(expected "$@")}
+	payload "$BUILD/$release/payload"
+	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest test $(printf '%q ' "$@")" --expect "$least" \
+		--label "$release: "
+}
+
+run_demo() {
+	payload "$BUILD/$release/payload"
+	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest demo" --plain
+}
+
+# What comes from the archive. After the first root there is more waiting than
+# work in it, so the rest is made side by side.
+roots() {
+	local building guest status=0
+	stage "find a kernel" "$SCRIPTS/kernel.sh" resolve >&2
+	stage "root of tools" "$SCRIPTS/root.sh" make tools
+	stage "root for building" "$SCRIPTS/root.sh" make build &
+	building=$!
+	stage "guest image" "$SCRIPTS/vm-image.sh" guest >/dev/null &
+	guest=$!
+	stage "kernel" "$SCRIPTS/kernel.sh" fetch >/dev/null || status=$?
+	wait "$building" || status=$?
+	wait "$guest" || status=$?
+	return "$status"
+}
+
+# What is made of the sources.
+builds() {
+	stage "programs" "$0" programs
+	stage "module" "$0" module
+}
+
+main() {
+	# shellcheck disable=SC2034 # what `kernel` sets
+	local action=${1:-} release version source binary rustc rustc_text kernel_dir guest
+	[[ $# == 0 ]] || shift
+	case $action in
+	module | clippy | programs) "$action" ;;
+	roots | builds) "$action" ;;
+	test | demo)
+		kernel resolve
+		"run_$action" "$@"
+		;;
+	boot)
+		[[ $# -ge 2 ]] || usage 1 >&2
+		kernel resolve
+		[[ -x $TARGET/release/toa-vm ]] || stage "build the programs" "$0" programs
+		boot "$1" "$2"
+		;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::exit;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+
+use crate::qemu::Machine;
+
+const HELP: &str = "\
+Boots a kernel in QEMU, runs the payload's command in it, and judges the run.
+
+toa-vm [OPTION]…              boot
+toa-vm judge CONSOLE OUTPUT   judge the logs of an earlier run
+
+  --kernel FILE     the kernel's image
+  --initrd FILE     the initial RAM disk
+  --disk FILE       a disk whose changes are dropped; repeat for the next one
+  --payload FILE    the last disk, whose changes are kept
+  --out DIR         where console.log, ktap.log and summary go (default: .)
+  --memory MB       (default: 2048)
+  --timeout S       stop the machine after that many seconds (default: 900)
+  --idle S          stop it after so many seconds without output (default: 120)
+  --expect N        fail if there are fewer results than N (default: 1)
+  --plain           the output is not KTAP: judge exit status and console
+  --append TEXT     more of the kernel's command line
+  --threads KIND    `single` or `multi`: QEMU's TCG threads (default: single)
+  --qemu PROGRAM    (default: qemu-system-x86_64)
+  --label TEXT      goes before the closing line
+";
+
+/// What to do, and how to judge it.
+pub struct Args {
+    pub mode: Mode,
+    pub out: PathBuf,
+    pub timeout: Duration,
+    pub idle: Duration,
+    pub expect: usize,
+    pub plain: bool,
+    pub label: String,
+}
+
+pub enum Mode {
+    Boot(Machine),
+    Judge { console: PathBuf, output: PathBuf },
+}
+
+impl Args {
+    pub fn parse() -> Result<Self, lexopt::Error> {
+        Self::from_parser(lexopt::Parser::from_env())
+    }
+
+    /// Judges logs that are no files.
+    #[cfg(test)]
+    pub fn for_tests(out: PathBuf, timeout: Duration, idle: Duration) -> Self {
+        Self {
+            mode: Mode::Judge {
+                console: PathBuf::new(),
+                output: PathBuf::new(),
+            },
+            out,
+            timeout,
+            idle,
+            expect: 1,
+            plain: false,
+            label: String::new(),
+        }
+    }
+
+    fn from_parser(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
+        let mut machine = Machine::default();
+        let mut words = Vec::new();
+        let mut args = Self {
+            mode: Mode::Boot(Machine::default()),
+            out: PathBuf::from("."),
+            timeout: Duration::from_secs(900),
+            idle: Duration::from_secs(120),
+            expect: 1,
+            plain: false,
+            label: String::new(),
+        };
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("kernel") => machine.kernel = parser.value()?.into(),
+                Long("initrd") => machine.initrd = parser.value()?.into(),
+                Long("disk") => machine.disks.push(parser.value()?.into()),
+                Long("payload") => machine.payload = parser.value()?.into(),
+                Long("memory") => machine.memory_mb = parser.value()?.parse()?,
+                Long("append") => machine.append = parser.value()?.string()?,
+                Long("threads") => machine.threads = parser.value()?.parse()?,
+                Long("qemu") => machine.qemu = parser.value()?,
+                Long("out") => args.out = parser.value()?.into(),
+                Long("timeout") => args.timeout = Duration::from_secs(parser.value()?.parse()?),
+                Long("idle") => args.idle = Duration::from_secs(parser.value()?.parse()?),
+                Long("expect") => args.expect = parser.value()?.parse()?,
+                Long("plain") => args.plain = true,
+                Long("label") => args.label = parser.value()?.string()?,
+                Short('h') | Long("help") => {
+                    print!("{HELP}");
+                    exit(0);
+                }
+                Value(word) => words.push(word.string()?),
+                _ => return Err(arg.unexpected()),
+            }
+        }
+        args.mode = mode(machine, &words)?;
+        Ok(args)
+    }
+}
+
+fn mode(machine: Machine, words: &[String]) -> Result<Mode, lexopt::Error> {
+    match words {
+        [] => {
+            machine.check()?;
+            Ok(Mode::Boot(machine))
+        }
+        [verb, console, output] if verb == "judge" => Ok(Mode::Judge {
+            console: console.into(),
+            output: output.into(),
+        }),
+        _ => Err(format!("cannot do '{}'", words.join(" ")).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Args, lexopt::Error> {
+        Args::from_parser(lexopt::Parser::from_args(words))
+    }
+
+    #[test]
+    fn a_boot_needs_a_kernel_an_initrd_and_a_payload() {
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--kernel", "k", "--initrd", "i"]).is_err());
+        assert!(parse(&["--kernel", "k", "--initrd", "i", "--payload", "p"]).is_ok());
+    }
+
+    #[test]
+    fn unknown_words_and_thread_kinds_are_refused() {
+        assert!(parse(&["judge", "console"]).is_err());
+        assert!(parse(&["--threads", "many"]).is_err());
+        assert!(parse(&["--surprise"]).is_err());
+    }
+
+    #[test]
+    fn judge_takes_two_logs_and_a_least_count() {
+        let args = parse(&["judge", "c", "o", "--expect", "25"]).expect("valid");
+        assert!(matches!(args.mode, Mode::Judge { .. }));
+        assert_eq!(args.expect, 25);
+    }
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the machine: keeps both serial lines, shows the output as it comes, and
+//! stops a machine that takes too long or falls silent.
+
+use std::env;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::args::Args;
+use crate::judge::MARKER;
+use crate::qemu::Machine;
+
+/// Chunks that wait to be read; QEMU waits when there are more.
+const CHUNKS: usize = 64;
+
+/// More than any run says: a machine that talks without end is stopped.
+const MOST_BYTES: usize = 64 << 20;
+
+/// How the machine came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself: it powered off, or the kernel panicked.
+    Exited,
+    /// QEMU itself failed.
+    Broken(String),
+    /// Stopped: not done in time.
+    TimedOut(Duration),
+    /// Stopped: no output for too long.
+    Silent(Duration),
+    /// Stopped: more output than anybody reads.
+    Flood,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited => write!(f, "the machine ended by itself"),
+            Self::Broken(status) => write!(f, "QEMU failed: {status}"),
+            Self::TimedOut(limit) => write!(f, "not done after {} s: stopped", limit.as_secs()),
+            Self::Silent(limit) => {
+                write!(f, "no output for {} s: a hang, stopped", limit.as_secs())
+            }
+            Self::Flood => write!(f, "over {} MiB of output: stopped", MOST_BYTES >> 20),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Line {
+    Console,
+    Output,
+}
+
+/// Bytes of a line; an empty chunk is the line's end.
+type Chunk = (Line, Vec<u8>);
+
+/// A directory that goes away with its owner: the socket's path has to be short.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        let path = env::temp_dir().join(format!("toa-vm-{}", process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left is in a directory for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Boots and waits for the end. Returns the console and the command's output.
+pub fn run(machine: &Machine, args: &Args) -> io::Result<(Ending, String, String)> {
+    let scratch = Scratch::new()?;
+    run_in(&scratch.0, machine, args)
+}
+
+/// The same, with the directory that the socket is made in.
+fn run_in(scratch: &Path, machine: &Machine, args: &Args) -> io::Result<(Ending, String, String)> {
+    let socket = scratch.join("output");
+    let listener = UnixListener::bind(&socket)?;
+    let mut child = machine.command(&socket).spawn().map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("{}: {error}", machine.qemu.to_string_lossy()),
+        )
+    })?;
+    let (sender, chunks) = mpsc::sync_channel(CHUNKS);
+    let console = child.stdout.take().expect("stdout is piped");
+    let console_sender = sender.clone();
+    thread::spawn(move || pass_on(console, Line::Console, &console_sender));
+    thread::spawn(move || {
+        if let Ok((stream, _)) = listener.accept() {
+            pass_on(stream, Line::Output, &sender);
+        }
+    });
+    let mut logs = Logs::create(args)?;
+    let ending = wait(&mut child, &chunks, &mut logs, args)?;
+    Ok((ending, lossy(&logs.console), lossy(&logs.output)))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace('\r', "")
+}
+
+/// Sends what is read until the end. A receiver that is gone wants no more.
+fn pass_on(mut from: impl Read, line: Line, sender: &SyncSender<Chunk>) {
+    let mut buffer = [0; 4096];
+    loop {
+        let length = from.read(&mut buffer).unwrap_or(0);
+        if sender.send((line, buffer[..length].to_vec())).is_err() || length == 0 {
+            return;
+        }
+    }
+}
+
+/// Until QEMU closes its console, or a limit is reached.
+fn wait(
+    child: &mut Child,
+    chunks: &Receiver<Chunk>,
+    logs: &mut Logs,
+    args: &Args,
+) -> io::Result<Ending> {
+    if let Some(ending) = follow(chunks, logs, args)? {
+        child.kill()?;
+        child.wait()?;
+        return Ok(ending);
+    }
+    let status = child.wait()?;
+    // The output's reader ends by itself too: its socket is closed by now. If
+    // QEMU never connected, nothing was sent and the listener is left waiting.
+    while let Ok((line, bytes)) = chunks.recv_timeout(Duration::from_secs(1)) {
+        if bytes.is_empty() {
+            break;
+        }
+        logs.add(line, &bytes)?;
+    }
+    Ok(if status.success() {
+        Ending::Exited
+    } else {
+        Ending::Broken(status.to_string())
+    })
+}
+
+/// Keeps what comes until the console closes. Returns why the machine has to be
+/// stopped, if it has to.
+fn follow(chunks: &Receiver<Chunk>, logs: &mut Logs, args: &Args) -> io::Result<Option<Ending>> {
+    let deadline = Instant::now() + args.timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(Some(Ending::TimedOut(args.timeout)));
+        }
+        match chunks.recv_timeout(left.min(args.idle)) {
+            Ok((Line::Console, bytes)) if bytes.is_empty() => return Ok(None),
+            Ok((line, bytes)) => logs.add(line, &bytes)?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) if left > args.idle => {
+                return Ok(Some(Ending::Silent(args.idle)));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if logs.bytes() > MOST_BYTES {
+            return Ok(Some(Ending::Flood));
+        }
+    }
+}
+
+/// Both lines, in memory for the judge and in files for people.
+struct Logs {
+    console: Vec<u8>,
+    output: Vec<u8>,
+    console_file: File,
+    output_file: File,
+    /// How much of `output` was shown.
+    shown: usize,
+}
+
+impl Logs {
+    fn create(args: &Args) -> io::Result<Self> {
+        Ok(Self {
+            console: Vec::new(),
+            output: Vec::new(),
+            console_file: File::create(args.out.join("console.log"))?,
+            output_file: File::create(args.out.join("ktap.log"))?,
+            shown: 0,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.console.len() + self.output.len()
+    }
+
+    fn add(&mut self, line: Line, bytes: &[u8]) -> io::Result<()> {
+        match line {
+            Line::Console => {
+                self.console.extend_from_slice(bytes);
+                self.console_file.write_all(bytes)
+            }
+            Line::Output => {
+                self.output.extend_from_slice(bytes);
+                self.output_file.write_all(bytes)?;
+                self.show()
+            }
+        }
+    }
+
+    /// Shows the whole lines that are new, less the guest's closing mark.
+    fn show(&mut self) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        while let Some(length) = self.output[self.shown..].iter().position(|&b| b == b'\n') {
+            let end = self.shown + length + 1;
+            let line = &self.output[self.shown..end];
+            if !line.starts_with(MARKER.as_bytes()) {
+                stdout.write_all(line)?;
+            }
+            self.shown = end;
+        }
+        stdout.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// The ending of a machine whose QEMU is the given shell script.
+    fn ending_of(name: &str, script: &str, timeout: u64, idle: u64) -> (Ending, String) {
+        let dir = env::temp_dir().join(format!("toa-vm-test-{name}-{}", process::id()));
+        fs::create_dir_all(&dir).expect("a directory for temporary files");
+        let qemu = dir.join("qemu");
+        fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).expect("script is written");
+        fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).expect("mode is set");
+        let machine = Machine {
+            qemu: qemu.into(),
+            ..Machine::default()
+        };
+        let args = Args::for_tests(
+            dir.clone(),
+            Duration::from_millis(timeout),
+            Duration::from_millis(idle),
+        );
+        let (ending, console, _) = run_in(&dir, &machine, &args).expect("the script runs");
+        fs::remove_dir_all(&dir).expect("the directory was ours");
+        (ending, console)
+    }
+
+    #[test]
+    fn a_silent_machine_is_stopped() {
+        let (ending, console) = ending_of("silent", "echo hello; exec sleep 60", 30_000, 300);
+        assert_eq!(ending, Ending::Silent(Duration::from_millis(300)));
+        assert_eq!(console, "hello\n");
+    }
+
+    #[test]
+    fn a_machine_that_only_talks_is_stopped_at_the_limit() {
+        let script = "while :; do echo x; sleep 0.02; done";
+        let (ending, _) = ending_of("talks", script, 400, 30_000);
+        assert_eq!(ending, Ending::TimedOut(Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn a_machine_that_floods_is_stopped() {
+        let (ending, _) = ending_of("floods", "exec yes", 60_000, 30_000);
+        assert_eq!(ending, Ending::Flood);
+    }
+
+    #[test]
+    fn a_qemu_that_fails_is_told_from_a_guest_that_ends() {
+        let (ending, _) = ending_of("fails", "exit 3", 30_000, 30_000);
+        assert!(matches!(ending, Ending::Broken(_)));
+        let (ending, _) = ending_of("ends", "exit 0", 30_000, 30_000);
+        assert_eq!(ending, Ending::Exited);
+    }
+}
