@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The FullNAT test balancer, as a process between two namespaces.
+
+use std::io::BufReader;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::process::ChildStdout;
+use std::process::Command;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use crate::namespace::Namespace;
+use crate::process;
+use crate::process::Process;
+
+const PROGRAM: &str = "/toa/bin/toa-balancer";
+
+/// The balancer's interfaces on the two hosts.
+pub const CLIENT_SIDE: &str = "tclient";
+pub const SERVER_SIDE: &str = "tserver";
+
+/// The kind that DPVS uses, and most others.
+pub const TOA_KIND: u8 = 254;
+
+/// A virtual server and the real one behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    pub virtual_server: SocketAddr,
+    pub real_server: SocketAddr,
+}
+
+/// What the balancer inserts into the client's segments, and into which.
+#[derive(Clone, Debug)]
+pub struct Plan(String);
+
+impl Plan {
+    /// As DPVS does: the client's address, until the server's first data is
+    /// acknowledged.
+    pub fn dpvs() -> Self {
+        Self("toa".to_owned())
+    }
+
+    /// Nothing: a plain FullNAT balancer.
+    pub fn none() -> Self {
+        Self("none".to_owned())
+    }
+
+    /// These bytes, padded with NOP, in the segments that DPVS chooses.
+    pub fn inserting(options: &[u8]) -> Self {
+        let hex = |text: String, byte: &u8| text + &format!("{byte:02x}");
+        Self(options.iter().fold("hex:".to_owned(), hex))
+    }
+
+    /// Of those segments only the ones without data.
+    pub fn on_acks_only(self) -> Self {
+        Self(self.0 + ",segments=ack-only")
+    }
+
+    /// Of those segments only the ones with data.
+    pub fn on_data_only(self) -> Self {
+        Self(self.0 + ",segments=data-only")
+    }
+
+    /// The SYN, and nothing else.
+    pub fn on_syn_only(self) -> Self {
+        Self(self.0 + ",segments=syn")
+    }
+
+    /// The handshake's ACK never arrives.
+    pub fn losing_the_ack(self) -> Self {
+        Self(self.0 + ",lose=ack")
+    }
+}
+
+/// The option that names `client`: kind, length, port, address.
+pub fn toa_option(kind: u8, client: SocketAddr) -> Vec<u8> {
+    let address = match client.ip() {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let mut option = vec![kind, 4 + address.len() as u8];
+    option.extend(client.port().to_be_bytes());
+    option.extend(address);
+    option
+}
+
+/// Runs until it is dropped.
+#[derive(Debug)]
+pub struct Balancer {
+    _process: Process,
+    /// It says something when it ends: somebody must be there.
+    _output: BufReader<ChildStdout>,
+}
+
+impl Balancer {
+    /// Returns when packets can flow.
+    #[track_caller]
+    pub fn start(
+        client: &Namespace,
+        server: &Namespace,
+        local: &[&str],
+        services: &[Service],
+        plan: &Plan,
+    ) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["--client-ns", client.name(), "--server-ns", server.name()])
+            .args(["--client-dev", CLIENT_SIDE, "--server-dev", SERVER_SIDE])
+            .args(local.iter().flat_map(|prefix| ["--lip", prefix]))
+            .stdout(Stdio::piped());
+        for service in services {
+            let Service {
+                virtual_server,
+                real_server,
+            } = service;
+            let service = format!("vip={virtual_server},rs={real_server},plan={}", plan.0);
+            command.args(["--service", &service]);
+        }
+        let mut process = Process::start(&mut command, Signal::SIGTERM);
+        let output = process.child().stdout.take().expect("it is piped");
+        Self {
+            _output: process::wait_for_line(output, "ready"),
+            _process: process,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_have_the_layout_of_dpvs() {
+        let client = "203.0.113.7:258".parse().expect("an address");
+        assert_eq!(toa_option(TOA_KIND, client), [254, 8, 1, 2, 203, 0, 113, 7]);
+        let client = "[2001:db8:7::7]:258".parse().expect("an address");
+        assert_eq!(toa_option(TOA_KIND, client).len(), 20);
+    }
+
+    #[test]
+    fn plans_are_written_as_the_balancer_reads_them() {
+        let plan = Plan::inserting(&[254, 2]).on_data_only().losing_the_ack();
+        assert_eq!(plan.0, "hex:fe02,segments=data-only,lose=ack");
+    }
+}

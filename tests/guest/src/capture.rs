@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A capture of an interface by tcpdump, and the TCP segments in it.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ChildStderr;
+use std::process::Command;
+use std::process::Stdio;
+
+use etherparse::NetSlice;
+use etherparse::SlicedPacket;
+use etherparse::TransportSlice;
+use nix::sys::signal::Signal;
+use pcap_file::pcap::PcapReader;
+
+use crate::namespace::Namespace;
+use crate::process;
+use crate::process::Process;
+use crate::wait;
+
+/// A capture that is going on.
+pub struct Capture {
+    tcpdump: Process,
+    /// It says something when it ends: somebody must be there.
+    _said: BufReader<ChildStderr>,
+    file: PathBuf,
+}
+
+impl Capture {
+    /// Returns when packets are being captured.
+    #[track_caller]
+    pub fn start(namespace: &Namespace, interface: &str, file: &Path) -> Self {
+        let mut command = Command::new("tcpdump");
+        command
+            .args(["-n", "-U", "--immediate-mode", "-Z", "root"])
+            .args(["-i", interface, "-w"])
+            .arg(file)
+            .stderr(Stdio::piped());
+        let mut tcpdump = Process::start_in(namespace, &mut command, Signal::SIGINT);
+        let said = tcpdump.child().stderr.take().expect("it is piped");
+        Self {
+            _said: process::wait_for_line(said, "listening on"),
+            tcpdump,
+            file: file.to_owned(),
+        }
+    }
+
+    /// Waits until so many segments with a FIN were captured, and ends tcpdump.
+    #[track_caller]
+    pub fn finish(self, fins: usize) -> Vec<Segment> {
+        let segments = wait::until("the last segment is captured", || {
+            let segments = read(&self.file);
+            let found = segments.iter().filter(|segment| segment.fin).count();
+            if found < fins {
+                return Err(format!("{found} of {fins} FINs"));
+            }
+            Ok(segments)
+        });
+        drop(self.tcpdump);
+        segments
+    }
+}
+
+/// The segments in a capture that may still be written to.
+fn read(file: &Path) -> Vec<Segment> {
+    let file = File::open(file).expect("tcpdump has made its file");
+    let Ok(mut reader) = PcapReader::new(file) else {
+        return Vec::new();
+    };
+    let mut segments = Vec::new();
+    while let Some(Ok(packet)) = reader.next_packet() {
+        segments.extend(parse(&packet.data));
+    }
+    segments
+}
+
+/// A TCP segment, as far as the tests look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub source: SocketAddr,
+    pub target: SocketAddr,
+    pub syn: bool,
+    pub fin: bool,
+    pub payload: usize,
+    /// Kind and contents of each option, without NOP and EOL.
+    pub options: Vec<(u8, Vec<u8>)>,
+}
+
+impl Segment {
+    /// The contents of its options of that kind.
+    pub fn options_of_kind(&self, kind: u8) -> Vec<&[u8]> {
+        let wanted = self.options.iter().filter(|(found, _)| *found == kind);
+        wanted.map(|(_, contents)| contents.as_slice()).collect()
+    }
+}
+
+/// None if it is not TCP.
+fn parse(packet: &[u8]) -> Option<Segment> {
+    let packet = SlicedPacket::from_ip(packet).ok()?;
+    let (source, target): (IpAddr, IpAddr) = match packet.net? {
+        NetSlice::Ipv4(ip) => (
+            ip.header().source_addr().into(),
+            ip.header().destination_addr().into(),
+        ),
+        NetSlice::Ipv6(ip) => (
+            ip.header().source_addr().into(),
+            ip.header().destination_addr().into(),
+        ),
+        NetSlice::Arp(_) => return None,
+    };
+    let Some(TransportSlice::Tcp(tcp)) = packet.transport else {
+        return None;
+    };
+    Some(Segment {
+        source: SocketAddr::new(source, tcp.source_port()),
+        target: SocketAddr::new(target, tcp.destination_port()),
+        syn: tcp.syn(),
+        fin: tcp.fin(),
+        payload: tcp.payload().len(),
+        options: split_options(tcp.options()),
+    })
+}
+
+/// RFC 9293 §3.1: kinds 0 and 1 are single bytes, all others have a length.
+fn split_options(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut options = Vec::new();
+    loop {
+        bytes = match bytes {
+            [] | [0, ..] => return options,
+            [1, rest @ ..] => rest,
+            [kind, length, ..] => {
+                let length = usize::from(*length);
+                let Some(contents) = bytes.get(2..length) else {
+                    return options;
+                };
+                options.push((*kind, contents.to_vec()));
+                &bytes[length..]
+            }
+            [_] => return options,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_split() {
+        let found = split_options(&[1, 254, 4, 7, 8, 1, 2, 3, 9, 0, 5]);
+        assert_eq!(found, [(254, vec![7, 8]), (2, vec![9])]);
+    }
+
+    #[test]
+    fn a_bad_length_ends_the_options() {
+        assert_eq!(split_options(&[254, 1, 0]), []);
+        assert_eq!(split_options(&[254, 9, 0]), []);
+        assert_eq!(split_options(&[254]), []);
+    }
+}

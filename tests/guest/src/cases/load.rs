@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Loading and unloading in adverse conditions: under connections that come and
+//! go, and with ftrace switched off.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::panic;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+use std::thread;
+
+use nix::errno::Errno;
+
+use crate::kmsg::KernelLog;
+use crate::ktap::note;
+use crate::module;
+use crate::net::Net;
+use crate::net::Way;
+use crate::runner::cases;
+use crate::runner::Case;
+use crate::sockets;
+use crate::sockets::Family;
+use crate::stats;
+use crate::stats::Stats;
+use crate::sys::Name;
+use crate::wait;
+
+pub const CASES: &[Case] = cases![Unloaded:
+    module_comes_and_goes_under_connection_load,
+    peers_can_be_asked_for_while_the_module_comes_and_goes,
+    statistics_can_be_read_while_the_module_comes_and_goes,
+    ftrace_cannot_be_switched_off_under_the_module,
+    load_with_ftrace_switched_off_is_refused_and_leaves_nothing_behind,
+];
+
+/// Loads and unloads the module so many times while `work` is done again and again,
+/// in a thread of its own; each state lasts until it was done `per_state` times.
+fn load_and_unload_while(cycles: usize, per_state: usize, work: impl Fn() + Sync) {
+    let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                work();
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // The thread has to be stopped before a panic goes on.
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..cycles {
+                module::load();
+                wait_for_more(&count, per_state);
+                module::unload();
+                wait_for_more(&count, per_state);
+            }
+        }));
+        stop.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|cause| panic::resume_unwind(cause));
+    });
+    note(&format!("{count:?} times in {cycles} cycles"));
+}
+
+#[track_caller]
+fn wait_for_more(count: &AtomicUsize, wanted: usize) {
+    let start = count.load(Ordering::Relaxed);
+    wait::until("the work goes on", || {
+        let done = count.load(Ordering::Relaxed) - start;
+        let enough = done >= wanted;
+        enough.then_some(()).ok_or_else(|| format!("{done} since"))
+    });
+}
+
+/// How often the client was told, and how often the balancer.
+#[derive(Default)]
+struct Told {
+    client: AtomicUsize,
+    balancer: AtomicUsize,
+}
+
+impl Told {
+    /// Nobody else may be.
+    #[track_caller]
+    fn count(&self, told: &Name, client: &Name, balancer: &Name) {
+        let counter = if told == client {
+            &self.client
+        } else if told == balancer {
+            &self.balancer
+        } else {
+            panic!("{told:?} is neither {client:?} nor {balancer:?}");
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The module was there for some, and was not for others.
+    #[track_caller]
+    fn assert_both(&self) {
+        let client = self.client.load(Ordering::Relaxed);
+        let balancer = self.balancer.load(Ordering::Relaxed);
+        note(&format!("{client} answers with, {balancer} without"));
+        assert!(client > 0 && balancer > 0);
+    }
+}
+
+fn module_comes_and_goes_under_connection_load() {
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    let told = Told::default();
+    load_and_unload_while(10, 2, || {
+        for way in Way::ALL {
+            let (mut client, mut accepted) = net.pair(&listener, way);
+            let of_client = accepted.family.name(client.address);
+            let of_balancer = Name::of(net.balancer_of(&accepted));
+            told.count(&accepted.name, &of_client, &of_balancer);
+            told.count(&accepted.peer(), &of_client, &of_balancer);
+            sockets::exchange(&mut client, &mut accepted);
+        }
+    });
+    told.assert_both();
+}
+
+fn peers_can_be_asked_for_while_the_module_comes_and_goes() {
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    let told = Told::default();
+    let state = Mutex::new((Way::ALL.iter().cycle(), VecDeque::new()));
+    load_and_unload_while(5, 10, || {
+        let (ways, pairs) = &mut *state.lock().expect("one thread");
+        // A new connection each time: those from before a load have no record.
+        let way = *ways.next().expect("they never end");
+        let (client, accepted) = net.pair(&listener, way);
+        let balancer = Name::of(net.balancer_of(&accepted));
+        pairs.push_back((client, accepted, balancer));
+        if pairs.len() > 10 {
+            pairs.pop_front();
+        }
+        for _ in 0..100 {
+            for (client, accepted, balancer) in pairs.iter() {
+                let client = accepted.family.name(client.address);
+                told.count(&accepted.peer(), &client, balancer);
+            }
+        }
+    });
+    told.assert_both();
+}
+
+fn statistics_can_be_read_while_the_module_comes_and_goes() {
+    let net = Net::new();
+    load_and_unload_while(5, 20, || {
+        if let Some(stats) = Stats::read_if_loaded(&net.server) {
+            assert_eq!(stats.get("records_live"), 0);
+        }
+    });
+}
+
+const FTRACE_ENABLED: &str = "/proc/sys/kernel/ftrace_enabled";
+
+/// Restores it however the test ends.
+struct FtraceRestored;
+
+impl Drop for FtraceRestored {
+    fn drop(&mut self) {
+        let _ = fs::write(FTRACE_ENABLED, "1");
+    }
+}
+
+fn ftrace_cannot_be_switched_off_under_the_module() {
+    let _restored = FtraceRestored;
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    module::load();
+    let refusal = fs::write(FTRACE_ENABLED, "0").map_err(|error| error.raw_os_error());
+    assert_eq!(refusal, Err(Some(Errno::EBUSY as i32)));
+    let enabled = fs::read_to_string(FTRACE_ENABLED).expect("the sysctl");
+    assert_eq!(enabled.trim(), "1");
+    let (client, accepted) = net.pair(&listener, Way::Nat64);
+    assert_eq!(accepted.peer(), Name::of(client.address));
+    drop((client, accepted));
+    net.wait_for_no_records();
+    module::unload();
+}
+
+fn load_with_ftrace_switched_off_is_refused_and_leaves_nothing_behind() {
+    let _restored = FtraceRestored;
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    let mut log = KernelLog::from_now();
+    fs::write(FTRACE_ENABLED, "0").expect("nobody needs ftrace now");
+    assert_eq!(module::insert(""), Err(Errno::EBUSY));
+    let lines = log.new_lines();
+    let reason = |line: &String| line.to_lowercase().contains("toa") && line.contains("ftrace");
+    assert!(lines.iter().any(reason), "{lines:?}");
+    assert_eq!(stats::text(&net.server), None);
+    fs::write(FTRACE_ENABLED, "1").expect("it was so before");
+    module::load();
+    let (client, accepted) = net.pair(&listener, Way::Nat64);
+    assert_eq!(accepted.peer(), Name::of(client.address));
+    drop((client, accepted));
+    net.wait_for_no_records();
+    module::unload();
+}

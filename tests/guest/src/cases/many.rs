@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Many connections, and much data.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::io::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::Shutdown;
+use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::net::Net;
+use crate::net::Way;
+use crate::net::PORT;
+use crate::runner::cases;
+use crate::runner::Case;
+use crate::sockets::Client;
+use crate::sockets::Family;
+use crate::sockets::Listener;
+use crate::sys::Name;
+
+pub const CASES: &[Case] = cases![Loaded:
+    ten_thousand_connections_each_show_their_own_client,
+    megabytes_pass_unharmed_both_ways,
+];
+
+const CONNECTIONS: usize = 10_000;
+
+/// Open at once.
+const BATCH: usize = 100;
+
+/// The addresses of that many different clients.
+const CLIENTS: usize = 200;
+
+/// The client of a connection: one of many addresses, any port.
+fn source(way: Way, number: usize) -> SocketAddr {
+    let host = 20 + (number % CLIENTS) as u8;
+    let ip: IpAddr = match way {
+        Way::V4 => Ipv4Addr::new(203, 0, 113, host).into(),
+        Way::V6 | Way::Nat64 => {
+            Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, number as u16, host.into()).into()
+        }
+    };
+    SocketAddr::new(ip, 0)
+}
+
+/// A batch of connections, all open at the same time: every one is to show its own
+/// client. Ends them in order, or by resets.
+fn run_batch(listener: &Listener, first: usize, in_order: bool) {
+    let mut clients = HashMap::new();
+    for number in first..first + BATCH {
+        let way = Way::ALL[number % Way::ALL.len()];
+        let target = SocketAddr::new(way.virtual_server(), PORT);
+        let source = source(way, number);
+        let client = Client::connect(source, target)
+            .unwrap_or_else(|error| panic!("connection {number}: {error}"));
+        clients.insert(listener.family.form(client.address), client);
+    }
+    let mut accepted = Vec::new();
+    for _ in 0..BATCH {
+        let one = listener.accept();
+        let told = one.name.address().expect("an address");
+        let client = clients
+            .remove(&told)
+            .unwrap_or_else(|| panic!("{told} is no client of this batch, or was told twice"));
+        assert_eq!(one.peer(), Name::of(told));
+        if !in_order {
+            let at_once = Some(Duration::ZERO);
+            SockRef::from(&client.stream)
+                .set_linger(at_once)
+                .expect("SO_LINGER");
+        }
+        accepted.push((client, one));
+    }
+    assert!(clients.is_empty());
+}
+
+fn ten_thousand_connections_each_show_their_own_client() {
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    let before = net.stats();
+    net.client.enter(|| {
+        for first in (0..CONNECTIONS).step_by(BATCH) {
+            run_batch(&listener, first, first % (10 * BATCH) == 0);
+        }
+    });
+    net.wait_for_no_records();
+    let change = net.stats().since(&before);
+    let all = CONNECTIONS as i64;
+    assert!(change.contains(&("syn_recv_sock_toa", all)), "{change:?}");
+    assert!(change.contains(&("getname_toa_ok", 2 * all)), "{change:?}");
+}
+
+const MEGABYTES: usize = 2;
+
+/// Bytes that do not repeat in step with any segment size.
+fn pattern(seed: u8) -> Vec<u8> {
+    let byte = |n: usize| ((n / 251) as u8).wrapping_mul(31) ^ (n % 251) as u8 ^ seed;
+    (0..MEGABYTES << 20).map(byte).collect()
+}
+
+fn send(mut stream: &TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).expect("all is sent");
+    stream.shutdown(Shutdown::Write).expect("the end is sent");
+}
+
+#[track_caller]
+fn receive(mut stream: &TcpStream, expected: &[u8]) {
+    let mut bytes = Vec::with_capacity(expected.len());
+    stream.read_to_end(&mut bytes).expect("all is received");
+    assert_eq!(bytes.len(), expected.len());
+    let differs = bytes.iter().zip(expected).position(|(a, b)| a != b);
+    assert_eq!(differs, None, "the first byte that differs");
+}
+
+fn megabytes_pass_unharmed_both_ways() {
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    let (up, down) = (pattern(0), pattern(0x5a));
+    for way in Way::ALL {
+        let (client, accepted) = net.pair(&listener, way);
+        thread::scope(|scope| {
+            scope.spawn(|| send(&client.stream, &up));
+            scope.spawn(|| send(&accepted.stream, &down));
+            scope.spawn(|| receive(&client.stream, &down));
+            receive(&accepted.stream, &up);
+        });
+    }
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's log, from the moment it was opened on (`/dev/kmsg`, the kernel's
+//! `Documentation/ABI/testing/dev-kmsg`).
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::os::unix::fs::OpenOptionsExt;
+
+/// What a healthy kernel does not say, as its sources print it.
+const ALARMS: [&str; 25] = [
+    "WARNING:",
+    "BUG:",
+    "kernel BUG at",
+    "Oops",
+    "general protection",
+    "double fault",
+    "invalid opcode",
+    "unable to handle",
+    "Call Trace",
+    "detected stall",
+    "soft lockup",
+    "blocked for more than",
+    "scheduling while atomic",
+    "sleeping function called",
+    "possible recursive locking",
+    "possible circular locking",
+    "suspicious RCU usage",
+    "KASAN:",
+    "UBSAN:",
+    "KFENCE:",
+    "Objects remaining",
+    "refcount_t:",
+    "leaked",
+    "unregister_netdevice: waiting",
+    "Missing ENDBR",
+];
+
+/// Longer than any record (`PRINTK_MESSAGE_MAX`).
+const RECORD_MAX: usize = 8192;
+
+/// A reader that has its own place in the log.
+pub struct KernelLog {
+    file: File,
+}
+
+impl KernelLog {
+    /// Shows what is said from now on.
+    pub fn from_now() -> Self {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/kmsg")
+            .expect("/dev/kmsg is there");
+        file.seek(SeekFrom::End(0)).expect("the log's end is known");
+        Self { file }
+    }
+
+    /// The messages since the last call.
+    pub fn new_lines(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut record = [0; RECORD_MAX];
+        loop {
+            match self.file.read(&mut record) {
+                Ok(length) => lines.push(message(&record[..length])),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return lines,
+                // Records were overwritten before they were read: the next read
+                // goes on with the oldest one that is left.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {
+                    lines.push("(messages lost)".to_owned());
+                }
+                Err(error) => panic!("/dev/kmsg: {error}"),
+            }
+        }
+    }
+}
+
+/// A record is `prefix;message`, and lines with properties after it.
+fn message(record: &[u8]) -> String {
+    let record = String::from_utf8_lossy(record);
+    let line = record.lines().next().unwrap_or_default();
+    let text = line.split_once(';').map_or(line, |(_, text)| text);
+    text.to_owned()
+}
+
+pub fn is_alarm(line: &str) -> bool {
+    ALARMS.iter().any(|alarm| line.contains(alarm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_cut_down_to_its_message() {
+        let record = b"6,339,5140900,-;NET: Registered; protocol\n SUBSYSTEM=x\n";
+        assert_eq!(message(record), "NET: Registered; protocol");
+    }
+
+    #[test]
+    fn alarms_are_told_from_news() {
+        assert!(is_alarm("WARNING: CPU: 0 PID: 1 at net/core/dev.c:1"));
+        assert!(!is_alarm("TOA: toa loaded"));
+    }
+}

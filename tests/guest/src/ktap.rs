@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writes KTAP, version 1 (the kernel's `Documentation/dev-tools/ktap.rst`).
+
+use std::io::stdout;
+use std::io::Write;
+
+/// The results so far; each line goes out at once.
+pub struct Ktap {
+    number: usize,
+    failed: usize,
+}
+
+impl Ktap {
+    /// Begins with the plan.
+    pub fn begin(count: usize) -> Self {
+        line("KTAP version 1");
+        line(&format!("1..{count}"));
+        Self {
+            number: 0,
+            failed: 0,
+        }
+    }
+
+    /// A test's result; without problems it has passed.
+    pub fn result(&mut self, name: &str, problems: &[String]) {
+        problems.iter().for_each(|problem| note(problem));
+        self.number += 1;
+        let word = match problems {
+            [] => "ok",
+            _ => {
+                self.failed += 1;
+                "not ok"
+            }
+        };
+        line(&format!("{word} {} {name}", self.number));
+    }
+
+    pub fn all_passed(&self) -> bool {
+        self.failed == 0
+    }
+}
+
+/// Diagnostics, each of its lines marked as such.
+pub fn note(text: &str) {
+    text.lines().for_each(|text| line(&format!("# {text}")));
+}
+
+/// The run cannot go on.
+pub fn bail_out(reason: &str) {
+    line(&format!("Bail out! {reason}"));
+}
+
+/// Nobody listens any more if this fails, so there is nobody to tell.
+fn line(text: &str) {
+    let mut out = stdout().lock();
+    let _ = writeln!(out, "{text}");
+    let _ = out.flush();
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests the module from user space, inside the virtual machine, as root.
+//!
+//! Each test is a claim ([`cases`]) about what a server behind the balancer sees.
+//! It gets a fresh client's and a fresh server's host with the balancer between
+//! them ([`net`]), makes connections ([`sockets`]), and compares what the kernel
+//! says with what it should say. [`runner`] looks after every test for what it
+//! left behind, and [`ktap`] tells the host. [`demo`] shows the same to people.
+
+mod balancer;
+mod capture;
+mod cases;
+mod demo;
+mod kmsg;
+mod ktap;
+mod module;
+mod namespace;
+mod net;
+mod proc_tcp;
+mod process;
+mod runner;
+mod servers;
+mod site;
+mod sockets;
+mod stats;
+mod sys;
+mod wait;
+
+use std::fs;
+use std::process::exit;
+use std::process::Command;
+use std::process::ExitCode;
+
+use lexopt::prelude::*;
+use nix::sys::resource::setrlimit;
+use nix::sys::resource::Resource;
+
+const HELP: &str = "\
+Tests toa.ko inside the virtual machine that the harness boots.
+
+toa-guest test [--filter TEXT] [--list]   run the tests whose names contain TEXT,
+                                          and write KTAP; or only name them
+toa-guest demo                            show what real servers log without the
+                                          module and with it
+
+It expects /toa/toa.ko and /toa/bin/toa-balancer, and writes to /toa/out.
+";
+
+/// The first program of the harness' virtual machine.
+const VM_INIT: &str = "toa-init";
+
+/// Sockets that a test may have open.
+const OPEN_FILES: u64 = 4096;
+
+enum Action {
+    Test { filter: String },
+    List { filter: String },
+    Demo,
+}
+
+fn main() -> ExitCode {
+    let action = match parse(lexopt::Parser::from_env()) {
+        Ok(action) => action,
+        Err(error) => {
+            eprintln!("toa-guest: {error}: see --help");
+            return ExitCode::from(2);
+        }
+    };
+    if let Action::List { filter } = &action {
+        selected(filter).for_each(|case| println!("{}", case.name));
+        return ExitCode::SUCCESS;
+    }
+    if let Err(reason) = check_machine() {
+        eprintln!("toa-guest: {reason}");
+        return ExitCode::from(2);
+    }
+    prepare_machine();
+    let good = match action {
+        Action::Test { filter } => test(&filter),
+        Action::Demo => demo::run(),
+        Action::List { .. } => unreachable!("it was listed above"),
+    };
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Whether there are such tests, and all have passed.
+fn test(filter: &str) -> bool {
+    let cases: Vec<_> = selected(filter).collect();
+    if cases.is_empty() {
+        eprintln!("toa-guest: no test has {filter:?} in its name");
+        return false;
+    }
+    runner::run(&cases)
+}
+
+fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
+    let mut verb = None;
+    let mut filter = String::new();
+    let mut list = false;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("filter") => filter = parser.value()?.string()?,
+            Long("list") => list = true,
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                exit(0);
+            }
+            Value(word) if verb.is_none() => verb = Some(word.string()?),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    match verb.as_deref() {
+        Some("test") if list => Ok(Action::List { filter }),
+        Some("test") => Ok(Action::Test { filter }),
+        Some("demo") => Ok(Action::Demo),
+        _ => Err("test or demo?".into()),
+    }
+}
+
+fn selected(filter: &str) -> impl Iterator<Item = &'static runner::Case> + '_ {
+    let cases = cases::all().into_iter();
+    cases.filter(move |case| case.name.contains(filter))
+}
+
+/// The tests load a module into the kernel that they run on: never on a machine
+/// that somebody needs.
+fn check_machine() -> Result<(), String> {
+    let init = fs::read_to_string("/proc/1/comm").unwrap_or_default();
+    if init.trim() != VM_INIT {
+        return Err(format!(
+            "this is not the harness' virtual machine (its init is {VM_INIT}, not {}): \
+             it would load a module into this machine's kernel",
+            init.trim()
+        ));
+    }
+    if !fs::exists(module::PATH).unwrap_or(false) {
+        return Err(format!("there is no {}", module::PATH));
+    }
+    Ok(())
+}
+
+/// What the tests and the balancer need of it: sockets, and TUN devices.
+fn prepare_machine() {
+    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).expect("more open files");
+    namespace::run(Command::new("modprobe").arg("tun"));
+}

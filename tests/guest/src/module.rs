@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Loads and unloads the module under test.
+
+use std::ffi::CString;
+use std::fs;
+use std::fs::File;
+
+use nix::errno::Errno;
+use nix::kmod::delete_module;
+use nix::kmod::finit_module;
+use nix::kmod::DeleteModuleFlags;
+use nix::kmod::ModuleInitFlags;
+
+pub const PATH: &str = "/toa/toa.ko";
+
+pub fn is_loaded() -> bool {
+    fs::exists("/sys/module/toa/initstate").unwrap_or(false)
+}
+
+/// `insmod toa.ko PARAMETERS`.
+pub fn insert(parameters: &str) -> Result<(), Errno> {
+    let file = File::open(PATH).unwrap_or_else(|error| panic!("{PATH}: {error}"));
+    let parameters = CString::new(parameters).expect("parameters have no NUL");
+    finit_module(file, &parameters, ModuleInitFlags::empty())
+}
+
+/// `rmmod toa`.
+pub fn remove() -> Result<(), Errno> {
+    delete_module(c"toa", DeleteModuleFlags::O_NONBLOCK)
+}
+
+/// Loads it where that must work.
+#[track_caller]
+pub fn load() {
+    load_with("");
+}
+
+#[track_caller]
+pub fn load_with(parameters: &str) {
+    insert(parameters).unwrap_or_else(|error| panic!("insmod toa.ko {parameters}: {error}"));
+}
+
+/// Unloads it where that must work.
+#[track_caller]
+pub fn unload() {
+    remove().unwrap_or_else(|error| panic!("rmmod toa: {error}"));
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A client's and a server's host with the balancer between them, as one value:
+//! fresh for each test, gone when it is dropped.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+
+use nix::sys::stat::fstat;
+
+use crate::balancer::Balancer;
+use crate::balancer::Plan;
+use crate::balancer::Service;
+use crate::namespace::Namespace;
+use crate::proc_tcp;
+use crate::runner::problem;
+use crate::site;
+use crate::sockets::Accepted;
+use crate::sockets::Client;
+use crate::sockets::Family;
+use crate::sockets::Listener;
+use crate::stats::Stats;
+use crate::wait;
+
+/// The clients of the balancer vendors' examples: TEST-NET-3 and RFC 3849.
+pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
+
+/// Whose addresses the client's host may use, all of them.
+const CLIENTS_V4: &str = "203.0.113.0/24";
+const CLIENTS_V6: &str = "2001:db8:7::/64";
+
+/// The virtual servers.
+const VIP_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 1);
+const VIP_NAT64: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x164, 0, 0, 0, 0, 1);
+
+/// The real server.
+pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+
+/// The balancer's local addresses, which the real server sees.
+const LOCAL: [&str; 2] = ["10.0.1.0/28", "fd00:0:0:1::/124"];
+
+/// What the tests' own servers listen on.
+pub const PORT: u16 = 8080;
+
+/// The ways through the balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// An IPv4 client, an IPv4 server.
+    V4,
+    /// IPv6 on both sides.
+    V6,
+    /// An IPv6 client, IPv4 to the server.
+    Nat64,
+}
+
+impl Way {
+    pub const ALL: [Self; 3] = [Self::V4, Self::V6, Self::Nat64];
+
+    pub fn client(self) -> IpAddr {
+        match self {
+            Self::V4 => CLIENT_V4.into(),
+            Self::V6 | Self::Nat64 => CLIENT_V6.into(),
+        }
+    }
+
+    pub fn virtual_server(self) -> IpAddr {
+        match self {
+            Self::V4 => VIP_V4.into(),
+            Self::V6 => VIP_V6.into(),
+            Self::Nat64 => VIP_NAT64.into(),
+        }
+    }
+
+    pub fn real_server(self) -> IpAddr {
+        match self {
+            Self::V4 | Self::Nat64 => SERVER_V4.into(),
+            Self::V6 => SERVER_V6.into(),
+        }
+    }
+}
+
+/// Whether the server may see that address as the balancer's.
+pub fn is_local_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.octets()[..3] == [10, 0, 1] && v4.octets()[3] < 16,
+        IpAddr::V6(v6) => v6.segments()[..7] == [0xfd00, 0, 0, 1, 0, 0, 0] && v6.segments()[7] < 16,
+    }
+}
+
+/// The two hosts and the balancer.
+#[derive(Debug)]
+pub struct Net {
+    _balancer: Balancer,
+    abandoned: bool,
+    pub client: Namespace,
+    pub server: Namespace,
+}
+
+impl Net {
+    /// With a balancer that behaves as DPVS does.
+    pub fn new() -> Self {
+        Self::with(&Plan::dpvs())
+    }
+
+    /// With a balancer that follows a plan of the test.
+    pub fn with(plan: &Plan) -> Self {
+        Self::with_ports(plan, &[PORT])
+    }
+
+    /// The same, for more ports than that of the tests' own servers.
+    pub fn with_ports(plan: &Plan, ports: &[u16]) -> Self {
+        let client = Namespace::new("client");
+        let server = Namespace::new("server");
+        let services = Way::ALL.iter().flat_map(|&way| {
+            ports.iter().map(move |&port| Service {
+                virtual_server: SocketAddr::new(way.virtual_server(), port),
+                real_server: SocketAddr::new(way.real_server(), port),
+            })
+        });
+        let services: Vec<Service> = services.collect();
+        let balancer = Balancer::start(&client, &server, &LOCAL, &services, plan);
+        Self::set_up_client(&client);
+        Self::set_up_server(&server);
+        Self {
+            _balancer: balancer,
+            abandoned: false,
+            client,
+            server,
+        }
+    }
+
+    /// For the real servers.
+    pub fn for_site() -> Self {
+        Self::with_ports(&Plan::dpvs(), &site::PORTS)
+    }
+
+    /// Every address of the clients' networks is this host's own.
+    fn set_up_client(client: &Namespace) {
+        client.ip(&format!(
+            "route add local {CLIENTS_V4} dev lo\n\
+             route add local {CLIENTS_V6} dev lo\n"
+        ));
+        client.sysctl("ipv4/ip_nonlocal_bind", "1");
+        client.sysctl("ipv6/ip_nonlocal_bind", "1");
+    }
+
+    fn set_up_server(server: &Namespace) {
+        server.ip(&format!(
+            "addr add {SERVER_V4}/32 dev lo\n\
+             addr add {SERVER_V6}/128 dev lo nodad\n"
+        ));
+    }
+
+    /// The tests' server.
+    pub fn listen(&self, family: Family) -> Listener {
+        self.server.enter(|| Listener::new(family, PORT))
+    }
+
+    /// A connection of the client.
+    #[track_caller]
+    pub fn connect(&self, way: Way) -> Client {
+        self.connect_to_port(way, PORT)
+    }
+
+    #[track_caller]
+    pub fn connect_to_port(&self, way: Way, port: u16) -> Client {
+        let target = SocketAddr::new(way.virtual_server(), port);
+        let source = SocketAddr::new(way.client(), 0);
+        self.client
+            .enter(|| Client::connect(source, target))
+            .unwrap_or_else(|error| panic!("connect from {source} to {target}: {error}"))
+    }
+
+    /// A connection, both its ends.
+    #[track_caller]
+    pub fn pair(&self, listener: &Listener, way: Way) -> (Client, Accepted) {
+        let client = self.connect(way);
+        let accepted = listener.accept();
+        (client, accepted)
+    }
+
+    /// The address that a connection's segments come from, as its socket's family
+    /// has it: what getpeername says without the module.
+    #[track_caller]
+    pub fn balancer_of(&self, accepted: &Accepted) -> SocketAddr {
+        let inode = fstat(&accepted.stream)
+            .expect("a socket has an inode")
+            .st_ino;
+        proc_tcp::rows(&self.server)
+            .iter()
+            .find(|row| row.inode == inode)
+            .unwrap_or_else(|| panic!("socket {inode} is not in the server's namespace"))
+            .remote
+    }
+
+    /// Takes the balancer and the namespaces' names away while there are sockets,
+    /// and does not look at what they leave.
+    pub fn abandon(mut self) {
+        self.abandoned = true;
+    }
+
+    #[track_caller]
+    pub fn stats(&self) -> Stats {
+        Stats::read(&self.server)
+    }
+
+    /// Waits until the module knows of no connection of the server.
+    #[track_caller]
+    pub fn wait_for_no_records(&self) {
+        wait::until("records_live is 0", || no_records(&self.server));
+    }
+}
+
+/// The sockets of a test are dropped before its `Net` is, so no record may be left.
+impl Drop for Net {
+    fn drop(&mut self) {
+        if self.abandoned {
+            return;
+        }
+        if let Err(found) = wait::try_until(|| no_records(&self.server)) {
+            problem(format!("after the test: {found}"));
+        }
+    }
+}
+
+fn no_records(server: &Namespace) -> Result<(), String> {
+    match Stats::read_if_loaded(server).map(|stats| stats.get("records_live")) {
+        None | Some(0) => Ok(()),
+        Some(live) => Err(format!("records_live is {live}")),
+    }
+}

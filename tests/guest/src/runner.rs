@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the cases one by one, and looks after each of them for what it may have
+//! left behind: records, namespaces' sockets, a complaint of the kernel, a module
+//! that is not in the state it should be in.
+
+use std::mem;
+use std::panic;
+use std::panic::catch_unwind;
+use std::process::exit;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::Sender;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::kmsg;
+use crate::kmsg::KernelLog;
+use crate::ktap;
+use crate::ktap::Ktap;
+use crate::module;
+
+/// No case takes so long. What it waits for has smaller bounds of its own, so
+/// this is a call that the kernel does not end.
+const CASE_BOUND: Duration = Duration::from_secs(110);
+
+/// What a case finds, and leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The module is loaded, with no parameters.
+    Loaded,
+    /// It is not: the case does it.
+    Unloaded,
+}
+
+/// A claim, and what proves it.
+pub struct Case {
+    pub name: &'static str,
+    pub state: State,
+    pub body: fn(),
+}
+
+/// `cases![State: function, …]`: the functions' names are the claims.
+macro_rules! cases {
+    ($state:ident: $($name:ident),+ $(,)?) => {
+        &[$($crate::runner::Case {
+            name: stringify!($name),
+            state: $crate::runner::State::$state,
+            body: $name,
+        }),+]
+    };
+}
+pub(crate) use cases;
+
+/// What went wrong in the case that is running, from any thread.
+static PROBLEMS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Fails the running case, and lets it go on.
+pub fn problem(text: String) {
+    PROBLEMS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(text);
+}
+
+/// Whether all have passed.
+pub fn run(cases: &[&Case]) -> bool {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or(String::new(), ToString::to_string);
+        let payload = info.payload();
+        let what = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without words");
+        problem(format!("{what}\n  at {place}"));
+    }));
+    let mut ktap = Ktap::begin(cases.len());
+    let mut log = KernelLog::from_now();
+    for case in cases {
+        let started = Instant::now();
+        let watch = watch(case.name);
+        let problems = run_one(case, &mut log);
+        drop(watch);
+        ktap::note(&format!("{:.1} s", started.elapsed().as_secs_f32()));
+        ktap.result(case.name, &problems);
+    }
+    let _ = catch_unwind(|| bring(State::Unloaded));
+    let left = problems(&mut log);
+    left.iter().for_each(|problem| ktap::note(problem));
+    ktap.all_passed() && left.is_empty()
+}
+
+fn run_one(case: &Case, log: &mut KernelLog) -> Vec<String> {
+    // A panic is on the list already, by the hook.
+    let _ = catch_unwind(|| {
+        bring(case.state);
+        (case.body)();
+    });
+    let _ = catch_unwind(|| check_state(case.state));
+    problems(log)
+}
+
+/// What has gone wrong since this was asked last, the kernel's complaints included.
+fn problems(log: &mut KernelLog) -> Vec<String> {
+    let lines = log.new_lines();
+    for line in lines.iter().filter(|line| kmsg::is_alarm(line)) {
+        problem(format!("kernel: {line}"));
+    }
+    mem::take(&mut *PROBLEMS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Loads or unloads the module if it must be.
+fn bring(state: State) {
+    match state {
+        State::Loaded if !module::is_loaded() => module::load(),
+        State::Unloaded if module::is_loaded() => module::unload(),
+        _ => {}
+    }
+}
+
+fn check_state(state: State) {
+    let loaded = module::is_loaded();
+    if loaded != (state == State::Loaded) {
+        problem(format!("the case left the module loaded={loaded}"));
+        bring(state);
+    }
+}
+
+/// Ends the run if the case does not: dropped in time, it does nothing.
+fn watch(name: &'static str) -> Sender<()> {
+    let (watch, end) = mpsc::channel();
+    thread::spawn(move || {
+        if end.recv_timeout(CASE_BOUND) == Err(RecvTimeoutError::Timeout) {
+            ktap::bail_out(&format!("{name} does not end"));
+            exit(1);
+        }
+    });
+    watch
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sockets of the server and of the client, which never wait without a bound.
+
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::Shutdown;
+use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use socket2::Domain;
+use socket2::Protocol;
+use socket2::Socket;
+use socket2::Type;
+
+use crate::sys;
+use crate::sys::Answer;
+use crate::sys::Call;
+use crate::sys::Name;
+use crate::sys::Place;
+use crate::wait;
+use crate::wait::BOUND;
+
+/// What a server listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// AF_INET
+    V4,
+    /// AF_INET6 with IPV6_V6ONLY
+    V6Only,
+    /// AF_INET6 without
+    DualStack,
+}
+
+impl Family {
+    pub fn domain(self) -> Domain {
+        match self {
+            Self::V4 => Domain::IPV4,
+            Self::V6Only | Self::DualStack => Domain::IPV6,
+        }
+    }
+
+    fn any(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6Only | Self::DualStack => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// An address as a socket of this family reports it.
+    pub fn form(self, address: SocketAddr) -> SocketAddr {
+        match (self, address.ip()) {
+            (Self::V6Only | Self::DualStack, IpAddr::V4(v4)) => {
+                SocketAddr::new(v4.to_ipv6_mapped().into(), address.port())
+            }
+            _ => address,
+        }
+    }
+
+    /// The name that such a socket reports for an address.
+    pub fn name(self, address: SocketAddr) -> Name {
+        Name::of(self.form(address))
+    }
+}
+
+/// A TCP socket of the family, which never blocks for long.
+pub fn socket(family: Family) -> Socket {
+    let socket = Socket::new(family.domain(), Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+    if family != Family::V4 {
+        socket
+            .set_only_v6(family == Family::V6Only)
+            .expect("IPV6_V6ONLY");
+    }
+    bound(&socket);
+    socket
+}
+
+/// Gives a socket's calls the bound of everything here.
+fn bound(socket: &Socket) {
+    socket.set_read_timeout(Some(BOUND)).expect("SO_RCVTIMEO");
+    socket.set_write_timeout(Some(BOUND)).expect("SO_SNDTIMEO");
+}
+
+/// A listening socket on every address.
+#[derive(Debug)]
+pub struct Listener {
+    pub socket: Socket,
+    pub family: Family,
+}
+
+impl Listener {
+    pub fn new(family: Family, port: u16) -> Self {
+        Self::from(socket(family), family, port)
+    }
+
+    /// Turns a socket that has options of its own into a listener.
+    pub fn from(socket: Socket, family: Family, port: u16) -> Self {
+        socket.set_reuse_address(true).expect("SO_REUSEADDR");
+        socket
+            .bind(&SocketAddr::new(family.any(), port).into())
+            .expect("the port is free");
+        socket.listen(1024).expect("it listens");
+        Self { socket, family }
+    }
+
+    /// Waits for a connection.
+    #[track_caller]
+    pub fn wait(&self) {
+        wait::ready(&self.socket, PollFlags::POLLIN, "a connection to accept");
+    }
+
+    #[track_caller]
+    pub fn accept(&self) -> Accepted {
+        self.accept_by(Call::Accept4, Place::AMPLE)
+    }
+
+    #[track_caller]
+    pub fn accept_by(&self, call: Call, place: Place) -> Accepted {
+        self.wait();
+        let answer = sys::ask(call, self.socket.as_raw_fd(), place)
+            .unwrap_or_else(|error| panic!("{call:?}: {error}"));
+        let socket = Socket::from(answer.socket.expect("accept gives a socket"));
+        bound(&socket);
+        Accepted {
+            stream: TcpStream::from(socket),
+            name: answer.name,
+            family: self.family,
+        }
+    }
+}
+
+/// The server's end of a connection.
+#[derive(Debug)]
+pub struct Accepted {
+    pub stream: TcpStream,
+    /// The peer's name as accept gave it.
+    pub name: Name,
+    pub family: Family,
+}
+
+impl Accepted {
+    /// What getpeername says.
+    #[track_caller]
+    pub fn peer(&self) -> Name {
+        name(Call::GetPeerName, &self.stream)
+    }
+
+    /// What getsockname says.
+    #[track_caller]
+    pub fn local(&self) -> Name {
+        name(Call::GetSockName, &self.stream)
+    }
+
+    /// Reads what the other side sends until its end of data.
+    #[track_caller]
+    pub fn read_all(&mut self) -> Vec<u8> {
+        read_all(&mut self.stream)
+    }
+}
+
+/// The client's end of a connection.
+#[derive(Debug)]
+pub struct Client {
+    pub stream: TcpStream,
+    /// Its own address: what a server should see.
+    pub address: SocketAddr,
+}
+
+impl Client {
+    /// Connects from `source` (port 0: any) in the calling thread's namespace.
+    pub fn connect(source: SocketAddr, target: SocketAddr) -> io::Result<Self> {
+        let domain = Domain::for_address(source);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        bound(&socket);
+        socket.bind(&source.into())?;
+        socket.connect_timeout(&target.into(), BOUND)?;
+        let stream = TcpStream::from(socket);
+        let address = stream.local_addr()?;
+        Ok(Self { stream, address })
+    }
+}
+
+/// A name of a socket, by a call that must work.
+#[track_caller]
+pub fn name(call: Call, socket: &impl AsRawFd) -> Name {
+    match sys::ask(call, socket.as_raw_fd(), Place::AMPLE) {
+        Ok(Answer { name, .. }) => name,
+        Err(error) => panic!("{call:?}: {error}"),
+    }
+}
+
+/// The error of getpeername, which must be one.
+#[track_caller]
+pub fn peer_error(socket: &impl AsRawFd) -> Errno {
+    sys::ask(Call::GetPeerName, socket.as_raw_fd(), Place::AMPLE).expect_err("it has no peer")
+}
+
+#[track_caller]
+pub fn read_all(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("data until its end");
+    bytes
+}
+
+/// One byte each way: all that is on the way before has arrived.
+#[track_caller]
+pub fn exchange(client: &mut Client, accepted: &mut Accepted) {
+    let mut byte = [0];
+    client.stream.write_all(b"?").expect("the client sends");
+    accepted
+        .stream
+        .read_exact(&mut byte)
+        .expect("the server receives");
+    assert_eq!(&byte, b"?");
+    accepted.stream.write_all(b"!").expect("the server sends");
+    client
+        .stream
+        .read_exact(&mut byte)
+        .expect("the client receives");
+    assert_eq!(&byte, b"!");
+}
+
+/// Ends both directions in order, and sees that both sides know.
+#[track_caller]
+pub fn finish(client: &mut Client, accepted: &mut Accepted) {
+    client
+        .stream
+        .shutdown(Shutdown::Write)
+        .expect("the client ends");
+    assert_eq!(accepted.read_all(), b"");
+    accepted
+        .stream
+        .shutdown(Shutdown::Write)
+        .expect("the server ends");
+    assert_eq!(read_all(&mut client.stream), b"");
+}

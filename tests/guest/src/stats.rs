@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads `/proc/net/toa_stats`: a header with a column per processor, then
+//! `name: number number …` a row, as DPVS's module has it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+
+use crate::namespace::Namespace;
+
+/// The rows, in the file's order.
+pub const ROWS: [&str; 13] = [
+    "syn_recv_sock_toa",
+    "syn_recv_sock_no_toa",
+    "getname_toa_ok",
+    "getname_toa_mismatch",
+    "getname_toa_bypass",
+    "getname_toa_empty",
+    "ip6_address_alloc",
+    "ip6_address_free",
+    "malformed",
+    "duplicate",
+    "record_alloc_failed",
+    "record_table_full",
+    "records_live",
+];
+
+/// Each row's sum over the processors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    rows: BTreeMap<String, i64>,
+}
+
+impl Stats {
+    /// Those of a namespace; the module must be loaded.
+    #[track_caller]
+    pub fn read(namespace: &Namespace) -> Self {
+        Self::read_if_loaded(namespace).expect("toa_stats is there")
+    }
+
+    /// None without the module.
+    pub fn read_if_loaded(namespace: &Namespace) -> Option<Self> {
+        text(namespace).map(|text| Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        let rows = text.lines().skip(1).filter_map(|line| {
+            let (name, numbers) = line.split_once(':')?;
+            let sum = numbers
+                .split_whitespace()
+                .map(|number| number.parse::<i64>().expect("a number per processor"))
+                .sum();
+            Some((name.trim().to_owned(), sum))
+        });
+        Self {
+            rows: rows.collect(),
+        }
+    }
+
+    #[track_caller]
+    pub fn get(&self, row: &str) -> i64 {
+        *self
+            .rows
+            .get(row)
+            .unwrap_or_else(|| panic!("toa_stats has no row {row}"))
+    }
+
+    /// What was counted since `before`, without the rows that did not change.
+    #[track_caller]
+    pub fn since(&self, before: &Self) -> Vec<(&'static str, i64)> {
+        ROWS.iter()
+            .map(|&row| (row, self.get(row) - before.get(row)))
+            .filter(|&(_, change)| change != 0)
+            .collect()
+    }
+}
+
+/// The file itself; None without the module, or if it goes while it is read (EIO,
+/// see `fs/proc/inode.c`).
+pub fn text(namespace: &Namespace) -> Option<String> {
+    namespace.enter(
+        || match fs::read_to_string("/proc/thread-self/net/toa_stats") {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => None,
+            Err(error) => panic!("toa_stats: {error}"),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_summed_over_the_processors() {
+        let stats = Stats::parse("         CPU0 CPU1\nmalformed    :  2  3\nrecords_live: 4 -4\n");
+        assert_eq!((stats.get("malformed"), stats.get("records_live")), (5, 0));
+    }
+}

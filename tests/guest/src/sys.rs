@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The socket calls that no safe wrapper offers as the tests need them: names
+//! as the raw bytes that the kernel wrote, with any length and any pointer.
+//!
+//! All `unsafe` of this program is here.
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+
+use libc::c_int;
+use libc::c_long;
+use libc::c_void;
+use nix::errno::Errno;
+
+/// What the room for a name is filled with before a call, to see what was written.
+const CANARY: u8 = 0xa5;
+
+/// As much as a kernel ever writes: `sizeof(struct sockaddr_storage)`.
+const ROOM: usize = 128;
+
+/// An address where nothing is mapped (below `vm.mmap_min_addr`).
+const NOWHERE: usize = 1;
+
+/// A call that answers with a socket's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Accept,
+    Accept4,
+    GetPeerName,
+    GetSockName,
+}
+
+impl Call {
+    pub const ALL: [Self; 4] = [
+        Self::Accept,
+        Self::Accept4,
+        Self::GetPeerName,
+        Self::GetSockName,
+    ];
+
+    fn number(self) -> c_long {
+        match self {
+            Self::Accept => libc::SYS_accept,
+            Self::Accept4 => libc::SYS_accept4,
+            Self::GetPeerName => libc::SYS_getpeername,
+            Self::GetSockName => libc::SYS_getsockname,
+        }
+    }
+}
+
+/// Where a call is told to put the name, and what it is told of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Good memory, said to be so long.
+    Room(i32),
+    /// No memory for the name, said to be so long.
+    Nowhere(i32),
+    /// No memory for the length.
+    NoLength,
+}
+
+impl Place {
+    /// Room for every name.
+    pub const AMPLE: Self = Self::Room(ROOM as i32);
+}
+
+/// A socket's name as the kernel wrote it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The bytes up to the last one that was changed.
+    bytes: Vec<u8>,
+    /// The length that the call reported.
+    length: i32,
+}
+
+impl Name {
+    /// What the kernel writes for `address` into ample room.
+    pub fn of(address: SocketAddr) -> Self {
+        Self::cut(address, ROOM)
+    }
+
+    /// What it writes into `room` bytes: the name's start, and its full length.
+    pub fn cut(address: SocketAddr, room: usize) -> Self {
+        let mut bytes = wire_form(address);
+        let length = bytes.len() as i32;
+        bytes.truncate(room);
+        Self { bytes, length }
+    }
+
+    /// A name that ends in the canary's value would be read too short: ours do not.
+    fn read(room: &[u8; ROOM], length: i32) -> Self {
+        let written = room.iter().rposition(|&byte| byte != CANARY);
+        Self {
+            bytes: room[..written.map_or(0, |last| last + 1)].to_vec(),
+            length,
+        }
+    }
+
+    /// How long the kernel says the name is.
+    pub fn length(&self) -> i32 {
+        self.length
+    }
+
+    /// The address, if the bytes are one whole `sockaddr_in` or `sockaddr_in6`.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let family = u16::from_ne_bytes(self.bytes.get(..2)?.try_into().ok()?);
+        let port = u16::from_be_bytes(self.bytes.get(2..4)?.try_into().ok()?);
+        match c_int::from(family) {
+            libc::AF_INET => {
+                let ip: [u8; 4] = self.bytes.get(4..8)?.try_into().ok()?;
+                Some(SocketAddr::new(ip.into(), port))
+            }
+            libc::AF_INET6 => {
+                let ip: [u8; 16] = self.bytes.get(8..24)?.try_into().ok()?;
+                Some(SocketAddr::new(ip.into(), port))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address() {
+            Some(address) => write!(f, "{address}")?,
+            None => write!(f, "no address")?,
+        }
+        write!(f, " (length {}, bytes {:02x?})", self.length, self.bytes)
+    }
+}
+
+/// `struct sockaddr_in` or `struct sockaddr_in6`, every byte of it.
+fn wire_form(address: SocketAddr) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match address {
+        SocketAddr::V4(v4) => {
+            bytes.extend((libc::AF_INET as u16).to_ne_bytes());
+            bytes.extend(v4.port().to_be_bytes());
+            bytes.extend(v4.ip().octets());
+            bytes.extend([0; 8]);
+        }
+        SocketAddr::V6(v6) => {
+            bytes.extend((libc::AF_INET6 as u16).to_ne_bytes());
+            bytes.extend(v6.port().to_be_bytes());
+            // As the standard library has it: what is in memory.
+            bytes.extend(v6.flowinfo().to_ne_bytes());
+            bytes.extend(v6.ip().octets());
+            bytes.extend(v6.scope_id().to_ne_bytes());
+        }
+    }
+    bytes
+}
+
+/// What a call has given.
+#[derive(Debug)]
+pub struct Answer {
+    pub name: Name,
+    /// Of `accept` and `accept4`.
+    pub socket: Option<OwnedFd>,
+}
+
+pub fn ask(call: Call, fd: RawFd, place: Place) -> Result<Answer, Errno> {
+    let mut room = [CANARY; ROOM];
+    let mut length = match place {
+        Place::Room(length) | Place::Nowhere(length) => length,
+        Place::NoLength => 0,
+    };
+    let name_at = match place {
+        Place::Nowhere(_) => NOWHERE,
+        _ => room.as_mut_ptr() as usize,
+    };
+    let length_at = match place {
+        Place::NoLength => NOWHERE,
+        _ => &raw mut length as usize,
+    };
+    // SAFETY: the kernel checks both addresses. They are those of `room` and
+    // `length`, which live until the call is over and of which it writes at
+    // most ROOM and 4 bytes, or nothing is mapped there. Flags (of accept4) are
+    // 0; the calls with three arguments do not look at the fourth.
+    let result = unsafe { libc::syscall(call.number(), fd, name_at, length_at, 0) };
+    let result = Errno::result(result)?;
+    let socket = matches!(call, Call::Accept | Call::Accept4).then(|| {
+        // SAFETY: the descriptor is new, and nobody else knows of it.
+        unsafe { OwnedFd::from_raw_fd(result as RawFd) }
+    });
+    Ok(Answer {
+        name: Name::read(&room, length),
+        socket,
+    })
+}
+
+/// The name that `getsockopt(SO_PEERNAME)` gives, with `room` bytes for it.
+pub fn so_peername(fd: RawFd, room: i32) -> Result<Name, Errno> {
+    let mut bytes = [CANARY; ROOM];
+    let mut length = room;
+    // SAFETY: as in `ask`; the kernel writes at most `length` bytes of the name.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_getsockopt,
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_PEERNAME,
+            bytes.as_mut_ptr(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result)?;
+    Ok(Name::read(&bytes, length))
+}
+
+/// Sets a socket option whose value is an `int`.
+pub fn set_option(fd: RawFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+    // SAFETY: the value's address and size are those of `value`.
+    let result = unsafe {
+        libc::setsockopt(
+            fd,
+            level,
+            option,
+            (&raw const value).cast::<c_void>(),
+            mem::size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// `connect(AF_UNSPEC)`: makes a connected socket an unconnected one.
+pub fn disconnect(fd: RawFd) -> io::Result<()> {
+    let nobody = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    // SAFETY: the address and its size are those of `nobody`.
+    let result = unsafe {
+        libc::connect(
+            fd,
+            &raw const nobody,
+            mem::size_of_val(&nobody) as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_the_kernels_layout() {
+        let v4: SocketAddr = "203.0.113.7:258".parse().expect("an address");
+        assert_eq!(
+            wire_form(v4),
+            [2, 0, 1, 2, 203, 0, 113, 7, 0, 0, 0, 0, 0, 0, 0, 0]
+        );
+        let v6: SocketAddr = "[2001:db8:7::7]:258".parse().expect("an address");
+        assert_eq!(wire_form(v6).len(), 28);
+        assert_eq!(Name::of(v6).address(), Some(v6));
+    }
+
+    #[test]
+    fn a_cut_name_keeps_its_full_length() {
+        let v4: SocketAddr = "203.0.113.7:80".parse().expect("an address");
+        let name = Name::cut(v4, 3);
+        assert_eq!((name.bytes.len(), name.length()), (3, 16));
+    }
+
+    #[test]
+    fn errors_are_those_of_the_kernel() {
+        let answer = ask(Call::GetPeerName, -1, Place::AMPLE);
+        assert_eq!(answer.err(), Some(Errno::EBADF));
+    }
+}
