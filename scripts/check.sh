@@ -1,0 +1,65 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Looks at the sources without running the module: rustfmt, clippy for the
+# module and for the user-space crates, shellcheck. Warnings are errors.
+#
+#   check.sh all        everything
+#   check.sh formats | scripts | crates | module
+#
+# KERNEL= says for which kernel the module is built (see kernel.sh).
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+in_tools() {
+	CARGO_TARGET_DIR=$REPO/build/target "$SCRIPTS/root.sh" run tools "$@"
+}
+
+formats() {
+	cd "$REPO"
+	in_tools rustfmt --check --edition 2021 ./*.rs
+	in_tools cargo fmt --all --check --manifest-path tests/Cargo.toml
+	[[ ! -e tests/fuzz/Cargo.toml ]] ||
+		in_tools cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+}
+
+scripts() {
+	cd "$REPO"
+	in_tools shellcheck -x -P SCRIPTDIR -P scripts scripts/*.sh scripts/guest/* tests/*.sh .ci/run
+}
+
+crates() {
+	in_tools cargo clippy --locked --workspace --all-targets \
+		--manifest-path "$REPO/tests/Cargo.toml" -- -D warnings
+}
+
+# Not without a kernel to build for, which the tests count as skipped.
+module() {
+	local status=0
+	"$SCRIPTS/root.sh" make build || status=$?
+	[[ $status != "$NO_KERNEL" ]] || return 0
+	[[ $status == 0 ]] || exit "$status"
+	"$SCRIPTS/vm-test.sh" clippy
+}
+
+all() {
+	start_stages
+	stage "root of tools" "$SCRIPTS/root.sh" make tools
+	stage "shellcheck" "$0" scripts
+	stage "rustfmt" "$0" formats
+	stage "clippy of the crates" "$0" crates
+	stage "clippy of the module" "$0" module
+	stage "host tests" "$SCRIPTS/test.sh" cargo-test
+	[[ -n ${TOA_RESULTS:-} ]] || stage_table >&2
+}
+
+main() {
+	case ${1:-} in
+	all | formats | scripts | crates | module) "$1" ;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"

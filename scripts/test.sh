@@ -1,0 +1,108 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The tests. The last line is always "N passed, N failed, N skipped".
+#
+#   test.sh all     host tests, then the tests in a virtual machine
+#   test.sh host    tests that need no kernel
+#   test.sh vm      tests in a virtual machine only
+#   test.sh demo    no tests: the module at work, in a virtual machine
+#
+# KERNEL= says which kernel, see kernel.sh; one that the archive cannot serve
+# now is counted as skipped. If the archive cannot be reached at all, the run
+# ends with the words "archive unavailable" and status 75.
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+# "PASSED FAILED SKIPPED" of each part of the run.
+RESULTS=${TOA_RESULTS:-$REPO/build/results}
+LOG=$REPO/build/host-test.log
+SUMMARY=$REPO/build/vm-summary
+
+host() {
+	local status=0 counts
+	stage "host tests" "$0" cargo-test || status=$?
+	counts=$(awk '/^test result: / { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$LOG")
+	# Cargo fails without a failed test if something does not compile.
+	[[ $status == 0 || $counts == *' '[1-9]*' '* ]] || counts="${counts%% *} 1 ${counts##* }"
+	echo "$counts" >>"$RESULTS"
+}
+
+cargo_test() {
+	CARGO_TARGET_DIR=$REPO/build/target "$SCRIPTS/root.sh" run tools \
+		cargo test --locked --workspace --no-fail-fast --manifest-path "$REPO/tests/Cargo.toml" 2>&1 | tee "$LOG" >&2
+}
+
+# The tests on one kernel, after `prepare` made all that they need.
+vm() {
+	local status=0
+	rm -f "$SUMMARY"
+	stage "tests on $KERNEL" "$SCRIPTS/vm-test.sh" test || status=$?
+	[[ -s $SUMMARY || $status == 0 ]] || echo "0 1 0" >"$SUMMARY"
+	cat "$SUMMARY" >>"$RESULTS"
+}
+
+# prepare WHAT…: the stages before a test, and what it means if one fails.
+prepare() {
+	local status=0
+	"$SCRIPTS/vm-test.sh" "$@" || status=$?
+	case $status in
+	0) return ;;
+	"$ARCHIVE_UNAVAILABLE")
+		stage_table >&2
+		echo "archive unavailable"
+		exit "$status"
+		;;
+	"$NO_KERNEL") echo "0 0 1" >>"$RESULTS" ;;
+	*) echo "0 1 0" >>"$RESULTS" ;;
+	esac
+	return "$status"
+}
+
+all() {
+	local status=0
+	prepare roots || status=$?
+	host
+	[[ $status != 0 ]] || ! prepare builds || vm
+}
+
+demo() {
+	"$SCRIPTS/vm-test.sh" roots
+	"$SCRIPTS/vm-test.sh" builds
+	exec "$SCRIPTS/vm-test.sh" demo
+}
+
+# Closes the run. A run that is part of another one leaves that to it.
+total() {
+	local counts
+	[[ -z ${TOA_RESULTS:-} ]] || return 0
+	stage_table >&2
+	counts=$(sum_results "$RESULTS")
+	echo "$counts"
+	[[ $counts == *" 0 failed"* && $counts != "0 passed"* ]]
+}
+
+main() {
+	local action=${1:-}
+	export KERNEL=${KERNEL:-trixie-backports}
+	mkdir -p "$REPO/build"
+	start_stages
+	case $action in
+	demo) demo ;;
+	cargo-test) cargo_test ;;
+	all | host | vm)
+		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
+		case $action in
+		all) all ;;
+		host) host ;;
+		vm) ! prepare roots || ! prepare builds || vm ;;
+		esac
+		total
+		;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"
