@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A hash table of small values keyed by an address, read under RCU without locks.
+//!
+//! Writers take one of a set of raw spinlocks, chosen by the bucket, for a few instructions: the
+//! node is allocated before and freed after. A node that was unlinked is freed by `kfree_rcu`, so
+//! a reader may keep using what it found until its RCU section ends. Everything here may be called
+//! in softirq, in an ftrace handler or in a tracepoint probe, with preemption on or off, also on
+//! PREEMPT_RT.
+
+use crate::{
+    raw_spinlock::{
+        self,
+        RawSpinLock, //
+    },
+    toa_bindings as bindings, //
+};
+use core::mem::offset_of;
+use core::ptr::{
+    self,
+    NonNull, //
+};
+use kernel::prelude::*;
+use kernel::sync::{
+    atomic::{
+        Acquire,
+        Atomic,
+        Relaxed,
+        Release, //
+    },
+    rcu, //
+};
+use kernel::types::Opaque;
+
+type Link<T> = Atomic<*mut Node<T>>;
+
+/// One entry, in memory of `kmalloc`.
+#[repr(C)]
+pub(crate) struct Node<T> {
+    next: Link<T>,
+    key: usize,
+    rcu: Opaque<bindings::callback_head>,
+    value: T,
+}
+
+/// The table.
+///
+/// # Invariants
+///
+/// - Each pointer in `buckets` and in a node's `next` is null or points to a node that is freed no
+///   sooner than a grace period after it was unlinked.
+/// - Links of a bucket are written only under the bucket's lock.
+/// - `buckets` and `locks` have a power of two of elements, at least one, and never change.
+pub(crate) struct HashTable<T> {
+    buckets: KVVec<Link<T>>,
+    locks: KVVec<RawSpinLock>,
+}
+
+// SAFETY: The table owns its nodes, and `T` may be sent.
+unsafe impl<T: Send> Send for HashTable<T> {}
+
+// SAFETY: Concurrent look-ups share `&T`; concurrent writers are serialised by `locks`.
+unsafe impl<T: Send + Sync> Sync for HashTable<T> {}
+
+impl<T: Copy + Send + Sync> HashTable<T> {
+    /// Allocates a table of `buckets` buckets and `locks` locks, each rounded up to a power of
+    /// two. May sleep.
+    pub(crate) fn new(buckets: usize, locks: usize) -> Result<Self> {
+        let buckets = buckets.max(1).checked_next_power_of_two().ok_or(EINVAL)?;
+        let locks = locks.max(1).checked_next_power_of_two().ok_or(EINVAL)?;
+        // INVARIANT: Powers of two, and all links null.
+        Ok(Self {
+            buckets: filled(buckets, || Link::new(ptr::null_mut()))?,
+            locks: filled(locks, RawSpinLock::new)?,
+        })
+    }
+
+    /// The number of buckets.
+    pub(crate) fn buckets(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Finds the value of `key`. One probe of a bucket where there is none.
+    pub(crate) fn get<'rcu>(&'rcu self, key: usize, _rcu: &'rcu rcu::Guard) -> Option<&'rcu T> {
+        let mut link = self.bucket(key)?;
+        loop {
+            // SAFETY: By the type invariant a node reached inside an RCU section stays until the
+            // section that `_rcu` stands for ends. Acquire pairs with the Release in `insert`.
+            let node = unsafe { link.load(Acquire).as_ref() }?;
+            if node.key == key {
+                return Some(&node.value);
+            }
+            link = &node.next;
+        }
+    }
+
+    /// Adds `value` for `key`; a value that the key had goes away and is returned.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: nothing has changed then.
+    pub(crate) fn insert(&self, key: usize, value: T) -> Result<Option<T>> {
+        let bucket = self.bucket(key).ok_or(EINVAL)?;
+        let node = allocate(Node {
+            next: Link::new(bucket.load(Relaxed)),
+            key,
+            rcu: Opaque::uninit(),
+            value,
+        })?;
+        let old = {
+            let held = self.lock(key).ok_or(EINVAL)?;
+            let old = unlink(bucket, key, &held);
+            // SAFETY: The node is ours until the store below makes it reachable.
+            unsafe { node.as_ref() }
+                .next
+                .store(bucket.load(Relaxed), Relaxed);
+            // INVARIANT: The node is complete before Release makes it reachable.
+            bucket.store(node.as_ptr(), Release);
+            old
+        };
+        Ok(old.map(Unlinked::retire))
+    }
+
+    /// Removes `key` and returns its value. Takes no lock where the bucket is empty.
+    pub(crate) fn remove(&self, key: usize) -> Option<T> {
+        let bucket = self.bucket(key)?;
+        if bucket.load(Relaxed).is_null() {
+            // Nobody else adds this key now: the socket that is the key is inserted by the
+            // softirq that creates it and removed when it dies, which its lock orders.
+            return None;
+        }
+        let old = {
+            let held = self.lock(key)?;
+            unlink(bucket, key, &held)
+        };
+        old.map(Unlinked::retire)
+    }
+
+    fn bucket(&self, key: usize) -> Option<&Link<T>> {
+        self.buckets
+            .get(hash(key) & self.buckets.len().wrapping_sub(1))
+    }
+
+    fn lock(&self, key: usize) -> Option<raw_spinlock::Guard<'_>> {
+        // The low bits choose both, so one bucket always has the same lock, also where there are
+        // fewer locks than buckets.
+        let index =
+            hash(key) & self.buckets.len().wrapping_sub(1) & self.locks.len().wrapping_sub(1);
+        self.locks.get(index).map(RawSpinLock::lock)
+    }
+}
+
+impl<T> Drop for HashTable<T> {
+    fn drop(&mut self) {
+        for bucket in &self.buckets {
+            let mut next = bucket.load(Relaxed);
+            while !next.is_null() {
+                // SAFETY: `&mut self`: no reader and no writer is left, so each linked node is
+                // ours, and came from `KBox` or from memory that `kfree` takes as well.
+                let node = unsafe { KBox::from_raw(next) };
+                next = node.next.load(Relaxed);
+            }
+        }
+    }
+}
+
+/// A node that nobody else can unlink or free any more.
+///
+/// # Invariants
+///
+/// The node was linked in a table and has been unlinked under its bucket's lock; it has not been
+/// freed.
+struct Unlinked<T>(NonNull<Node<T>>);
+
+impl<T: Copy> Unlinked<T> {
+    /// Copies the value out and frees the node after a grace period. Takes no lock of ours.
+    fn retire(self) -> T {
+        const { assert!(offset_of!(Node<T>, rcu) < 4096) };
+        let node = self.0.as_ptr();
+        // SAFETY: By the type invariant the node is not freed, and values never change.
+        let value = unsafe { (*node).value };
+        // SAFETY: As C's `kfree_rcu(node, rcu)`: the node is memory of `kmalloc` or
+        // `kmalloc_nolock`, the head lies in its first page, and readers that are still on the
+        // node do not look at the head. `kvfree_call_rcu` takes raw spinlocks only, so it may be
+        // called with preemption off, also on PREEMPT_RT.
+        unsafe {
+            bindings::kvfree_call_rcu(Opaque::cast_into(&raw const (*node).rcu), node.cast())
+        };
+        value
+    }
+}
+
+/// Takes the node of `key` out of the chain that begins at `link`, whose lock is `_held`.
+fn unlink<T>(
+    mut link: &Link<T>,
+    key: usize,
+    _held: &raw_spinlock::Guard<'_>,
+) -> Option<Unlinked<T>> {
+    loop {
+        let node = NonNull::new(link.load(Relaxed))?;
+        // SAFETY: Under the bucket's lock no linked node is unlinked by another, so it is not
+        // freed either. The lock also orders its contents before this.
+        let node_ref = unsafe { node.as_ref() };
+        if node_ref.key == key {
+            // A reader that stands on this node keeps the node's own `next`, which leads on.
+            link.store(node_ref.next.load(Relaxed), Release);
+            // INVARIANT: Just unlinked, under the lock.
+            return Some(Unlinked(node));
+        }
+        link = &node_ref.next;
+    }
+}
+
+/// Spreads the bits of an address: Fibonacci hashing, as `hash_64` of `include/linux/hash.h`.
+/// Slab objects are aligned, so the high half of the product, where all bits of the key meet, is
+/// what is used.
+fn hash(key: usize) -> usize {
+    (key as u64).wrapping_mul(0x61C8_8646_80B5_83EB) as usize >> 32
+}
+
+fn filled<V>(len: usize, mut make: impl FnMut() -> V) -> Result<KVVec<V>> {
+    let mut all = KVVec::with_capacity(len, GFP_KERNEL)?;
+    for _ in 0..len {
+        all.push(make(), GFP_KERNEL)?;
+    }
+    Ok(all)
+}
+
+/// In softirq on a kernel that is not PREEMPT_RT, the kernel's ordinary atomic allocation: it may
+/// use the reserves, and wakes kswapd.
+#[cfg(not(CONFIG_PREEMPT_RT))]
+fn allocate<V>(value: V) -> Result<NonNull<V>> {
+    Ok(NonNull::from(KBox::leak(KBox::new(value, GFP_ATOMIC)?)))
+}
+
+/// On PREEMPT_RT an ftrace handler runs with preemption off as soon as another tracer shares the
+/// function, and there GFP_ATOMIC may sleep on the allocator's locks. `kmalloc_nolock` only tries
+/// them. What it returns may be given to `kfree` and `kfree_rcu` (`mm/slub.c`).
+#[cfg(CONFIG_PREEMPT_RT)]
+fn allocate<V>(value: V) -> Result<NonNull<V>> {
+    /// A try fails when the slab's lock happens to be taken; the next one rarely does.
+    const TRIES: usize = 4;
+
+    for _ in 0..TRIES {
+        // SAFETY: May be called in any context. No flags: no zeroing is needed.
+        let memory = unsafe {
+            bindings::_kmalloc_nolock_noprof(
+                core::mem::size_of::<V>(),
+                0,
+                bindings::TOA_NUMA_NO_NODE,
+            )
+        };
+        if let Some(place) = NonNull::new(memory.cast::<V>()) {
+            // SAFETY: The allocation has the size of `V`, and the alignment of `kmalloc`, which is
+            // enough for `V`: at least 8.
+            unsafe { place.write(value) };
+            return Ok(place);
+        }
+    }
+    Err(ENOMEM)
+}
