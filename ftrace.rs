@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hooks at the entry of kernel functions, by ftrace.
+//!
+//! A handler runs in the context of the hooked call, with preemption on or off (off as soon as
+//! another tracer shares the function), so it must not sleep. It may send the call elsewhere.
+//!
+//! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
+
+use crate::{
+    log::log,
+    toa_bindings as bindings, //
+};
+use core::marker::PhantomData;
+use kernel::error::to_result;
+use kernel::ffi::{
+    c_int,
+    c_uint,
+    c_ulong,
+    c_void, //
+};
+use kernel::prelude::*;
+use kernel::types::Opaque;
+
+/// A kernel function that toa hooks.
+pub(crate) trait Hooked {
+    /// Its name, as in `/sys/kernel/tracing/available_filter_functions`.
+    const FUNCTION: &'static str;
+
+    /// Whether [`Hooked::enter`] redirects calls. The kernel allows one such user of a function at
+    /// a time, and a live patch is one.
+    const REDIRECTS: bool;
+
+    /// Called at each entry of the function.
+    fn enter(call: &mut Call);
+}
+
+/// A call of a hooked function, before its first instruction.
+#[repr(transparent)]
+pub(crate) struct Call(Opaque<bindings::ftrace_regs>);
+
+impl Call {
+    /// The first argument of the function, as it is in its register.
+    pub(crate) fn argument0(&self) -> usize {
+        self.register(bindings::TOA_FTRACE_ARG0)
+    }
+
+    /// The second argument.
+    pub(crate) fn argument1(&self) -> usize {
+        self.register(bindings::TOA_FTRACE_ARG1)
+    }
+
+    /// The third argument. Of a C `int` only the low half counts.
+    pub(crate) fn argument2(&self) -> usize {
+        self.register(bindings::TOA_FTRACE_ARG2)
+    }
+
+    /// Sends the call to another function, as if the caller had called that.
+    ///
+    /// # Safety
+    ///
+    /// [`Hooked::REDIRECTS`] must be true, and `function` must have the prototype of the hooked
+    /// function and must not sleep: then it is not on any stack when [`Hook`] has been dropped.
+    pub(crate) unsafe fn redirect(&mut self, function: *const c_void) {
+        // SAFETY: The field exists (asserted in toa_bindings.h), and the registers are exclusive to
+        // this call. Setting it is what C's `ftrace_regs_set_instruction_pointer` does.
+        unsafe {
+            self.0
+                .get()
+                .byte_add(bindings::TOA_FTRACE_IP as usize)
+                .cast::<usize>()
+                .write(function as usize)
+        };
+    }
+
+    fn register(&self, offset: c_uint) -> usize {
+        // SAFETY: The field exists (asserted in toa_bindings.h). Arguments are saved for all ops
+        // under CONFIG_DYNAMIC_FTRACE_WITH_ARGS, without which the build stops.
+        unsafe {
+            self.0
+                .get()
+                .byte_add(offset as usize)
+                .cast::<usize>()
+                .read()
+        }
+    }
+}
+
+/// A hook that is in place. Dropping it takes it away, and waits until no task runs its handler,
+/// or a function that it was redirected to, any more.
+///
+/// # Invariants
+///
+/// `ops` is registered with ftrace.
+pub(crate) struct Hook<H: Hooked> {
+    ops: KBox<Opaque<bindings::ftrace_ops>>,
+    _hooked: PhantomData<fn() -> H>,
+}
+
+// SAFETY: ftrace takes and drops its ops from any task; shared references do nothing.
+unsafe impl<H: Hooked> Send for Hook<H> {}
+
+// SAFETY: As above.
+unsafe impl<H: Hooked> Sync for Hook<H> {}
+
+impl<H: Hooked> Hook<H> {
+    /// Hooks a function that every kernel has. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Each is in the log, with what to do about it. `ENOENT`: there is no such function after all.
+    /// `EBUSY`: somebody else redirects it, or ftrace is switched off.
+    pub(crate) fn register() -> Result<Self> {
+        Self::register_if_present()?.ok_or_else(|| {
+            log!(
+                ERR,
+                "cannot hook {}: this kernel does not let ftrace see it; toa needs another \
+                 version for this kernel (ENOENT)\n",
+                H::FUNCTION
+            );
+            ENOENT
+        })
+    }
+
+    /// As [`Hook::register`], but returns `None` if there is no such function.
+    pub(crate) fn register_if_present() -> Result<Option<Self>> {
+        // Memory of kmalloc makes ftrace treat the ops as dynamic: it waits at unregistration for
+        // all tasks that may be in the handler (`ftrace_shutdown`).
+        let ops = KBox::new(
+            Opaque::new(bindings::ftrace_ops {
+                func: Some(enter::<H>),
+                flags: Self::flags(),
+                ..Default::default()
+            }),
+            GFP_KERNEL,
+        )?;
+        // ftrace takes the name apart in place.
+        let mut name = KVec::with_capacity(H::FUNCTION.len(), GFP_KERNEL)?;
+        name.extend_from_slice(H::FUNCTION.as_bytes(), GFP_KERNEL)?;
+        // SAFETY: `ops` is not registered yet, and `name` is a buffer of that length.
+        let filtered = unsafe {
+            bindings::ftrace_set_filter(ops.get(), name.as_mut_ptr(), name.len() as c_int, 1)
+        };
+        let filtered = to_result(filtered);
+        let registered = filtered.and_then(|()| {
+            // SAFETY: The ops stay where they are, and keep their filter, until unregistered.
+            to_result(unsafe { bindings::register_ftrace_function(ops.get()) })
+        });
+        if let Err(error) = registered {
+            // SAFETY: `ops` is not registered, and nothing else uses its filter.
+            unsafe { bindings::ftrace_free_filter(ops.get()) };
+            // EINVAL of a filter: it matches nothing.
+            if filtered == Err(EINVAL) {
+                return Ok(None);
+            }
+            return Err(Self::explain(error));
+        }
+        // INVARIANT: Just registered.
+        Ok(Some(Self {
+            ops,
+            _hooked: PhantomData,
+        }))
+    }
+
+    /// PERMANENT, so that `kernel.ftrace_enabled=0` cannot silently switch toa off.
+    fn flags() -> c_ulong {
+        let redirects = if H::REDIRECTS {
+            bindings::TOA_FTRACE_IPMODIFY
+        } else {
+            0
+        };
+        (bindings::TOA_FTRACE_PERMANENT | redirects) as c_ulong
+    }
+
+    fn explain(error: Error) -> Error {
+        let function = H::FUNCTION;
+        if error == EBUSY {
+            log!(
+                ERR,
+                "cannot hook {function}: another module or a live patch redirects it (see \
+                 /sys/kernel/livepatch and lsmod), or ftrace is switched off (then: sysctl \
+                 kernel.ftrace_enabled=1) (EBUSY)\n"
+            );
+        } else {
+            log!(
+                ERR,
+                "cannot hook {function}: ftrace refused it (error {}); look for an ftrace bug \
+                 report in the kernel log\n",
+                error.to_errno()
+            );
+        }
+        error
+    }
+}
+
+impl<H: Hooked> Drop for Hook<H> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant. For dynamic ops this waits for every task that may have
+        // entered the handler or been sent on by it: neither sleeps, so both end before the tasks
+        // reach the quiescent states that `synchronize_rcu_tasks` and its rude form wait for.
+        let error = unsafe { bindings::unregister_ftrace_function(self.ops.get()) };
+        if error != 0 {
+            never_return(H::FUNCTION, error);
+        }
+        // SAFETY: Not registered any more, and ours alone.
+        unsafe { bindings::ftrace_free_filter(self.ops.get()) };
+    }
+}
+
+/// ftrace only refuses to take a hook away after it has found itself broken and has shut down for
+/// good. The hook then stays, so our code must stay as well, and a module cannot refuse to go.
+fn never_return(function: &str, error: c_int) {
+    log!(
+        EMERG,
+        "cannot unhook {function} (error {error}): ftrace has shut down after a bug, see the \
+         kernel log; the module stays until the next boot\n"
+    );
+    loop {
+        // SAFETY: Module init or exit: process context that may sleep.
+        unsafe { bindings::msleep(c_uint::MAX) };
+    }
+}
+
+/// ftrace calls this at the entry of `H::FUNCTION`.
+///
+/// # Safety
+///
+/// `registers` must be those of the hooked call, exclusive to this handler while it runs.
+unsafe extern "C" fn enter<H: Hooked>(
+    _ip: c_ulong,
+    _parent_ip: c_ulong,
+    _ops: *mut bindings::ftrace_ops,
+    registers: *mut bindings::ftrace_regs,
+) {
+    // SAFETY: By the function's safety requirements; `Call` is transparent.
+    H::enter(unsafe { &mut *registers.cast() });
+}

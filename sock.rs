@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Views of the kernel's sockets and packets: the few fields that toa reads, none that it writes.
+//!
+//! The fields are read one by one, each whole and once (C's `READ_ONCE`), because other CPUs may
+//! write them meanwhile: `connect` and `disconnect` hold the socket's lock, toa's look-ups do not.
+//! Callers must take a mixture of old and new fields for what it is.
+//!
+//! C headers: [`include/net/sock.h`](srctree/include/net/sock.h),
+//! [`include/net/inet_sock.h`](srctree/include/net/inet_sock.h),
+//! [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
+
+use crate::{
+    endpoint::{
+        Connection,
+        Endpoint, //
+    },
+    pernet::Net,
+    toa_bindings as bindings, //
+};
+use core::net::{
+    Ipv4Addr,
+    Ipv6Addr, //
+};
+use core::slice;
+use kernel::ffi::{
+    c_uint,
+    c_void, //
+};
+use kernel::types::Opaque;
+
+/// Reads the field at `offset` of the structure at `base`, once.
+///
+/// # Safety
+///
+/// There must be a valid, aligned `T` at `offset` of a live structure at `base`; any bits must be a
+/// valid `T`.
+unsafe fn read_once<T: Copy>(base: *const c_void, offset: c_uint) -> T {
+    // SAFETY: By the function's safety requirements.
+    unsafe { base.byte_add(offset as usize).cast::<T>().read_volatile() }
+}
+
+/// A `struct sock` of AF_INET or AF_INET6, by shared reference.
+///
+/// # Invariants
+///
+/// The socket is a live `struct inet_sock`, as all sockets of these families are, and stays so
+/// while the reference lives.
+#[repr(transparent)]
+pub(crate) struct Sock(Opaque<kernel::bindings::sock>);
+
+impl Sock {
+    /// # Safety
+    ///
+    /// `sk` must point to a live `struct inet_sock` that stays alive during `'a`.
+    pub(crate) unsafe fn from_raw<'a>(sk: *const c_void) -> &'a Self {
+        // INVARIANT: By the function's safety requirements.
+        // SAFETY: As above; `Sock` is transparent over an opaque `struct sock`.
+        unsafe { &*sk.cast() }
+    }
+
+    /// What tells this socket from all others that live now: its address.
+    pub(crate) fn id(&self) -> usize {
+        self.base() as usize
+    }
+
+    /// The namespace, if the socket holds a reference on it: then the namespace outlives the
+    /// socket, and so do its counters. Kernel sockets and the children of kernel listeners hold
+    /// none.
+    pub(crate) fn net(&self) -> Option<&Net> {
+        // SAFETY: By the type invariant, and `struct sock` begins with `struct sock_common`. The
+        // bit is set before the socket is reachable and cleared only by the kernel's own sockets.
+        let counted = unsafe { bindings::sock_common::skc_net_refcnt_raw(self.base().cast()) } != 0;
+        // SAFETY: By the type invariant; the pointer is set when the socket is made.
+        let net = unsafe { self.field::<*const c_void>(bindings::TOA_SOCK_NET) };
+        // SAFETY: The socket's reference keeps the namespace while the socket is alive.
+        counted.then(|| unsafe { Net::from_raw(net) })
+    }
+
+    /// Whether this is a TCP socket; the subflows of MPTCP are, its own sockets are not.
+    pub(crate) fn is_tcp(&self) -> bool {
+        // SAFETY: By the type invariant; u16.
+        unsafe {
+            self.field::<u16>(bindings::TOA_SOCK_PROTOCOL) == bindings::TOA_IPPROTO_TCP as u16
+        }
+    }
+
+    /// Whether there is a peer to be told of: the condition of `inet_getname` and `inet6_getname`.
+    /// `strict` is `peer == 1`, the call of getpeername: then a connection that is gone, or not
+    /// there yet, has none.
+    pub(crate) fn has_peer(&self, strict: bool) -> bool {
+        // SAFETY: By the type invariant; u16 and u8.
+        let (dport, state) = unsafe {
+            (
+                self.field::<u16>(bindings::TOA_SOCK_DPORT),
+                self.field::<u8>(bindings::TOA_SOCK_STATE),
+            )
+        };
+        let gone = [bindings::TOA_TCP_CLOSE, bindings::TOA_TCP_SYN_SENT].contains(&state.into());
+        dport != 0 && !(strict && gone)
+    }
+
+    /// The connection's two ends, IPv4 in mapped form.
+    pub(crate) fn connection(&self) -> Connection {
+        // SAFETY: By the type invariant; both are `__be16`.
+        let (sport, dport) = unsafe {
+            (
+                u16::from_be(self.field(bindings::TOA_INET_SPORT)),
+                u16::from_be(self.field(bindings::TOA_SOCK_DPORT)),
+            )
+        };
+        let (local, peer) = self.addresses();
+        Connection {
+            local: Endpoint::new(local, sport),
+            peer: Endpoint::new(peer, dport),
+        }
+    }
+
+    /// Own address and peer's address.
+    fn addresses(&self) -> (Ipv6Addr, Ipv6Addr) {
+        #[cfg(CONFIG_IPV6)]
+        if self.is_inet6() {
+            // SAFETY: By the type invariant; both are `struct in6_addr`, which has the layout of
+            // 16 bytes.
+            return unsafe {
+                (
+                    Ipv6Addr::from(self.field::<[u8; 16]>(bindings::TOA_SOCK_V6_RCV_SADDR)),
+                    Ipv6Addr::from(self.field::<[u8; 16]>(bindings::TOA_SOCK_V6_DADDR)),
+                )
+            };
+        }
+        // SAFETY: By the type invariant; both are `__be32`, which has the layout of 4 bytes.
+        let (local, peer) = unsafe {
+            (
+                self.field::<u32>(bindings::TOA_SOCK_RCV_SADDR),
+                self.field::<u32>(bindings::TOA_SOCK_DADDR),
+            )
+        };
+        let mapped = |address: u32| Ipv4Addr::from_bits(u32::from_be(address)).to_ipv6_mapped();
+        (mapped(local), mapped(peer))
+    }
+
+    /// Whether the socket's family is AF_INET6: IPV6_ADDRFORM can turn it into AF_INET.
+    #[cfg(CONFIG_IPV6)]
+    fn is_inet6(&self) -> bool {
+        // SAFETY: By the type invariant; u16.
+        unsafe { self.field::<u16>(bindings::TOA_SOCK_FAMILY) == bindings::TOA_AF_INET6 as u16 }
+    }
+
+    /// The flow label, in network order, if the socket asks for it with its peer's name
+    /// (IPV6_FLOWINFO_SEND), and 0 otherwise.
+    #[cfg(CONFIG_IPV6)]
+    pub(crate) fn reported_flow_label(&self) -> u32 {
+        // SAFETY: By the type invariant; an unsigned long.
+        let flags = unsafe { self.field::<usize>(bindings::TOA_INET_FLAGS) };
+        if flags & (1 << bindings::TOA_INET_FLAGS_SNDFLOW) == 0 {
+            return 0;
+        }
+        // SAFETY: By the type invariant; a pointer, which points into the socket itself.
+        let pinet6 = unsafe { self.field::<*const c_void>(bindings::TOA_INET_PINET6) };
+        if pinet6.is_null() {
+            return 0;
+        }
+        // SAFETY: Not null: the socket's own `struct ipv6_pinfo`. The flow label is a `__be32`.
+        unsafe { read_once(pinet6, bindings::TOA_IPV6_FLOW_LABEL) }
+    }
+
+    /// The scope that goes with `address`: the device the socket is bound to, if the address is
+    /// link-local (C's `ipv6_iface_scope_id`).
+    #[cfg(CONFIG_IPV6)]
+    pub(crate) fn scope_of(&self, address: Ipv6Addr) -> u32 {
+        if !address.is_unicast_link_local() {
+            return 0;
+        }
+        // SAFETY: By the type invariant; an int, an interface's index or 0.
+        unsafe { self.field(bindings::TOA_SOCK_BOUND_DEV_IF) }
+    }
+
+    fn base(&self) -> *const c_void {
+        self.0.get().cast_const().cast()
+    }
+
+    /// # Safety
+    ///
+    /// `offset` must be that of a `T` in `struct inet_sock`, whose bits are all valid.
+    unsafe fn field<T: Copy>(&self, offset: c_uint) -> T {
+        // SAFETY: By the type invariant and the function's safety requirements.
+        unsafe { read_once(self.base(), offset) }
+    }
+}
+
+/// A `struct socket` that has a socket of AF_INET or AF_INET6, by shared reference.
+#[repr(transparent)]
+pub(crate) struct Socket(Opaque<bindings::socket>);
+
+impl Socket {
+    /// # Safety
+    ///
+    /// `socket` must point to a `struct socket` whose `sk` is a live `struct inet_sock`, and both
+    /// must stay so during `'a`.
+    pub(crate) unsafe fn from_raw<'a>(socket: *const c_void) -> &'a Self {
+        // SAFETY: By the function's safety requirements; `Socket` is transparent.
+        unsafe { &*socket.cast() }
+    }
+
+    /// The protocol's side of the socket.
+    pub(crate) fn sk(&self) -> &Sock {
+        // SAFETY: By the requirements of `from_raw`.
+        unsafe {
+            Sock::from_raw(read_once(
+                self.0.get().cast_const().cast(),
+                bindings::TOA_SOCKET_SK,
+            ))
+        }
+    }
+}
+
+/// A `struct sk_buff` that holds a TCP segment, by shared reference.
+///
+/// # Invariants
+///
+/// The transport header is set, and the whole TCP header with its options lies in the linear part.
+#[repr(transparent)]
+pub(crate) struct Segment(Opaque<kernel::bindings::sk_buff>);
+
+impl Segment {
+    /// # Safety
+    ///
+    /// `skb` must point to a `struct sk_buff` of which the type invariant is true during `'a`, and
+    /// nobody may write to its header meanwhile.
+    pub(crate) unsafe fn from_raw<'a>(skb: *const c_void) -> &'a Self {
+        // INVARIANT: By the function's safety requirements.
+        // SAFETY: As above; `Segment` is transparent.
+        unsafe { &*skb.cast() }
+    }
+
+    /// The option list: what is between the fixed header and the data. Empty for a segment with
+    /// SYN, where the experimental kinds mean something else (RFC 6994, TCP Fast Open).
+    pub(crate) fn options(&self) -> &[u8] {
+        let header = self.header();
+        // SAFETY: By the type invariant the fixed header is readable.
+        let (data_offset, flags) = unsafe { (*header.add(DATA_OFFSET), *header.add(FLAGS)) };
+        if flags & SYN != 0 {
+            return &[];
+        }
+        let length = usize::from(data_offset >> 4) * 4;
+        // SAFETY: By the type invariant `length` bytes of header are readable. Where `length` is
+        // less than the fixed header, which the stack never lets through, the slice is empty.
+        unsafe { slice::from_raw_parts(header.add(HEADER_LEN), length.saturating_sub(HEADER_LEN)) }
+    }
+
+    /// C's `skb_transport_header`.
+    fn header(&self) -> *const u8 {
+        let skb = self.0.get().cast_const().cast();
+        // SAFETY: By the type invariant; a pointer and a u16.
+        unsafe {
+            let head: *const u8 = read_once(skb, bindings::TOA_SKB_HEAD);
+            let offset: u16 = read_once(skb, bindings::TOA_SKB_TRANSPORT_HEADER);
+            head.add(usize::from(offset))
+        }
+    }
+}
+
+/// RFC 9293 §3.1: bytes of the fixed header.
+const HEADER_LEN: usize = 20;
+
+/// RFC 9293 §3.1: the byte whose high half is the header's length in 32-bit words.
+const DATA_OFFSET: usize = 12;
+
+/// RFC 9293 §3.1: the byte with the control bits.
+const FLAGS: usize = 13;
+
+/// RFC 9293 §3.1.
+const SYN: u8 = 0x02;
