@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From the segment that completes a handshake to a record of the client.
+
+use crate::{
+    endpoint::Endpoint,
+    option,
+    peers::{
+        NotRecorded,
+        Record,
+        PEERS, //
+    },
+    sock::{
+        Segment,
+        Sock, //
+    },
+    stats::{
+        Counter,
+        Stats, //
+    },
+};
+use kernel::sync::rcu;
+
+/// Takes the client's address for `child` from the options of `segment`, which created it.
+///
+/// Softirq; the child is locked by `tcp_v4_syn_recv_sock` or its kin, and not yet in any process'
+/// hands.
+///
+/// Only sockets that hold a reference on their namespace are served. Children of kernel listeners
+/// do not, and their owners are kernel threads, which are told the balancer anyway.
+pub(crate) fn capture(child: &Sock, segment: &Segment) {
+    let Some(net) = child.net() else {
+        return;
+    };
+    let stats = net.stats();
+    let findings = option::find_client(segment.options());
+    if findings.malformed {
+        stats.count(Counter::Malformed);
+    }
+    if findings.duplicate {
+        stats.count(Counter::Duplicate);
+    }
+    match findings.client {
+        Some(client) => {
+            stats.count(Counter::SynRecvSockToa);
+            record(child, client, stats);
+        }
+        None => {
+            stats.count(Counter::SynRecvSockNoToa);
+        }
+    }
+}
+
+fn record(child: &Sock, client: Endpoint, stats: &Stats) {
+    let rcu = rcu::read_lock();
+    let Some(peers) = PEERS.get(&rcu) else {
+        return;
+    };
+    let cpu = stats.count(Counter::RecordsLive);
+    match peers.record(child, client, cpu) {
+        Ok(replaced) => {
+            count_ipv6(stats, Counter::Ip6AddressAlloc, client);
+            if let Some(old) = replaced {
+                count_removed(stats, &old);
+            }
+        }
+        Err(reason) => {
+            stats.uncount(Counter::RecordsLive, cpu);
+            stats.count(match reason {
+                NotRecorded::Full => Counter::RecordTableFull,
+                NotRecorded::NoMemory => Counter::RecordAllocFailed,
+            });
+        }
+    }
+}
+
+/// Forgets what is known of `sk`, which dies. Softirq or process context.
+pub(crate) fn forget(sk: &Sock) {
+    let rcu = rcu::read_lock();
+    let Some(record) = PEERS.get(&rcu).and_then(|peers| peers.forget(sk)) else {
+        return;
+    };
+    if let Some(net) = sk.net() {
+        count_removed(net.stats(), &record);
+    }
+}
+
+fn count_removed(stats: &Stats, record: &Record) {
+    if let Some(cpu) = record.cpu() {
+        stats.uncount(Counter::RecordsLive, cpu);
+    }
+    count_ipv6(stats, Counter::Ip6AddressFree, record.client);
+}
+
+fn count_ipv6(stats: &Stats, counter: Counter, client: Endpoint) {
+    if client.address_v4().is_none() {
+        stats.count(counter);
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! toa: gives servers behind a FullNAT load balancer the real address of their client.
+//!
+//! The balancer rewrites both ends of a TCP connection and tells the client's address in a TCP
+//! option of the segments that open it. What happens here:
+//!
+//! - a segment completes a handshake: [`toa_hooks`] sees the child socket, [`option`] reads the
+//!   client's address from the segment, [`capture`] records it in [`peers`];
+//! - a process asks for the socket's peer, by `accept`, `getpeername` or otherwise: [`toa_hooks`]
+//!   sees the question, [`substitute`] answers with the client;
+//! - the socket dies: [`toa_hooks`] sees it, [`capture`] removes the record;
+//! - somebody reads `/proc/net/toa_stats`: [`pernet`] and [`stats`].
+//!
+//! Everything else turns one C interface into a safe one. Nothing is ever written to a socket, and
+//! nothing to the kernel's read-only data.
+
+use core::borrow::Borrow;
+use kernel::prelude::*;
+
+mod capture;
+mod endpoint;
+mod ftrace;
+mod hash_table;
+mod log;
+mod memory;
+mod option;
+mod peers;
+mod percpu;
+mod pernet;
+mod published;
+mod raw_spinlock;
+mod sock;
+mod stats;
+mod substitute;
+mod task;
+mod toa_hooks;
+mod tracepoint;
+
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    improper_ctypes,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn
+)]
+#[rustfmt::skip]
+mod toa_bindings;
+
+use crate::{
+    ftrace::Hook,
+    log::{
+        log,
+        Farewell, //
+    },
+    peers::{
+        Peers,
+        PEERS, //
+    },
+    pernet::Pernet,
+    published::Publication,
+    toa_hooks::{
+        InetGetname,
+        TcpChildProcess, //
+    },
+    tracepoint::Probe, //
+};
+
+module! {
+    type: Toa,
+    name: "toa",
+    authors: ["The toa developers"],
+    description: "Real client addresses for servers behind a FullNAT load balancer (TCP option TOA)",
+    license: "GPL",
+    params: {
+        max_records: u32 {
+            default: 0,
+            description: "Most connections whose client is remembered (0: as fit in 1/64 of the memory)",
+        },
+    },
+}
+
+/// `version=`, the module's version and a NUL.
+const MODINFO: &str = "version=0.1.0\0";
+
+/// For `modinfo`: C's `MODULE_VERSION`, which `module!` has no key for.
+#[link_section = ".modinfo"]
+#[used(compiler)]
+static MODINFO_VERSION: [u8; MODINFO.len()] = match MODINFO.as_bytes().first_chunk() {
+    Some(bytes) => *bytes,
+    None => panic!("evaluated by the compiler"),
+};
+
+/// The running parts, in the order in which they are taken away:
+///
+/// - first the hooks, each of which waits until no task is in toa because of it. The capture goes
+///   first, so that no record is made any more; the questions next, whose answers need records;
+/// - then the probe, which may remove records until it is gone;
+/// - then the counters, which hooks and probe count in;
+/// - then the records, after a grace period.
+///
+/// A load that fails takes away what there is by then in the same order, and says goodbye only if
+/// it had said hello.
+struct Toa {
+    _capture: Hook<TcpChildProcess>,
+    #[cfg(CONFIG_IPV6)]
+    _getname6: Option<Hook<toa_hooks::Inet6Getname>>,
+    _getname4: Hook<InetGetname>,
+    _probe: Probe,
+    _pernet: Pernet,
+    _peers: Publication<Peers>,
+    _farewell: Farewell,
+}
+
+impl kernel::Module for Toa {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let peers = Peers::new(parameter(module_parameters::max_records.value()))?;
+        let (max, buckets) = (peers.max(), peers.buckets());
+        let peers = PEERS.publish(KBox::new(peers, GFP_KERNEL)?);
+        let pernet = Pernet::register()?;
+        let probe = toa_hooks::register_destroy_probe()?;
+        let getname4 = Hook::<InetGetname>::register()?;
+        #[cfg(CONFIG_IPV6)]
+        let getname6 = Hook::<toa_hooks::Inet6Getname>::register_if_present()?;
+        let capture = Hook::<TcpChildProcess>::register()?;
+
+        #[cfg(CONFIG_IPV6)]
+        let hooked6 = getname6.is_some();
+        #[cfg(not(CONFIG_IPV6))]
+        let hooked6 = false;
+        let families = if hooked6 {
+            "IPv4 and IPv6"
+        } else {
+            "IPv4 only, as this kernel has no IPv6"
+        };
+
+        log!(
+            INFO,
+            "toa loaded, {}, {families}, at most {max} records in {buckets} buckets\n",
+            MODINFO.trim_end_matches('\0')
+        );
+        log!(
+            WARNING,
+            "option {} is believed from any host: let only the balancer reach the servers' ports\n",
+            option::KIND
+        );
+        Ok(Self {
+            _capture: capture,
+            #[cfg(CONFIG_IPV6)]
+            _getname6: getname6,
+            _getname4: getname4,
+            _probe: probe,
+            _pernet: pernet,
+            _peers: peers,
+            _farewell: Farewell,
+        })
+    }
+}
+
+/// A parameter's value, which the kernel crate returns by reference (7.2) or by value (7.3).
+fn parameter(value: impl Borrow<u32>) -> u32 {
+    *value.borrow()
+}
