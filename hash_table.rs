@@ -20,6 +20,7 @@ use core::ptr::{
     self,
     NonNull, //
 };
+use kernel::ffi::c_void;
 use kernel::prelude::*;
 use kernel::sync::{
     atomic::{
@@ -175,7 +176,14 @@ struct Unlinked<T>(NonNull<Node<T>>);
 impl<T: Copy> Unlinked<T> {
     /// Copies the value out and frees the node after a grace period. Takes no lock of ours.
     fn retire(self) -> T {
-        const { assert!(offset_of!(Node<T>, rcu) < 4096) };
+        const {
+            assert!(offset_of!(Node<T>, rcu) < 4096);
+            // From 7.3 on, what `kvfree_call_rcu` needs is smaller on most kernels.
+            assert!(
+                head_size(bindings::kvfree_call_rcu) <= size_of::<bindings::callback_head>(),
+                "toa: kvfree_call_rcu needs a larger head in this kernel: adapt hash_table.rs"
+            );
+        };
         let node = self.0.as_ptr();
         // SAFETY: By the type invariant the node is not freed, and values never change.
         let value = unsafe { (*node).value };
@@ -184,10 +192,18 @@ impl<T: Copy> Unlinked<T> {
         // node do not look at the head. `kvfree_call_rcu` takes raw spinlocks only, so it may be
         // called with preemption off, also on PREEMPT_RT.
         unsafe {
-            bindings::kvfree_call_rcu(Opaque::cast_into(&raw const (*node).rcu), node.cast())
+            bindings::kvfree_call_rcu(
+                Opaque::cast_into(&raw const (*node).rcu).cast(),
+                node.cast(),
+            )
         };
         value
     }
+}
+
+/// The size of what the first argument of a function like `kvfree_call_rcu` points to.
+const fn head_size<Head>(_: unsafe extern "C" fn(*mut Head, *mut c_void)) -> usize {
+    size_of::<Head>()
 }
 
 /// Takes the node of `key` out of the chain that begins at `link`, whose lock is `_held`.
