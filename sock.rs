@@ -191,7 +191,7 @@ impl Sock {
 
 /// A `struct socket` that has a socket of AF_INET or AF_INET6, by shared reference.
 #[repr(transparent)]
-pub(crate) struct Socket(Opaque<bindings::socket>);
+pub(crate) struct Socket(Opaque<kernel::bindings::socket>);
 
 impl Socket {
     /// # Safety

@@ -102,7 +102,7 @@ fn is_for_client(call: &Call, form: Form) -> bool {
 ///
 /// As `inet_getname`: a socket that the caller holds, and room for a `struct sockaddr_in`.
 unsafe extern "C" fn toa_inet_getname(
-    socket: *mut bindings::socket,
+    socket: *mut kernel::bindings::socket,
     address: *mut bindings::sockaddr,
     peer: c_int,
 ) -> c_int {
@@ -138,7 +138,7 @@ unsafe extern "C" fn toa_inet_getname(
 /// As `inet6_getname`: a socket that the caller holds, and room for a `struct sockaddr_in6`.
 #[cfg(CONFIG_IPV6)]
 unsafe extern "C" fn toa_inet6_getname(
-    socket: *mut bindings::socket,
+    socket: *mut kernel::bindings::socket,
     address: *mut bindings::sockaddr,
     peer: c_int,
 ) -> c_int {
