@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of the module's files that import nothing from the kernel. They are
+//! compiled here as they are, at the crate's root, as in the module.
+//!
+//! Nobody links this crate: without `cfg(test)` it is empty.
+//!
+//! A failed property leaves its input in `proptest-regressions`, to be committed
+//! with the mend. `PROPTEST_CASES=` asks for more cases than 256 each.
+
+#![cfg(test)]
+
+#[path = "../../../endpoint.rs"]
+mod endpoint;
+#[path = "../../../option.rs"]
+mod option;
+
+mod endpoint_cases;
+mod lists;
+mod option_cases;
+mod option_properties;
+mod reference;

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Option lists of all sorts, for the properties.
+
+use crate::endpoint::Endpoint;
+use crate::option::KIND;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+/// A NOP or one whole option, as bytes.
+pub(crate) type Piece = Vec<u8>;
+
+/// No option in a TCP header is longer.
+const MAX_LEN: usize = 40;
+
+/// `length` counts the kind and length bytes, as on the wire.
+pub(crate) fn option(kind: u8, data: &[u8]) -> Piece {
+    let length = u8::try_from(data.len() + 2).unwrap();
+    [&[kind, length], data].concat()
+}
+
+/// The option as a balancer writes it for an IPv4 client.
+pub(crate) fn written_v4(address: Ipv4Addr, port: u16) -> Piece {
+    option(
+        KIND,
+        &[&port.to_be_bytes()[..], &address.octets()[..]].concat(),
+    )
+}
+
+/// The option as a balancer writes it for an IPv6 client.
+pub(crate) fn written_v6(address: Ipv6Addr, port: u16) -> Piece {
+    option(
+        KIND,
+        &[&port.to_be_bytes()[..], &address.octets()[..]].concat(),
+    )
+}
+
+/// A client, and the option in which a balancer tells it.
+pub(crate) fn client() -> impl Strategy<Value = (Endpoint, Piece)> {
+    prop_oneof![
+        any::<(Ipv4Addr, u16)>().prop_map(|(address, port)| (
+            Endpoint::from_v4(address, port),
+            written_v4(address, port)
+        )),
+        any::<(Ipv6Addr, u16)>()
+            .prop_map(|(address, port)| (Endpoint::new(address, port), written_v6(address, port))),
+    ]
+}
+
+/// An option of the kind that is no address.
+pub(crate) fn no_address() -> impl Strategy<Value = Piece> {
+    vec(any::<u8>(), 0..=MAX_LEN - 2)
+        .prop_filter("an address", |data| ![6, 18].contains(&data.len()))
+        .prop_map(|data| option(KIND, &data))
+}
+
+/// Any option of the kind.
+pub(crate) fn of_the_kind() -> impl Strategy<Value = Piece> {
+    prop_oneof![client().prop_map(|(_, option)| option), no_address()]
+}
+
+/// What clients put into their segments (RFC 9293, RFC 2018, RFC 7323), NOPs too.
+pub(crate) fn well_known() -> impl Strategy<Value = Piece> {
+    prop_oneof![
+        Just(vec![1]),
+        any::<[u8; 2]>().prop_map(|mss| option(2, &mss)),
+        any::<u8>().prop_map(|shift| option(3, &[shift])),
+        Just(option(4, &[])),
+        (1..=4_usize)
+            .prop_flat_map(|blocks| vec(any::<u8>(), blocks * 8))
+            .prop_map(|edges| option(5, &edges)),
+        any::<[u8; 8]>().prop_map(|timestamps| option(8, &timestamps)),
+    ]
+}
+
+/// NOPs and options of any kind but ours.
+pub(crate) fn others() -> impl Strategy<Value = Vec<Piece>> {
+    let unknown = (2..=u8::MAX, vec(any::<u8>(), 0..=MAX_LEN - 2))
+        .prop_filter("our kind", |(kind, _)| *kind != KIND)
+        .prop_map(|(kind, data)| option(kind, &data));
+    vec(prop_oneof![well_known(), unknown], 0..4)
+}
+
+/// Whole options, ours among them.
+pub(crate) fn well_formed() -> impl Strategy<Value = Vec<Piece>> {
+    let some_of_ours = vec(prop_oneof![others(), vec(of_the_kind(), 1)], 0..4);
+    some_of_ours.prop_map(|lists| lists.concat())
+}
+
+/// Bytes without order, of which many mean something. At times more than a header
+/// holds, so that every length byte can be true.
+pub(crate) fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![
+        any::<u8>(),
+        prop::sample::select(vec![0, 1, 2, 3, 6, 8, 10, 18, 20, 22, 253, KIND, 255]),
+    ];
+    prop_oneof![
+        vec(byte.clone(), 0..=MAX_LEN),
+        vec(byte, 0..=300),
+        vec(any::<u8>(), 0..=MAX_LEN),
+        // Whole options at first, so that the walk comes far.
+        (well_formed(), vec(any::<u8>(), 0..=MAX_LEN)).prop_map(|(pieces, rest)| [
+            pieces.concat(),
+            rest
+        ]
+        .concat()),
+    ]
+}

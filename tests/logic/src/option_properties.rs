@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What holds for every option list.
+
+use crate::lists;
+use crate::lists::Piece;
+use crate::option::find_client;
+use crate::option::Findings;
+use crate::option::KIND;
+use crate::reference;
+use etherparse::TcpOptionReadError;
+use etherparse::TcpOptionsIterator;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// The options of our kind in a list of whole options, and whether it ends well,
+/// when etherparse walks over all others.
+fn ours_by_etherparse(list: &[u8]) -> Result<Vec<&[u8]>, TcpOptionReadError> {
+    let mut ours = Vec::new();
+    let mut walk = TcpOptionsIterator::from_slice(list);
+    loop {
+        let here = walk.rest();
+        match walk.next() {
+            None => return Ok(ours),
+            Some(Ok(_)) => {}
+            // Known to etherparse by its kind alone.
+            Some(Err(TcpOptionReadError::UnknownId(KIND))) => {
+                let (option, rest) = here.split_at(usize::from(here[1]));
+                ours.push(option);
+                walk = TcpOptionsIterator::from_slice(rest);
+            }
+            Some(Err(error)) => return Err(error),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_as_the_reference_reads_them(list in lists::bytes()) {
+        prop_assert_eq!(find_client(&list), reference::find_client(&list));
+    }
+
+    #[test]
+    fn well_known_options_are_walked_as_etherparse_walks_them(
+        pieces in vec(prop_oneof![4 => lists::well_known(), 1 => lists::of_the_kind()], 0..8),
+    ) {
+        let list = pieces.concat();
+        let ours = ours_by_etherparse(&list).unwrap();
+        let client = ours.first().and_then(|first| find_client(first).client);
+        prop_assert_eq!(
+            find_client(&list),
+            Findings {
+                client,
+                duplicate: ours.len() > 1,
+                malformed: client.is_none() && !ours.is_empty(),
+            }
+        );
+    }
+
+    #[test]
+    fn bytes_behind_the_header_say_nothing(
+        list in lists::bytes(),
+        one in lists::bytes(),
+        other in lists::bytes(),
+    ) {
+        let one = [&list[..], &one].concat();
+        let other = [&list[..], &other].concat();
+        prop_assert_eq!(find_client(&one[..list.len()]), find_client(&list));
+        prop_assert_eq!(find_client(&other[..list.len()]), find_client(&list));
+    }
+
+    #[test]
+    fn bytes_after_the_end_of_the_list_say_nothing(
+        pieces in lists::well_formed(),
+        rest in lists::bytes(),
+    ) {
+        let list = pieces.concat();
+        let longer = [&list[..], &[0], &rest].concat();
+        prop_assert_eq!(find_client(&longer), find_client(&list));
+    }
+
+    #[test]
+    fn a_written_client_is_read_back_wherever_it_stands(
+        before in lists::others(),
+        (client, option) in lists::client(),
+        after in lists::others(),
+    ) {
+        let list = [before.concat(), option, after.concat()].concat();
+        let expected = Findings { client: Some(client), ..Findings::default() };
+        prop_assert_eq!(find_client(&list), expected);
+    }
+
+    #[test]
+    fn a_client_in_front_is_read_whatever_follows(
+        (client, option) in lists::client(),
+        rest in lists::bytes(),
+    ) {
+        prop_assert_eq!(find_client(&[option, rest].concat()).client, Some(client));
+    }
+
+    #[test]
+    fn the_second_client_never_wins(
+        before in lists::others(),
+        (client, first) in lists::client(),
+        between in lists::others(),
+        second in lists::of_the_kind(),
+        after in lists::well_formed(),
+    ) {
+        let list = [before.concat(), first, between.concat(), second, after.concat()].concat();
+        let expected = Findings { client: Some(client), duplicate: true, malformed: false };
+        prop_assert_eq!(find_client(&list), expected);
+    }
+
+    #[test]
+    fn a_client_behind_one_that_is_no_address_never_wins(
+        before in lists::others(),
+        first in lists::no_address(),
+        between in lists::others(),
+        (_, second) in lists::client(),
+        after in lists::well_formed(),
+    ) {
+        let list = [before.concat(), first, between.concat(), second, after.concat()].concat();
+        let expected = Findings { client: None, duplicate: true, malformed: true };
+        prop_assert_eq!(find_client(&list), expected);
+    }
+
+    #[test]
+    fn lists_without_our_kind_say_nothing(pieces in lists::others()) {
+        prop_assert_eq!(find_client(&pieces.concat()), Findings::default());
+    }
+
+    #[test]
+    fn nops_between_options_change_nothing(
+        pieces in lists::well_formed(),
+        nops in vec(0..4_usize, 16),
+    ) {
+        let padded: Vec<Piece> = pieces
+            .iter()
+            .zip(nops.iter().cycle())
+            .map(|(piece, &nops)| [&vec![1; nops], &piece[..]].concat())
+            .collect();
+        prop_assert_eq!(find_client(&padded.concat()), find_client(&pieces.concat()));
+    }
+
+    #[test]
+    fn a_list_that_is_cut_says_what_its_whole_options_say(
+        pieces in lists::well_formed(),
+        cut: prop::sample::Index,
+    ) {
+        let list = pieces.concat();
+        let length = cut.index(list.len() + 1);
+        let mut whole = 0;
+        for piece in &pieces {
+            if whole + piece.len() > length {
+                break;
+            }
+            whole += piece.len();
+        }
+        let mut expected = find_client(&list[..whole]);
+        expected.malformed |= whole < length;
+        prop_assert_eq!(find_client(&list[..length]), expected);
+    }
+}
