@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Fuzzes `option.rs`: any bytes are read as the reference reads them, and a
+//! client in front of them is the one that counts.
+//!
+//! ```text
+//! cargo install --locked cargo-fuzz
+//! cd tests
+//! mkdir -p fuzz/corpus/option
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run option fuzz/corpus/option fuzz/seeds/option -- \
+//!     -max_len=64 -max_total_time=60
+//! ```
+//!
+//! With a nightly compiler, `cargo +nightly fuzz run …` does without
+//! `RUSTC_BOOTSTRAP`. A C++ compiler is needed. Input that fails is kept in
+//! `fuzz/artifacts/option`: put it into `fuzz/seeds/option`, which the host tests
+//! read too.
+
+#![no_main]
+
+// The connection of two endpoints is nothing that comes from the wire.
+#[allow(dead_code)]
+#[path = "../../../endpoint.rs"]
+mod endpoint;
+#[path = "../../../option.rs"]
+mod option;
+#[path = "../../logic/src/reference.rs"]
+mod reference;
+
+use crate::option::find_client;
+use libfuzzer_sys::fuzz_target;
+
+const CLIENT: [u8; 8] = [option::KIND, 8, 0x30, 0x39, 192, 0, 2, 1];
+
+fuzz_target!(|list: &[u8]| {
+    assert_eq!(find_client(list), reference::find_client(list));
+
+    let behind_a_client = [&CLIENT, list].concat();
+    assert_eq!(
+        find_client(&behind_a_client).client,
+        find_client(&CLIENT).client
+    );
+});
