@@ -49,6 +49,7 @@ all() {
 	stage "shellcheck" "$0" scripts
 	stage "rustfmt" "$0" formats
 	stage "clippy of the crates" "$0" crates
+	stage "no panic" "$SCRIPTS/root.sh" run tools "$REPO/tests/no-panic.sh"
 	stage "clippy of the module" "$0" module
 	stage "host tests" "$SCRIPTS/test.sh" cargo-test
 	[[ -n ${TOA_RESULTS:-} ]] || stage_table >&2

@@ -1,0 +1,90 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Asserts that the module's pure files cannot panic.
+#
+#   no-panic.sh
+#
+# Run it as `scripts/root.sh run tools tests/no-panic.sh`. The files are
+# compiled as the kernel compiles them: optimized, with checks for overflow.
+# What is left may call functions that move memory and nothing else: a panic,
+# even one in a function of `core`, would show as an undefined symbol.
+
+. "$(dirname "$0")/../scripts/lib.sh"
+
+# What the compiler itself puts into code.
+readonly MEMORY='^(memcpy|memmove|memset|memcmp|bcmp)$'
+
+# undefined NAME: compiles the crate on standard input and prints what its
+# object file asks of others.
+undefined() {
+	rustc --edition 2021 --crate-type rlib --crate-name "$1" --emit "obj=$TMP/$1.o" \
+		-C opt-level=2 -C overflow-checks=on -C debug-assertions=off -C codegen-units=1 \
+		-C panic=abort -C relocation-model=static -D warnings -A dead_code -
+	nm --undefined-only --just-symbols "$TMP/$1.o" | grep -vE "$MEMORY" || true
+}
+
+# Every way into the files that the module has.
+pure_files() {
+	cat <<-RUST
+		#![no_std]
+		#[path = "$REPO/endpoint.rs"]
+		mod endpoint;
+		#[path = "$REPO/option.rs"]
+		mod option;
+
+		use core::net::{Ipv4Addr, Ipv6Addr};
+		use endpoint::{Connection, Endpoint};
+
+		#[no_mangle]
+		pub fn find_client(options: &[u8], port: &mut u16) -> u128 {
+		    let findings = option::find_client(options);
+		    let client = findings.client.unwrap_or(Endpoint::new(Ipv6Addr::UNSPECIFIED, 0));
+		    *port = client.port();
+		    client.address().to_bits() ^ findings.duplicate as u128 ^ findings.malformed as u128
+		}
+
+		#[no_mangle]
+		pub fn endpoint_v4(address: Ipv4Addr, port: u16) -> Option<Ipv4Addr> {
+		    Endpoint::from_v4(address, port).address_v4()
+		}
+
+		#[no_mangle]
+		pub fn same(a: [Ipv6Addr; 4], b: [u16; 4]) -> bool {
+		    let end = |i: usize| Endpoint::new(a[i & 3], b[i & 3]);
+		    let one = Connection { local: end(0), peer: end(1) };
+		    one == Connection { local: end(2), peer: end(3) }
+		}
+	RUST
+}
+
+# The same with a panic each: the check must see them.
+control() {
+	cat <<-RUST
+		#![no_std]
+		#[no_mangle]
+		pub fn control(list: &[u8]) -> $1
+	RUST
+}
+
+main() {
+	local found panic
+	case ${1:-} in
+	'') ;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+	TMP=$(mktemp -d)
+	trap 'rm -rf "$TMP"' EXIT
+
+	for panic in 'u8 { list[7] }' 'u8 { list[0] + 1 }' '&[u8] { &list[2..] }' \
+		'u8 { *list.first().unwrap() }'; do
+		found=$(control "$panic" | undefined control)
+		[[ -n $found ]] || die "the check sees no panic in: $panic"
+	done
+	found=$(pure_files | undefined pure)
+	[[ -z $found ]] || die "option.rs or endpoint.rs may panic, they call: ${found//$'\n'/ }"
+	say "option.rs and endpoint.rs cannot panic"
+}
+
+main "$@"
