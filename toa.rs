@@ -39,6 +39,7 @@ mod tracepoint;
 
 #[allow(
     clippy::all,
+    clippy::pedantic,
     clippy::undocumented_unsafe_blocks,
     dead_code,
     improper_ctypes,
