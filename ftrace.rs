@@ -15,6 +15,7 @@ use core::marker::PhantomData;
 use kernel::error::to_result;
 use kernel::ffi::{
     c_int,
+    c_long,
     c_uint,
     c_ulong,
     c_void, //
@@ -86,6 +87,9 @@ impl Call {
     }
 }
 
+const _: () =
+    assert!(size_of::<bindings::ftrace_ops>() == bindings::TOA_SIZEOF_FTRACE_OPS as usize);
+
 /// A hook that is in place. Dropping it takes it away, and waits until no task runs its handler,
 /// or a function that it was redirected to, any more.
 ///
@@ -134,12 +138,14 @@ impl<H: Hooked> Hook<H> {
             }),
             GFP_KERNEL,
         )?;
-        // ftrace takes the name apart in place.
-        let mut name = KVec::with_capacity(H::FUNCTION.len(), GFP_KERNEL)?;
+        // ftrace takes the name apart in place, as a C string, whatever length it is told.
+        let mut name = KVec::with_capacity(H::FUNCTION.len() + 1, GFP_KERNEL)?;
         name.extend_from_slice(H::FUNCTION.as_bytes(), GFP_KERNEL)?;
-        // SAFETY: `ops` is not registered yet, and `name` is a buffer of that length.
+        name.push(0, GFP_KERNEL)?;
+        // SAFETY: `ops` is not registered yet, and `name` is a string that ends in NUL and may be
+        // written to.
         let filtered = unsafe {
-            bindings::ftrace_set_filter(ops.get(), name.as_mut_ptr(), name.len() as c_int, 1)
+            bindings::ftrace_set_filter(ops.get(), name.as_mut_ptr(), H::FUNCTION.len() as c_int, 1)
         };
         let filtered = to_result(filtered);
         let registered = filtered.and_then(|()| {
@@ -147,6 +153,11 @@ impl<H: Hooked> Hook<H> {
             to_result(unsafe { bindings::register_ftrace_function(ops.get()) })
         });
         if let Err(error) = registered {
+            // A filter could be set, so ftrace was well: it broke while it set the hook, and does
+            // not take back what it had done by then (`ftrace_startup`).
+            if filtered.is_ok() && error == ENODEV {
+                never_return(H::FUNCTION, error.to_errno());
+            }
             // SAFETY: `ops` is not registered, and nothing else uses its filter.
             unsafe { bindings::ftrace_free_filter(ops.get()) };
             // EINVAL of a filter: it matches nothing.
@@ -195,9 +206,12 @@ impl<H: Hooked> Hook<H> {
 
 impl<H: Hooked> Drop for Hook<H> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant. For dynamic ops this waits for every task that may have
-        // entered the handler or been sent on by it: neither sleeps, so both end before the tasks
-        // reach the quiescent states that `synchronize_rcu_tasks` and its rude form wait for.
+        // SAFETY: By the type invariant. For dynamic ops this ends in `synchronize_rcu_tasks`
+        // (`ftrace_shutdown`), which waits until each task that was runnable or preempted has
+        // slept of its own will or left the kernel: neither the handler nor what it redirects to
+        // sleeps, so by then the task has left both. Softirqs over the idle task, which is no such
+        // task, are waited for by the `synchronize_rcu` that it begins and ends with. On
+        // PREEMPT_RT softirqs are tasks, and ours take no lock that sleeps.
         let error = unsafe { bindings::unregister_ftrace_function(self.ops.get()) };
         if error != 0 {
             never_return(H::FUNCTION, error);
@@ -207,17 +221,19 @@ impl<H: Hooked> Drop for Hook<H> {
     }
 }
 
-/// ftrace only refuses to take a hook away after it has found itself broken and has shut down for
-/// good. The hook then stays, so our code must stay as well, and a module cannot refuse to go.
+/// ftrace only fails to set or to take away a hook after it has found itself broken and has shut
+/// down for good. The hook may then stay, so our code must stay as well, and a module cannot refuse
+/// to go.
 fn never_return(function: &str, error: c_int) {
     log!(
         EMERG,
-        "cannot unhook {function} (error {error}): ftrace has shut down after a bug, see the \
+        "cannot set or remove the hook on {function} (error {error}): ftrace has shut down after a bug, see the \
          kernel log; the module stays until the next boot\n"
     );
     loop {
-        // SAFETY: Module init or exit: process context that may sleep.
-        unsafe { bindings::msleep(c_uint::MAX) };
+        // SAFETY: Module init or exit: process context that may sleep. Idle, so that the wait is
+        // neither load nor a hung task.
+        unsafe { bindings::schedule_timeout_idle(c_long::MAX) };
     }
 }
 

@@ -15,6 +15,9 @@ use kernel::types::{
     Opaque, //
 };
 
+const _: () =
+    assert!(size_of::<bindings::raw_spinlock_t>() == bindings::TOA_SIZEOF_RAW_SPINLOCK as usize);
+
 /// A `raw_spinlock_t`.
 ///
 /// # Invariants

@@ -30,6 +30,7 @@ mod percpu;
 mod pernet;
 mod published;
 mod raw_spinlock;
+mod rcu_pointer;
 mod sock;
 mod stats;
 mod substitute;
@@ -120,11 +121,21 @@ struct Toa {
 
 impl kernel::Module for Toa {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let peers = Peers::new(parameter(module_parameters::max_records.value()))?;
+        let max_records = parameter(module_parameters::max_records.value());
+        let peers = explain(
+            "allocating the table of records",
+            Peers::new(max_records).and_then(|peers| Ok(KBox::new(peers, GFP_KERNEL)?)),
+        )?;
         let (max, buckets) = (peers.max(), peers.buckets());
-        let peers = PEERS.publish(KBox::new(peers, GFP_KERNEL)?);
-        let pernet = Pernet::register()?;
-        let probe = toa_hooks::register_destroy_probe()?;
+        let peers = PEERS.publish(peers);
+        let pernet = explain(
+            "making /proc/net/toa_stats (does another TOA module have it?)",
+            Pernet::register(),
+        )?;
+        let probe = explain(
+            "setting the probe on the tracepoint tcp_destroy_sock",
+            toa_hooks::register_destroy_probe(),
+        )?;
         let getname4 = Hook::<InetGetname>::register()?;
         #[cfg(CONFIG_IPV6)]
         let getname6 = Hook::<toa_hooks::Inet6Getname>::register_if_present()?;
@@ -137,7 +148,7 @@ impl kernel::Module for Toa {
         let families = if hooked6 {
             "IPv4 and IPv6"
         } else {
-            "IPv4 only, as this kernel has no IPv6"
+            "IPv4 only (there is no inet6_getname)"
         };
 
         log!(
@@ -161,6 +172,17 @@ impl kernel::Module for Toa {
             _farewell: Farewell,
         })
     }
+}
+
+/// Says in the log what could not be done.
+fn explain<T>(what: &str, result: Result<T>) -> Result<T> {
+    result.inspect_err(|error| {
+        log!(
+            ERR,
+            "not loaded: {what} failed (error {})\n",
+            error.to_errno()
+        );
+    })
 }
 
 /// A parameter's value, which the kernel crate returns by reference (7.2) or by value (7.3).

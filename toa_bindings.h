@@ -114,6 +114,15 @@ _Static_assert(offsetof(struct sock, __sk_common) == 0 && offsetof(struct inet_s
 _Static_assert(offsetof(struct net_generic, ptr) == 0,
 	"toa: the layout of struct net_generic changed in this kernel: adapt pernet.rs");
 
+/* What Rust code makes itself: bindgen and the compiler of the kernel must agree on its size. */
+enum {
+	TOA_SIZEOF_FTRACE_OPS = sizeof(struct ftrace_ops),
+	TOA_SIZEOF_PERNET_OPERATIONS = sizeof(struct pernet_operations),
+	TOA_SIZEOF_RAW_SPINLOCK = sizeof(raw_spinlock_t),
+	TOA_SIZEOF_SOCKADDR_IN = sizeof(struct sockaddr_in),
+	TOA_SIZEOF_SOCKADDR_IN6 = sizeof(struct sockaddr_in6),
+};
+
 /* Values that are macros or enumerators of C and no constants to bindgen. */
 enum {
 	TOA_TCP_SYN_SENT = TCP_SYN_SENT,

@@ -31,6 +31,11 @@ use kernel::ffi::{
 };
 use kernel::prelude::*;
 
+const _: () = assert!(
+    size_of::<bindings::sockaddr_in>() == bindings::TOA_SIZEOF_SOCKADDR_IN as usize
+        && size_of::<bindings::sockaddr_in6>() == bindings::TOA_SIZEOF_SOCKADDR_IN6 as usize
+);
+
 /// `tcp_child_process(parent, child, skb)`: every child socket passes it once, with the segment
 /// that created it, whichever way it came (`net/ipv4/tcp_minisocks.c`).
 pub(crate) struct TcpChildProcess;
