@@ -26,13 +26,20 @@ use kernel::sync::rcu;
 /// Softirq; the child is locked by `tcp_v4_syn_recv_sock` or its kin, and not yet in any process'
 /// hands.
 ///
-/// Only sockets that hold a reference on their namespace are served. Children of kernel listeners
-/// do not, and their owners are kernel threads, which are told the balancer anyway.
+/// Only sockets that hold a reference on their namespace are served: then its counters outlive the
+/// record. The children of some kernel listeners hold none. They belong to kernel threads, which
+/// are told the balancer anyway.
 pub(crate) fn capture(child: &Sock, segment: &Segment) {
+    // MPTCP disposes of a child whose join fails (`subflow_syn_recv_sock`) and passes it on all the
+    // same. `tcp_destroy_sock` has fired for it, and nothing would remove its record.
+    if child.is_closed() {
+        return;
+    }
     let Some(net) = child.net() else {
         return;
     };
-    let stats = net.stats();
+    let rcu = rcu::read_lock();
+    let stats = net.stats(&rcu);
     let findings = option::find_client(segment.options());
     if findings.malformed {
         stats.count(Counter::Malformed);
@@ -43,7 +50,7 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
     match findings.client {
         Some(client) => {
             stats.count(Counter::SynRecvSockToa);
-            record(child, client, stats);
+            record(child, client, stats, &rcu);
         }
         None => {
             stats.count(Counter::SynRecvSockNoToa);
@@ -51,9 +58,9 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
     }
 }
 
-fn record(child: &Sock, client: Endpoint, stats: &Stats) {
-    let rcu = rcu::read_lock();
-    let Some(peers) = PEERS.get(&rcu) else {
+#[inline(never)]
+fn record(child: &Sock, client: Endpoint, stats: &Stats, rcu: &rcu::Guard) {
+    let Some(peers) = PEERS.get(rcu) else {
         return;
     };
     let cpu = stats.count(Counter::RecordsLive);
@@ -81,7 +88,7 @@ pub(crate) fn forget(sk: &Sock) {
         return;
     };
     if let Some(net) = sk.net() {
-        count_removed(net.stats(), &record);
+        count_removed(net.stats(&rcu), &record);
     }
 }
 

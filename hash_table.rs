@@ -13,27 +13,17 @@ use crate::{
         self,
         RawSpinLock, //
     },
+    rcu_pointer::RcuPointer,
     toa_bindings as bindings, //
 };
 use core::mem::offset_of;
-use core::ptr::{
-    self,
-    NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::ffi::c_void;
 use kernel::prelude::*;
-use kernel::sync::{
-    atomic::{
-        Acquire,
-        Atomic,
-        Relaxed,
-        Release, //
-    },
-    rcu, //
-};
+use kernel::sync::rcu;
 use kernel::types::Opaque;
 
-type Link<T> = Atomic<*mut Node<T>>;
+type Link<T> = RcuPointer<Node<T>>;
 
 /// One entry, in memory of `kmalloc`.
 #[repr(C)]
@@ -71,7 +61,7 @@ impl<T: Copy + Send + Sync> HashTable<T> {
         let locks = locks.max(1).checked_next_power_of_two().ok_or(EINVAL)?;
         // INVARIANT: Powers of two, and all links null.
         Ok(Self {
-            buckets: filled(buckets, || Link::new(ptr::null_mut()))?,
+            buckets: filled(buckets, Link::null)?,
             locks: filled(locks, RawSpinLock::new)?,
         })
     }
@@ -86,8 +76,8 @@ impl<T: Copy + Send + Sync> HashTable<T> {
         let mut link = self.bucket(key)?;
         loop {
             // SAFETY: By the type invariant a node reached inside an RCU section stays until the
-            // section that `_rcu` stands for ends. Acquire pairs with the Release in `insert`.
-            let node = unsafe { link.load(Acquire).as_ref() }?;
+            // section that `_rcu` stands for ends. It was complete when `insert` linked it.
+            let node = unsafe { link.load().as_ref() }?;
             if node.key == key {
                 return Some(&node.value);
             }
@@ -103,7 +93,7 @@ impl<T: Copy + Send + Sync> HashTable<T> {
     pub(crate) fn insert(&self, key: usize, value: T) -> Result<Option<T>> {
         let bucket = self.bucket(key).ok_or(EINVAL)?;
         let node = allocate(Node {
-            next: Link::new(bucket.load(Relaxed)),
+            next: Link::null(),
             key,
             rcu: Opaque::uninit(),
             value,
@@ -112,11 +102,9 @@ impl<T: Copy + Send + Sync> HashTable<T> {
             let held = self.lock(key).ok_or(EINVAL)?;
             let old = unlink(bucket, key, &held);
             // SAFETY: The node is ours until the store below makes it reachable.
-            unsafe { node.as_ref() }
-                .next
-                .store(bucket.load(Relaxed), Relaxed);
-            // INVARIANT: The node is complete before Release makes it reachable.
-            bucket.store(node.as_ptr(), Release);
+            unsafe { node.as_ref() }.next.store(bucket.load());
+            // INVARIANT: The node is complete before it is reachable.
+            bucket.store(node.as_ptr());
             old
         };
         Ok(old.map(Unlinked::retire))
@@ -125,7 +113,7 @@ impl<T: Copy + Send + Sync> HashTable<T> {
     /// Removes `key` and returns its value. Takes no lock where the bucket is empty.
     pub(crate) fn remove(&self, key: usize) -> Option<T> {
         let bucket = self.bucket(key)?;
-        if bucket.load(Relaxed).is_null() {
+        if bucket.load().is_null() {
             // Nobody else adds this key now: the socket that is the key is inserted by the
             // softirq that creates it and removed when it dies, which its lock orders.
             return None;
@@ -154,12 +142,12 @@ impl<T: Copy + Send + Sync> HashTable<T> {
 impl<T> Drop for HashTable<T> {
     fn drop(&mut self) {
         for bucket in &self.buckets {
-            let mut next = bucket.load(Relaxed);
+            let mut next = bucket.load();
             while !next.is_null() {
                 // SAFETY: `&mut self`: no reader and no writer is left, so each linked node is
                 // ours, and came from `KBox` or from memory that `kfree` takes as well.
                 let node = unsafe { KBox::from_raw(next) };
-                next = node.next.load(Relaxed);
+                next = node.next.load();
             }
         }
     }
@@ -189,8 +177,8 @@ impl<T: Copy> Unlinked<T> {
         let value = unsafe { (*node).value };
         // SAFETY: As C's `kfree_rcu(node, rcu)`: the node is memory of `kmalloc` or
         // `kmalloc_nolock`, the head lies in its first page, and readers that are still on the
-        // node do not look at the head. `kvfree_call_rcu` takes raw spinlocks only, so it may be
-        // called with preemption off, also on PREEMPT_RT.
+        // node do not look at the head. On PREEMPT_RT `kvfree_call_rcu` takes raw spinlocks only,
+        // so it may be called with preemption off there too.
         unsafe {
             bindings::kvfree_call_rcu(
                 Opaque::cast_into(&raw const (*node).rcu).cast(),
@@ -213,13 +201,13 @@ fn unlink<T>(
     _held: &raw_spinlock::Guard<'_>,
 ) -> Option<Unlinked<T>> {
     loop {
-        let node = NonNull::new(link.load(Relaxed))?;
+        let node = NonNull::new(link.load())?;
         // SAFETY: Under the bucket's lock no linked node is unlinked by another, so it is not
         // freed either. The lock also orders its contents before this.
         let node_ref = unsafe { node.as_ref() };
         if node_ref.key == key {
             // A reader that stands on this node keeps the node's own `next`, which leads on.
-            link.store(node_ref.next.load(Relaxed), Release);
+            link.store(node_ref.next.load());
             // INVARIANT: Just unlinked, under the lock.
             return Some(Unlinked(node));
         }

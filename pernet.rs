@@ -17,10 +17,7 @@ use kernel::ffi::{
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::sync::{
-    atomic::{
-        Atomic,
-        Relaxed, //
-    },
+    atomic::Atomic,
     rcu, //
 };
 use kernel::types::Opaque;
@@ -52,11 +49,15 @@ impl Net {
     }
 
     /// The counters. Any context.
-    pub(crate) fn stats(&self) -> &Stats {
+    pub(crate) fn stats(&self, rcu: &rcu::Guard) -> &Stats {
         // SAFETY: By the type invariant the state is there and stays.
-        unsafe { &(*state(self.0.get())).stats }
+        unsafe { &(*state(self.0.get(), rcu)).stats }
     }
 }
+
+const _: () = assert!(
+    size_of::<bindings::pernet_operations>() == bindings::TOA_SIZEOF_PERNET_OPERATIONS as usize
+);
 
 /// The state that every namespace has.
 struct State {
@@ -111,17 +112,16 @@ impl Drop for Pernet {
 /// # Safety
 ///
 /// `net` must be a namespace in which the kernel has made our memory and not freed it.
-unsafe fn state(net: *mut bindings::net) -> *mut State {
-    let _rcu = rcu::read_lock();
+unsafe fn state(net: *mut bindings::net, _rcu: &rcu::Guard) -> *mut State {
     // SAFETY: `net->gen` is a `struct net_generic *`, replaced under RCU when the array grows, and
     // then freed after a grace period; it begins with the array of pointers (asserted in
-    // toa_bindings.h). `ID` is below its length.
+    // toa_bindings.h). `ID` is below its length, and constant since the kernel chose it.
     unsafe {
         let generic: *const *mut State = net
             .byte_add(bindings::TOA_NET_GEN as usize)
             .cast::<*const *mut State>()
             .read_volatile();
-        generic.add(ID.load(Relaxed) as usize).read()
+        generic.add(ID.as_ptr().read() as usize).read()
     }
 }
 
@@ -136,7 +136,7 @@ unsafe extern "C" fn init(net: *mut bindings::net) -> c_int {
         let stats = Stats::new()?;
         // SAFETY: By the function's safety requirements the memory is there, of `State`'s size, and
         // of kmalloc's alignment; nobody reads it before this returns.
-        let state = unsafe { state(net) };
+        let state = unsafe { state(net, &rcu::read_lock()) };
         // SAFETY: As above.
         unsafe { state.write(State { stats }) };
         // SAFETY: `proc_net` is the namespace's directory, `show` is of the type asked for.
@@ -177,7 +177,7 @@ unsafe extern "C" fn exit(net: *mut bindings::net) {
         )
     };
     // SAFETY: Made by `init`, and by the function's safety requirements nobody else has it.
-    unsafe { state(net).drop_in_place() };
+    unsafe { state(net, &rcu::read_lock()).drop_in_place() };
 }
 
 /// Called when somebody reads `/proc/net/toa_stats`.
@@ -196,6 +196,7 @@ unsafe extern "C" fn show(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int
         )
     };
     // SAFETY: By the function's safety requirements.
-    net.stats().show(unsafe { SeqFile::from_raw(seq.cast()) });
+    let seq = unsafe { SeqFile::from_raw(seq.cast()) };
+    net.stats(&rcu::read_lock()).show(seq);
     0
 }

@@ -7,20 +7,16 @@
 //! so they look here. Withdrawing waits for a grace period, so nobody can hold a reference to the
 //! value when it is dropped.
 
-use crate::toa_bindings as bindings;
+use crate::{
+    rcu_pointer::RcuPointer,
+    toa_bindings as bindings, //
+};
 use core::ptr::{
     self,
     NonNull, //
 };
 use kernel::prelude::*;
-use kernel::sync::{
-    atomic::{
-        Acquire,
-        Atomic,
-        Release, //
-    },
-    rcu, //
-};
+use kernel::sync::rcu;
 
 /// A place for one published value.
 ///
@@ -28,7 +24,7 @@ use kernel::sync::{
 ///
 /// `value` is null or points to a `T` that lives until a grace period after it left here.
 pub(crate) struct Published<T> {
-    value: Atomic<*mut T>,
+    value: RcuPointer<T>,
 }
 
 impl<T: Send + Sync> Published<T> {
@@ -36,7 +32,7 @@ impl<T: Send + Sync> Published<T> {
     pub(crate) const fn empty() -> Self {
         // INVARIANT: The pointer is null.
         Self {
-            value: Atomic::new(ptr::null_mut()),
+            value: RcuPointer::null(),
         }
     }
 
@@ -44,7 +40,7 @@ impl<T: Send + Sync> Published<T> {
     pub(crate) fn get<'rcu>(&self, _rcu: &'rcu rcu::Guard) -> Option<&'rcu T> {
         // SAFETY: By the type invariant the value outlives the read-side section that `_rcu`
         // stands for, and no `&mut T` exists: `Publication` hands out none.
-        unsafe { self.value.load(Acquire).as_ref() }
+        unsafe { self.value.load().as_ref() }
     }
 
     /// Publishes `value` until the returned [`Publication`] is dropped.
@@ -54,7 +50,7 @@ impl<T: Send + Sync> Published<T> {
         let value = NonNull::from(KBox::leak(value));
         // INVARIANT: Only `Publication::drop` frees the value, a grace period after the pointer
         // left this place.
-        self.value.store(value.as_ptr(), Release);
+        self.value.store(value.as_ptr());
         Publication { place: self, value }
     }
 }
@@ -77,7 +73,7 @@ unsafe impl<T: Send + Sync> Sync for Publication<T> {}
 
 impl<T: Send + Sync> Drop for Publication<T> {
     fn drop(&mut self) {
-        self.place.value.store(ptr::null_mut(), Release);
+        self.place.value.store(ptr::null_mut());
         // SAFETY: Dropped in the module's init or exit, process context that may sleep.
         unsafe { bindings::synchronize_rcu() };
         // SAFETY: By the type invariant the box is ours to free, and after the grace period no

@@ -2,9 +2,9 @@
 
 //! Views of the kernel's sockets and packets: the few fields that toa reads, none that it writes.
 //!
-//! The fields are read one by one, each whole and once (C's `READ_ONCE`), because other CPUs may
-//! write them meanwhile: `connect` and `disconnect` hold the socket's lock, toa's look-ups do not.
-//! Callers must take a mixture of old and new fields for what it is.
+//! The fields are read one by one, each once and in aligned pieces (C's `READ_ONCE`), because other
+//! CPUs may write them meanwhile: `connect` and `disconnect` hold the socket's lock, toa's look-ups
+//! do not. Callers must take a mixture of old and new fields for what it is.
 //!
 //! C headers: [`include/net/sock.h`](srctree/include/net/sock.h),
 //! [`include/net/inet_sock.h`](srctree/include/net/inet_sock.h),
@@ -18,6 +18,7 @@ use crate::{
     pernet::Net,
     toa_bindings as bindings, //
 };
+use core::mem::offset_of;
 use core::net::{
     Ipv4Addr,
     Ipv6Addr, //
@@ -28,6 +29,13 @@ use kernel::ffi::{
     c_void, //
 };
 use kernel::types::Opaque;
+
+// The bit-field of `Sock::net` lies between these two.
+const _: () = assert!(
+    offset_of!(bindings::sock_common, skc_state) == bindings::TOA_SOCK_STATE as usize
+        && offset_of!(bindings::sock_common, skc_bound_dev_if)
+            == bindings::TOA_SOCK_BOUND_DEV_IF as usize
+);
 
 /// Reads the field at `offset` of the structure at `base`, once.
 ///
@@ -65,11 +73,12 @@ impl Sock {
     }
 
     /// The namespace, if the socket holds a reference on it: then the namespace outlives the
-    /// socket, and so do its counters. Kernel sockets and the children of kernel listeners hold
-    /// none.
+    /// socket, and so do its counters. Most kernel sockets, and the children of kernel listeners
+    /// that did not ask for one, hold none.
     pub(crate) fn net(&self) -> Option<&Net> {
         // SAFETY: By the type invariant, and `struct sock` begins with `struct sock_common`. The
-        // bit is set before the socket is reachable and cleared only by the kernel's own sockets.
+        // bit is never cleared. Kernel code may set it later (`sk_net_refcnt_upgrade`), which
+        // makes the namespace stay all the same.
         let counted = unsafe { bindings::sock_common::skc_net_refcnt_raw(self.base().cast()) } != 0;
         // SAFETY: By the type invariant; the pointer is set when the socket is made.
         let net = unsafe { self.field::<*const c_void>(bindings::TOA_SOCK_NET) };
@@ -85,18 +94,25 @@ impl Sock {
         }
     }
 
+    /// Whether the connection is over: also that of a child which the kernel disposed of while it
+    /// made it.
+    pub(crate) fn is_closed(&self) -> bool {
+        u32::from(self.state()) == bindings::TOA_TCP_CLOSE as u32
+    }
+
+    fn state(&self) -> u8 {
+        // SAFETY: By the type invariant; u8.
+        unsafe { self.field(bindings::TOA_SOCK_STATE) }
+    }
+
     /// Whether there is a peer to be told of: the condition of `inet_getname` and `inet6_getname`.
     /// `strict` is `peer == 1`, the call of getpeername: then a connection that is gone, or not
     /// there yet, has none.
     pub(crate) fn has_peer(&self, strict: bool) -> bool {
-        // SAFETY: By the type invariant; u16 and u8.
-        let (dport, state) = unsafe {
-            (
-                self.field::<u16>(bindings::TOA_SOCK_DPORT),
-                self.field::<u8>(bindings::TOA_SOCK_STATE),
-            )
-        };
-        let gone = [bindings::TOA_TCP_CLOSE, bindings::TOA_TCP_SYN_SENT].contains(&state.into());
+        // SAFETY: By the type invariant; u16.
+        let dport = unsafe { self.field::<u16>(bindings::TOA_SOCK_DPORT) };
+        let gone =
+            [bindings::TOA_TCP_CLOSE, bindings::TOA_TCP_SYN_SENT].contains(&self.state().into());
         dport != 0 && !(strict && gone)
     }
 
@@ -120,12 +136,11 @@ impl Sock {
     fn addresses(&self) -> (Ipv6Addr, Ipv6Addr) {
         #[cfg(CONFIG_IPV6)]
         if self.is_inet6() {
-            // SAFETY: By the type invariant; both are `struct in6_addr`, which has the layout of
-            // 16 bytes.
+            // SAFETY: Both are a `struct in6_addr`.
             return unsafe {
                 (
-                    Ipv6Addr::from(self.field::<[u8; 16]>(bindings::TOA_SOCK_V6_RCV_SADDR)),
-                    Ipv6Addr::from(self.field::<[u8; 16]>(bindings::TOA_SOCK_V6_DADDR)),
+                    self.address6(bindings::TOA_SOCK_V6_RCV_SADDR),
+                    self.address6(bindings::TOA_SOCK_V6_DADDR),
                 )
             };
         }
@@ -138,6 +153,16 @@ impl Sock {
         };
         let mapped = |address: u32| Ipv4Addr::from_bits(u32::from_be(address)).to_ipv6_mapped();
         (mapped(local), mapped(peer))
+    }
+
+    /// # Safety
+    ///
+    /// `offset` must be that of a `struct in6_addr` in `struct inet_sock`.
+    #[cfg(CONFIG_IPV6)]
+    unsafe fn address6(&self, offset: c_uint) -> Ipv6Addr {
+        // SAFETY: By the type invariant; the address has the layout of four `__be32`.
+        let [a, b, c, d] = unsafe { self.field::<[u32; 4]>(offset) }.map(u128::from);
+        Ipv6Addr::from_bits(u128::from_be(a | b << 32 | c << 64 | d << 96))
     }
 
     /// Whether the socket's family is AF_INET6: IPV6_ADDRFORM can turn it into AF_INET.

@@ -131,7 +131,7 @@ impl Row {
     /// Wraps around, as C's counters do: also how one is taken back.
     fn add(&self, counter: Counter, delta: u64) {
         if let Some(value) = self.counters.get(counter as usize) {
-            value.fetch_add(delta, Relaxed);
+            value.add(delta, Relaxed);
         }
     }
 

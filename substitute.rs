@@ -9,7 +9,10 @@
 
 use crate::{
     endpoint::Endpoint,
-    peers::PEERS,
+    peers::{
+        Record,
+        PEERS, //
+    },
     sock::Sock,
     stats::Counter,
     task, //
@@ -37,13 +40,20 @@ pub(crate) enum Peer {
 
 /// Decides whether a question for the peer of `sk` is to be answered with a client. Any context.
 pub(crate) fn substitutes(sk: &Sock, form: Form) -> bool {
-    let reason = match client(sk, form) {
-        Ok(_) => return true,
-        Err(reason) => reason,
-    };
     // UDP and raw sockets come here as well.
-    if let Some(net) = sk.net().filter(|_| sk.is_tcp()) {
-        net.stats().count(reason);
+    if !sk.is_tcp() {
+        return false;
+    }
+    let rcu = rcu::read_lock();
+    let reason = match find(sk, &rcu) {
+        None => Counter::GetnameToaEmpty,
+        Some(record) => match refuse(record, sk, form) {
+            None => return true,
+            Some(reason) => reason,
+        },
+    };
+    if let Some(net) = sk.net() {
+        net.stats(&rcu).count(reason);
     }
     false
 }
@@ -58,31 +68,32 @@ pub(crate) fn peer(sk: &Sock, form: Form, strict: bool) -> Result<Peer> {
     if !sk.has_peer(strict) {
         return Err(Error::from_errno(-(kernel::bindings::ENOTCONN as c_int)));
     }
-    let Ok(client) = client(sk, form) else {
+    let rcu = rcu::read_lock();
+    let usable = |record: &&Record| refuse(record, sk, form).is_none();
+    let Some(record) = find(sk, &rcu).filter(usable) else {
         return Ok(Peer::OfSocket(sk.connection().peer));
     };
     if let Some(net) = sk.net() {
-        net.stats().count(Counter::GetnameToaOk);
+        net.stats(&rcu).count(Counter::GetnameToaOk);
     }
-    Ok(Peer::Client(client))
+    Ok(Peer::Client(record.client))
 }
 
-/// The client behind `sk`, or the counter that says why there is none to be told.
-fn client(sk: &Sock, form: Form) -> Result<Endpoint, Counter> {
-    let rcu = rcu::read_lock();
-    let record = PEERS
-        .get(&rcu)
-        .and_then(|peers| peers.find(sk, &rcu))
-        .ok_or(Counter::GetnameToaEmpty)?;
+fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Record> {
+    PEERS.get(rcu)?.find(sk, rcu)
+}
+
+/// Says why a record must not be used, if so.
+fn refuse(record: &Record, sk: &Sock, form: Form) -> Option<Counter> {
     if record.connection != sk.connection() {
-        return Err(Counter::GetnameToaMismatch);
+        return Some(Counter::GetnameToaMismatch);
     }
     if form == Form::V4 && record.client.address_v4().is_none() {
-        return Err(Counter::GetnameToaBypass);
+        return Some(Counter::GetnameToaBypass);
     }
     // nfsd, dlm, ksmbd and their like authorize and tell nodes apart by the address.
     if task::is_kernel_thread() {
-        return Err(Counter::GetnameToaBypass);
+        return Some(Counter::GetnameToaBypass);
     }
-    Ok(record.client)
+    None
 }

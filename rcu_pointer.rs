@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A pointer that readers follow under RCU.
+//!
+//! The kernel crate's atomic loads are calls of C helpers. Hooks follow several of these pointers
+//! for each packet or system call, so this one loads as C does.
+//!
+//! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
+
+use core::ptr;
+use kernel::sync::atomic::{
+    Atomic,
+    Release, //
+};
+
+/// A pointer to what is freed a grace period after it became unreachable, or null.
+#[repr(transparent)]
+pub(crate) struct RcuPointer<T>(Atomic<*mut T>);
+
+impl<T> RcuPointer<T> {
+    /// A null pointer.
+    pub(crate) const fn null() -> Self {
+        Self(Atomic::new(ptr::null_mut()))
+    }
+
+    /// Loads the pointer: C's `rcu_dereference`. What it points to is seen as it was when the
+    /// pointer was stored, by address dependency.
+    pub(crate) fn load(&self) -> *mut T {
+        // SAFETY: The pointer is valid and aligned. Volatile makes it C's `READ_ONCE`, a marked
+        // access that may race with the stores below.
+        unsafe { self.0.as_ptr().read_volatile() }
+    }
+
+    /// Stores the pointer: C's `rcu_assign_pointer`.
+    pub(crate) fn store(&self, pointer: *mut T) {
+        self.0.store(pointer, Release);
+    }
+}
