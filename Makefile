@@ -18,9 +18,12 @@ kbuild = builddir=$$(scripts/metadata.sh --kver '$(KVER)') && \
 module:
 	+@$(kbuild) modules
 
-## install: put toa.ko into /lib/modules/KVER and run depmod
-install: module
-	+@$(kbuild) modules_install
+## install: put the toa.ko that `make` made into /lib/modules/KVER, where modprobe finds it
+install:
+	@[ "$$(modinfo -F vermagic toa.ko 2>/dev/null | cut -d ' ' -f 1)" = '$(KVER)' ] || \
+		{ echo "there is no toa.ko for $(KVER) here: run make KVER=$(KVER) first" >&2; exit 1; }
+	install -D -m 644 toa.ko '$(DESTDIR)/lib/modules/$(KVER)/updates/toa.ko'
+	depmod -b '$(DESTDIR)/' '$(KVER)'
 
 ## clean: remove what `make` made here
 clean:

@@ -87,8 +87,15 @@ module! {
     },
 }
 
-/// `version=`, the module's version and a NUL.
-const MODINFO: &str = "version=0.1.0\0";
+/// The module's version, as a literal.
+macro_rules! version {
+    () => {
+        "0.1.0"
+    };
+}
+
+/// `version=`, the version and a NUL.
+const MODINFO: &str = concat!("version=", version!(), "\0");
 
 /// For `modinfo`: C's `MODULE_VERSION`, which `module!` has no key for.
 #[link_section = ".modinfo"]
@@ -151,10 +158,10 @@ impl kernel::Module for Toa {
             "IPv4 only (there is no inet6_getname)"
         };
 
+        let version = version!();
         log!(
             INFO,
-            "toa loaded, {}, {families}, at most {max} records in {buckets} buckets\n",
-            MODINFO.trim_end_matches('\0')
+            "toa loaded, version {version}, {families}, at most {max} records in {buckets} buckets\n"
         );
         log!(
             WARNING,
