@@ -27,6 +27,7 @@ pub(crate) enum Form {
     /// A `struct sockaddr_in`.
     V4,
     /// A `struct sockaddr_in6`.
+    #[cfg_attr(not(CONFIG_IPV6), allow(dead_code))]
     V6,
 }
 

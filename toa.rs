@@ -19,6 +19,7 @@ use core::borrow::Borrow;
 use kernel::prelude::*;
 
 mod capture;
+#[cfg_attr(not(CONFIG_IPV6), allow(dead_code))]
 mod endpoint;
 mod ftrace;
 mod hash_table;
