@@ -92,6 +92,7 @@ impl<T: Copy + Send + Sync> HashTable<T> {
     /// `ENOMEM`: nothing has changed then.
     pub(crate) fn insert(&self, key: usize, value: T) -> Result<Option<T>> {
         let bucket = self.bucket(key).ok_or(EINVAL)?;
+        let lock = self.lock(key).ok_or(EINVAL)?;
         let node = allocate(Node {
             next: Link::null(),
             key,
@@ -99,7 +100,7 @@ impl<T: Copy + Send + Sync> HashTable<T> {
             value,
         })?;
         let old = {
-            let held = self.lock(key).ok_or(EINVAL)?;
+            let held = lock.lock();
             let old = unlink(bucket, key, &held);
             // SAFETY: The node is ours until the store below makes it reachable.
             unsafe { node.as_ref() }.next.store(bucket.load());
@@ -118,10 +119,8 @@ impl<T: Copy + Send + Sync> HashTable<T> {
             // softirq that creates it and removed when it dies, which its lock orders.
             return None;
         }
-        let old = {
-            let held = self.lock(key)?;
-            unlink(bucket, key, &held)
-        };
+        let lock = self.lock(key)?;
+        let old = unlink(bucket, key, &lock.lock());
         old.map(Unlinked::retire)
     }
 
@@ -130,12 +129,12 @@ impl<T: Copy + Send + Sync> HashTable<T> {
             .get(hash(key) & self.buckets.len().wrapping_sub(1))
     }
 
-    fn lock(&self, key: usize) -> Option<raw_spinlock::Guard<'_>> {
+    fn lock(&self, key: usize) -> Option<&RawSpinLock> {
         // The low bits choose both, so one bucket always has the same lock, also where there are
         // fewer locks than buckets.
         let index =
             hash(key) & self.buckets.len().wrapping_sub(1) & self.locks.len().wrapping_sub(1);
-        self.locks.get(index).map(RawSpinLock::lock)
+        self.locks.get(index)
     }
 }
 
