@@ -9,6 +9,15 @@ use core::net::{
     Ipv6Addr, //
 };
 
+/// The bits of ::ffff:0.0.0.0.
+const MAPPED: u128 = 0xffff << u32::BITS;
+
+/// The IPv4-mapped form of an address. By its bits, as is [`Endpoint::address_v4`]: core's own
+/// conversions go byte by byte, which hooks would do at each look-up.
+const fn mapped(address: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(MAPPED | address.to_bits() as u128)
+}
+
 /// An IP address and a TCP port. An IPv4 address is kept in its IPv4-mapped form (RFC 4291
 /// §2.5.5.2), so two endpoints are the same if their bits are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +34,7 @@ impl Endpoint {
 
     /// `port` is in host order.
     pub(crate) const fn from_v4(address: Ipv4Addr, port: u16) -> Self {
-        Self::new(address.to_ipv6_mapped(), port)
+        Self::new(mapped(address), port)
     }
 
     /// The address in the form that an AF_INET6 socket reports.
@@ -35,7 +44,12 @@ impl Endpoint {
 
     /// The address if an AF_INET socket can report it.
     pub(crate) const fn address_v4(&self) -> Option<Ipv4Addr> {
-        self.address.to_ipv4_mapped()
+        let bits = self.address.to_bits();
+        if bits >> u32::BITS == MAPPED >> u32::BITS {
+            Some(Ipv4Addr::from_bits(bits as u32))
+        } else {
+            None
+        }
     }
 
     /// The port, in host order.

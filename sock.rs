@@ -116,7 +116,7 @@ impl Sock {
         dport != 0 && !(strict && gone)
     }
 
-    /// The connection's two ends, IPv4 in mapped form.
+    /// The connection's two ends.
     pub(crate) fn connection(&self) -> Connection {
         // SAFETY: By the type invariant; both are `__be16`.
         let (sport, dport) = unsafe {
@@ -125,34 +125,39 @@ impl Sock {
                 u16::from_be(self.field(bindings::TOA_SOCK_DPORT)),
             )
         };
-        let (local, peer) = self.addresses();
-        Connection {
-            local: Endpoint::new(local, sport),
-            peer: Endpoint::new(peer, dport),
-        }
-    }
-
-    /// Own address and peer's address.
-    fn addresses(&self) -> (Ipv6Addr, Ipv6Addr) {
         #[cfg(CONFIG_IPV6)]
         if self.is_inet6() {
             // SAFETY: Both are a `struct in6_addr`.
-            return unsafe {
+            let (local, peer) = unsafe {
                 (
                     self.address6(bindings::TOA_SOCK_V6_RCV_SADDR),
                     self.address6(bindings::TOA_SOCK_V6_DADDR),
                 )
             };
+            return Connection {
+                local: Endpoint::new(local, sport),
+                peer: Endpoint::new(peer, dport),
+            };
         }
-        // SAFETY: By the type invariant; both are `__be32`, which has the layout of 4 bytes.
+        // SAFETY: Both are a `__be32` address.
         let (local, peer) = unsafe {
             (
-                self.field::<u32>(bindings::TOA_SOCK_RCV_SADDR),
-                self.field::<u32>(bindings::TOA_SOCK_DADDR),
+                self.address4(bindings::TOA_SOCK_RCV_SADDR),
+                self.address4(bindings::TOA_SOCK_DADDR),
             )
         };
-        let mapped = |address: u32| Ipv4Addr::from_bits(u32::from_be(address)).to_ipv6_mapped();
-        (mapped(local), mapped(peer))
+        Connection {
+            local: Endpoint::from_v4(local, sport),
+            peer: Endpoint::from_v4(peer, dport),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `offset` must be that of a `__be32` in `struct inet_sock` that is an address.
+    unsafe fn address4(&self, offset: c_uint) -> Ipv4Addr {
+        // SAFETY: By the type invariant.
+        Ipv4Addr::from_bits(u32::from_be(unsafe { self.field(offset) }))
     }
 
     /// # Safety

@@ -4,8 +4,9 @@
 //!
 //! A question comes in two steps. At the entry of the kernel's function, [`substitutes`] decides
 //! whether there is something to substitute, and if so the call goes to our function, which asks
-//! [`peer`]. In between the record may go (the socket is disconnected or closed by another thread):
-//! the answer is then the one that the kernel's function would give.
+//! [`peer`]. If another thread closes or reconnects the socket in between, the answer may be that
+//! of before or that of after, as it may be when two threads race for the socket's lock. The
+//! record, if it is still there, is the same: a socket never gets a second one.
 
 use crate::{
     endpoint::Endpoint,
@@ -40,11 +41,13 @@ pub(crate) enum Peer {
 }
 
 /// Decides whether a question for the peer of `sk` is to be answered with a client. Any context.
+#[inline(always)]
 pub(crate) fn substitutes(sk: &Sock, form: Form) -> bool {
-    // UDP and raw sockets come here as well.
-    if !sk.is_tcp() {
-        return false;
-    }
+    // UDP and raw sockets come here as well, and have no records.
+    sk.is_tcp() && has_client(sk, form)
+}
+
+fn has_client(sk: &Sock, form: Form) -> bool {
     let rcu = rcu::read_lock();
     let reason = match find(sk, &rcu) {
         None => Counter::GetnameToaEmpty,
@@ -57,31 +60,6 @@ pub(crate) fn substitutes(sk: &Sock, form: Form) -> bool {
         net.stats(&rcu).count(reason);
     }
     false
-}
-
-/// Answers a question for the peer of `sk`. `strict` is the question of getpeername, which has no
-/// answer for a connection that is over. Process context; does not sleep.
-///
-/// # Errors
-///
-/// `ENOTCONN`, under the conditions of `inet_getname`.
-pub(crate) fn peer(sk: &Sock, form: Form, strict: bool) -> Result<Peer> {
-    if !sk.has_peer(strict) {
-        return Err(Error::from_errno(-(kernel::bindings::ENOTCONN as c_int)));
-    }
-    let rcu = rcu::read_lock();
-    let usable = |record: &&Record| refuse(record, sk, form).is_none();
-    let Some(record) = find(sk, &rcu).filter(usable) else {
-        return Ok(Peer::OfSocket(sk.connection().peer));
-    };
-    if let Some(net) = sk.net() {
-        net.stats(&rcu).count(Counter::GetnameToaOk);
-    }
-    Ok(Peer::Client(record.client))
-}
-
-fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Record> {
-    PEERS.get(rcu)?.find(sk, rcu)
 }
 
 /// Says why a record must not be used, if so.
@@ -97,4 +75,29 @@ fn refuse(record: &Record, sk: &Sock, form: Form) -> Option<Counter> {
         return Some(Counter::GetnameToaBypass);
     }
     None
+}
+
+/// Answers a question for the peer of `sk`, after [`substitutes`] said yes. `strict` is the
+/// question of getpeername, which has no answer for a connection that is over. Process context;
+/// does not sleep.
+///
+/// # Errors
+///
+/// `ENOTCONN`, under the conditions of `inet_getname`.
+pub(crate) fn peer(sk: &Sock, strict: bool) -> Result<Peer> {
+    if !sk.has_peer(strict) {
+        return Err(Error::from_errno(-(kernel::bindings::ENOTCONN as c_int)));
+    }
+    let rcu = rcu::read_lock();
+    let Some(record) = find(sk, &rcu) else {
+        return Ok(Peer::OfSocket(sk.connection().peer));
+    };
+    if let Some(net) = sk.net() {
+        net.stats(&rcu).count(Counter::GetnameToaOk);
+    }
+    Ok(Peer::Client(record.client))
+}
+
+fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Record> {
+    PEERS.get(rcu)?.find(sk, rcu)
 }

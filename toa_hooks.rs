@@ -91,6 +91,7 @@ impl Hooked for Inet6Getname {
 }
 
 /// Whether a call of a getname function asks for the peer of a socket that has a client to tell.
+#[inline(always)]
 fn is_for_client(call: &Call, form: Form) -> bool {
     if call.argument2() as c_int == 0 {
         return false;
@@ -114,8 +115,7 @@ unsafe extern "C" fn toa_inet_getname(
     kernel::error::from_result(|| {
         // SAFETY: By the function's safety requirements.
         let sk = unsafe { Socket::from_raw(socket.cast()) }.sk();
-        let (Peer::Client(endpoint) | Peer::OfSocket(endpoint)) =
-            substitute::peer(sk, Form::V4, peer == 1)?;
+        let (Peer::Client(endpoint) | Peer::OfSocket(endpoint)) = substitute::peer(sk, peer == 1)?;
         let name = bindings::sockaddr_in {
             sin_family: bindings::TOA_AF_INET as u16,
             sin_port: endpoint.port().to_be(),
@@ -150,7 +150,7 @@ unsafe extern "C" fn toa_inet6_getname(
     kernel::error::from_result(|| {
         // SAFETY: By the function's safety requirements.
         let sk = unsafe { Socket::from_raw(socket.cast()) }.sk();
-        let (endpoint, scope) = match substitute::peer(sk, Form::V6, peer == 1)? {
+        let (endpoint, scope) = match substitute::peer(sk, peer == 1)? {
             Peer::Client(client) => (client, 0),
             Peer::OfSocket(own) => (own, sk.scope_of(own.address())),
         };
