@@ -183,8 +183,8 @@ initrd() {
 # Runs in the tools root: unpacked packages in $1 become the files of $1.
 image() {
 	local dir=$1 tree=$1/tree
-	mv "$tree/usr/lib/modules/$release/vmlinuz" "$dir/vmlinuz" 2>/dev/null ||
-		mv "$tree/boot/vmlinuz-$release" "$dir/vmlinuz"
+	# As vmlinuz, or as vmlinuz.unsigned in linux-binary-unsigned.
+	mv "$tree/usr/lib/modules/$release"/vmlinuz* "$dir/vmlinuz"
 	ln -sfn usr/lib "$tree/lib"
 	depmod -b "$tree" "$release"
 	initrd "$tree" "$dir/initrd.cpio.gz"
