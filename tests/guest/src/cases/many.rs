@@ -21,10 +21,10 @@ use crate::net::Way;
 use crate::net::PORT;
 use crate::runner::cases;
 use crate::runner::Case;
+use crate::sockets::Accepted;
 use crate::sockets::Client;
 use crate::sockets::Family;
 use crate::sockets::Listener;
-use crate::sys::Name;
 
 pub const CASES: &[Case] = cases![Loaded:
     ten_thousand_connections_each_show_their_own_client,
@@ -33,8 +33,11 @@ pub const CASES: &[Case] = cases![Loaded:
 
 const CONNECTIONS: usize = 10_000;
 
-/// Open at once.
+/// Waiting to be accepted at once.
 const BATCH: usize = 100;
+
+/// Open at once: enough that many share a bucket of the module's table.
+const OPEN: usize = 2_500;
 
 /// The addresses of that many different clients.
 const CLIENTS: usize = 200;
@@ -51,9 +54,8 @@ fn source(way: Way, number: usize) -> SocketAddr {
     SocketAddr::new(ip, 0)
 }
 
-/// A batch of connections, all open at the same time: every one is to show its own
-/// client. Ends them in order, or by resets.
-fn run_batch(listener: &Listener, first: usize, in_order: bool) {
+/// Makes a batch of connections: every one is to show its own client.
+fn make_batch(listener: &Listener, first: usize) -> Vec<(Client, Accepted)> {
     let mut clients = HashMap::new();
     for number in first..first + BATCH {
         let way = Way::ALL[number % Way::ALL.len()];
@@ -63,23 +65,31 @@ fn run_batch(listener: &Listener, first: usize, in_order: bool) {
             .unwrap_or_else(|error| panic!("connection {number}: {error}"));
         clients.insert(listener.family.form(client.address), client);
     }
-    let mut accepted = Vec::new();
-    for _ in 0..BATCH {
+    let accept = |_| {
         let one = listener.accept();
         let told = one.name.address().expect("an address");
         let client = clients
             .remove(&told)
             .unwrap_or_else(|| panic!("{told} is no client of this batch, or was told twice"));
-        assert_eq!(one.peer(), Name::of(told));
+        (client, one)
+    };
+    (0..BATCH).map(accept).collect()
+}
+
+/// Ends connections, each of which still shows its own client, in order or by resets. Half of
+/// them in the order in which they were made, half in the other.
+fn end_all(listener: &Listener, mut pairs: Vec<(Client, Accepted)>, in_order: bool) {
+    let middle = pairs.len() / 2;
+    pairs[middle..].reverse();
+    for (client, accepted) in pairs {
+        assert_eq!(accepted.peer(), listener.family.name(client.address));
         if !in_order {
             let at_once = Some(Duration::ZERO);
             SockRef::from(&client.stream)
                 .set_linger(at_once)
                 .expect("SO_LINGER");
         }
-        accepted.push((client, one));
     }
-    assert!(clients.is_empty());
 }
 
 fn ten_thousand_connections_each_show_their_own_client() {
@@ -87,8 +97,10 @@ fn ten_thousand_connections_each_show_their_own_client() {
     let listener = net.listen(Family::DualStack);
     let before = net.stats();
     net.client.enter(|| {
-        for first in (0..CONNECTIONS).step_by(BATCH) {
-            run_batch(&listener, first, first % (10 * BATCH) == 0);
+        for start in (0..CONNECTIONS).step_by(OPEN) {
+            let batches = (start..start + OPEN).step_by(BATCH);
+            let pairs = batches.flat_map(|first| make_batch(&listener, first));
+            end_all(&listener, pairs.collect(), start == 0);
         }
     });
     net.wait_for_no_records();
