@@ -4,8 +4,13 @@
 # Builds the module and the test programs, and runs them in a virtual machine.
 #
 #   vm-test.sh test [ARGUMENT…]     toa-guest test ARGUMENT…, judged as KTAP
+#   vm-test.sh test-no-ipv6 [ARGUMENT…]
+#                                   the tests for a kernel without IPv6, that
+#                                   does not clear memory either
 #   vm-test.sh demo                 toa-guest demo, its output as it comes
-#   vm-test.sh boot DIR COMMAND     any files and any command: DIR becomes /toa
+#   vm-test.sh boot DIR COMMAND [OPTION…]
+#                                   any files and any command, with options of
+#                                   toa-vm: DIR becomes /toa
 #
 # and what these need, in this order:
 #
@@ -20,7 +25,8 @@
 # EXPECT=             the least number of results (default: as many as
 #                     `toa-guest test --list` names)
 #
-# VM_DIR=             where the logs go (default: build/<release>/vm)
+# VM_DIR=             where the logs go (default: build/<release>/vm, and
+#                     build/<release>/vm-no-ipv6)
 #
 # What a run leaves is there: console.log, ktap.log, out/. Its counts are
 # in build/vm-summary too.
@@ -129,12 +135,28 @@ expected() {
 	in_tools "$TARGET/release/toa-guest" test --list "$@" | grep -c .
 }
 
-run_test() {
-	local least
-	least=${EXPECT:-$(expected "$@")}
+# ktap ARGUMENT… [-- OPTION…]: the tests that toa-guest chooses by the arguments,
+# in a machine with these options.
+ktap() {
+	local arguments=() least
+	while [[ $# -gt 0 && $1 != -- ]]; do
+		arguments+=("$1")
+		shift
+	done
+	least=${EXPECT:-$(expected "${arguments[@]}")}
 	payload "$BUILD/$release/payload"
-	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest test $(printf '%q ' "$@")" --expect "$least" \
-		--label "$release: "
+	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest test ${arguments[*]@Q}" \
+		--expect "$least" "${@:2}"
+}
+
+run_test() {
+	ktap "$@" -- --label "$release: "
+}
+
+# What slab_debug puts into free memory is found there again, for certain.
+run_test_no_ipv6() {
+	VM_DIR=${VM_DIR:-$BUILD/$release/vm-no-ipv6} ktap --boot no-ipv6 "$@" -- \
+		--label "$release without IPv6: " --append "ipv6.disable=1 init_on_alloc=0 slab_debug=FZP"
 }
 
 run_demo() {
@@ -171,15 +193,15 @@ main() {
 	case $action in
 	module | clippy | programs) "$action" ;;
 	roots | builds) "$action" ;;
-	test | demo)
+	test | test-no-ipv6 | demo)
 		kernel resolve
-		"run_$action" "$@"
+		"run_${action//-/_}" "$@"
 		;;
 	boot)
 		[[ $# -ge 2 ]] || usage 1 >&2
 		kernel resolve
 		[[ -x $TARGET/release/toa-vm ]] || stage "build the programs" "$0" programs
-		boot "$1" "$2"
+		boot "$@"
 		;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;

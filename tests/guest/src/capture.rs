@@ -74,7 +74,7 @@ fn read(file: &Path) -> Vec<Segment> {
     };
     let mut segments = Vec::new();
     while let Some(Ok(packet)) = reader.next_packet() {
-        segments.extend(parse(&packet.data));
+        segments.extend(Segment::parse(&packet.data));
     }
     segments
 }
@@ -85,45 +85,51 @@ pub struct Segment {
     pub source: SocketAddr,
     pub target: SocketAddr,
     pub syn: bool,
+    pub ack: bool,
     pub fin: bool,
+    pub rst: bool,
+    pub sequence: u32,
     pub payload: usize,
     /// Kind and contents of each option, without NOP and EOL.
     pub options: Vec<(u8, Vec<u8>)>,
 }
 
 impl Segment {
+    /// Of an IP packet; none if that is not TCP.
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        let packet = SlicedPacket::from_ip(packet).ok()?;
+        let (source, target): (IpAddr, IpAddr) = match packet.net? {
+            NetSlice::Ipv4(ip) => (
+                ip.header().source_addr().into(),
+                ip.header().destination_addr().into(),
+            ),
+            NetSlice::Ipv6(ip) => (
+                ip.header().source_addr().into(),
+                ip.header().destination_addr().into(),
+            ),
+            NetSlice::Arp(_) => return None,
+        };
+        let Some(TransportSlice::Tcp(tcp)) = packet.transport else {
+            return None;
+        };
+        Some(Self {
+            source: SocketAddr::new(source, tcp.source_port()),
+            target: SocketAddr::new(target, tcp.destination_port()),
+            syn: tcp.syn(),
+            ack: tcp.ack(),
+            fin: tcp.fin(),
+            rst: tcp.rst(),
+            sequence: tcp.sequence_number(),
+            payload: tcp.payload().len(),
+            options: split_options(tcp.options()),
+        })
+    }
+
     /// The contents of its options of that kind.
     pub fn options_of_kind(&self, kind: u8) -> Vec<&[u8]> {
         let wanted = self.options.iter().filter(|(found, _)| *found == kind);
         wanted.map(|(_, contents)| contents.as_slice()).collect()
     }
-}
-
-/// None if it is not TCP.
-fn parse(packet: &[u8]) -> Option<Segment> {
-    let packet = SlicedPacket::from_ip(packet).ok()?;
-    let (source, target): (IpAddr, IpAddr) = match packet.net? {
-        NetSlice::Ipv4(ip) => (
-            ip.header().source_addr().into(),
-            ip.header().destination_addr().into(),
-        ),
-        NetSlice::Ipv6(ip) => (
-            ip.header().source_addr().into(),
-            ip.header().destination_addr().into(),
-        ),
-        NetSlice::Arp(_) => return None,
-    };
-    let Some(TransportSlice::Tcp(tcp)) = packet.transport else {
-        return None;
-    };
-    Some(Segment {
-        source: SocketAddr::new(source, tcp.source_port()),
-        target: SocketAddr::new(target, tcp.destination_port()),
-        syn: tcp.syn(),
-        fin: tcp.fin(),
-        payload: tcp.payload().len(),
-        options: split_options(tcp.options()),
-    })
 }
 
 /// RFC 9293 §3.1: kinds 0 and 1 are single bytes, all others have a length.

@@ -9,9 +9,11 @@
 //! left behind, and [`ktap`] tells the host. [`demo`] shows the same to people.
 
 mod balancer;
+mod bench;
 mod capture;
 mod cases;
 mod demo;
+mod handmade;
 mod kmsg;
 mod ktap;
 mod module;
@@ -36,13 +38,18 @@ use lexopt::prelude::*;
 use nix::sys::resource::setrlimit;
 use nix::sys::resource::Resource;
 
+use crate::cases::Boot;
+
 const HELP: &str = "\
 Tests toa.ko inside the virtual machine that the harness boots.
 
-toa-guest test [--filter TEXT] [--list]   run the tests whose names contain TEXT,
-                                          and write KTAP; or only name them
-toa-guest demo                            show what real servers log without the
-                                          module and with it
+toa-guest test [--boot NAME] [--filter TEXT] [--list]
+    run the tests of that boot, stock (default) or no-ipv6, whose names contain
+    TEXT, and write KTAP; or only name them
+toa-guest demo
+    show what real servers log without the module and with it
+toa-guest bench
+    count the instructions that it adds; the machine needs toa-vm's option --icount
 
 It expects /toa/toa.ko and /toa/bin/toa-balancer, and writes to /toa/out.
 ";
@@ -51,12 +58,13 @@ It expects /toa/toa.ko and /toa/bin/toa-balancer, and writes to /toa/out.
 const VM_INIT: &str = "toa-init";
 
 /// Sockets that a test may have open.
-const OPEN_FILES: u64 = 4096;
+const OPEN_FILES: u64 = 16_384;
 
 enum Action {
-    Test { filter: String },
-    List { filter: String },
+    Test { boot: Boot, filter: String },
+    List { boot: Boot, filter: String },
     Demo,
+    Bench,
 }
 
 fn main() -> ExitCode {
@@ -67,8 +75,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Action::List { filter } = &action {
-        selected(filter).for_each(|case| println!("{}", case.name));
+    if let Action::List { boot, filter } = &action {
+        selected(*boot, filter).for_each(|case| println!("{}", case.name));
         return ExitCode::SUCCESS;
     }
     if let Err(reason) = check_machine() {
@@ -77,8 +85,9 @@ fn main() -> ExitCode {
     }
     prepare_machine();
     let good = match action {
-        Action::Test { filter } => test(&filter),
+        Action::Test { boot, filter } => test(boot, &filter),
         Action::Demo => demo::run(),
+        Action::Bench => bench::run(),
         Action::List { .. } => unreachable!("it was listed above"),
     };
     if good {
@@ -89,8 +98,12 @@ fn main() -> ExitCode {
 }
 
 /// Whether there are such tests, and all have passed.
-fn test(filter: &str) -> bool {
-    let cases: Vec<_> = selected(filter).collect();
+fn test(boot: Boot, filter: &str) -> bool {
+    if let Err(reason) = check_boot(boot) {
+        eprintln!("toa-guest: {reason}");
+        return false;
+    }
+    let cases: Vec<_> = selected(boot, filter).collect();
     if cases.is_empty() {
         eprintln!("toa-guest: no test has {filter:?} in its name");
         return false;
@@ -100,10 +113,12 @@ fn test(filter: &str) -> bool {
 
 fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
     let mut verb = None;
+    let mut boot = Boot::default();
     let mut filter = String::new();
     let mut list = false;
     while let Some(arg) = parser.next()? {
         match arg {
+            Long("boot") => boot = parser.value()?.parse()?,
             Long("filter") => filter = parser.value()?.string()?,
             Long("list") => list = true,
             Short('h') | Long("help") => {
@@ -115,15 +130,16 @@ fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
         }
     }
     match verb.as_deref() {
-        Some("test") if list => Ok(Action::List { filter }),
-        Some("test") => Ok(Action::Test { filter }),
+        Some("test") if list => Ok(Action::List { boot, filter }),
+        Some("test") => Ok(Action::Test { boot, filter }),
         Some("demo") => Ok(Action::Demo),
-        _ => Err("test or demo?".into()),
+        Some("bench") => Ok(Action::Bench),
+        _ => Err("test, demo or bench?".into()),
     }
 }
 
-fn selected(filter: &str) -> impl Iterator<Item = &'static runner::Case> + '_ {
-    let cases = cases::all().into_iter();
+fn selected(boot: Boot, filter: &str) -> impl Iterator<Item = &'static runner::Case> + '_ {
+    let cases = boot.cases().into_iter();
     cases.filter(move |case| case.name.contains(filter))
 }
 
@@ -142,6 +158,16 @@ fn check_machine() -> Result<(), String> {
         return Err(format!("there is no {}", module::PATH));
     }
     Ok(())
+}
+
+/// Whether the kernel was told what the tests rely on.
+fn check_boot(boot: Boot) -> Result<(), String> {
+    let told = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let told: Vec<&str> = told.split_whitespace().collect();
+    match boot.parameters().iter().find(|word| !told.contains(word)) {
+        Some(word) => Err(format!("boot the kernel with {word}")),
+        None => Ok(()),
+    }
 }
 
 /// What the tests and the balancer need of it: sockets, and TUN devices.

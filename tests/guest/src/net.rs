@@ -9,6 +9,7 @@ use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
 use nix::sys::stat::fstat;
+use socket2::Protocol;
 
 use crate::balancer::Balancer;
 use crate::balancer::Plan;
@@ -41,7 +42,7 @@ const VIP_NAT64: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x164, 0, 0, 0, 0, 1);
 pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 
-/// The balancer's local addresses, which the real server sees.
+/// The balancer's local addresses, which the real server sees, IPv4 first.
 const LOCAL: [&str; 2] = ["10.0.1.0/28", "fd00:0:0:1::/124"];
 
 /// What the tests' own servers listen on.
@@ -114,18 +115,29 @@ impl Net {
 
     /// The same, for more ports than that of the tests' own servers.
     pub fn with_ports(plan: &Plan, ports: &[u16]) -> Self {
+        Self::with_ways(&Way::ALL, plan, ports)
+    }
+
+    /// Without IPv6, for a kernel that has none.
+    pub fn ipv4_only(plan: &Plan) -> Self {
+        Self::with_ways(&[Way::V4], plan, &[PORT])
+    }
+
+    fn with_ways(ways: &[Way], plan: &Plan, ports: &[u16]) -> Self {
         let client = Namespace::new("client");
         let server = Namespace::new("server");
-        let services = Way::ALL.iter().flat_map(|&way| {
+        let services = ways.iter().flat_map(|&way| {
             ports.iter().map(move |&port| Service {
                 virtual_server: SocketAddr::new(way.virtual_server(), port),
                 real_server: SocketAddr::new(way.real_server(), port),
             })
         });
         let services: Vec<Service> = services.collect();
-        let balancer = Balancer::start(&client, &server, &LOCAL, &services, plan);
-        Self::set_up_client(&client);
-        Self::set_up_server(&server);
+        let ipv6 = ways.iter().any(|way| way.client().is_ipv6());
+        let local = if ipv6 { &LOCAL[..] } else { &LOCAL[..1] };
+        let balancer = Balancer::start(&client, &server, local, &services, plan);
+        Self::set_up_client(&client, ipv6);
+        Self::set_up_server(&server, ipv6);
         Self {
             _balancer: balancer,
             abandoned: false,
@@ -140,20 +152,20 @@ impl Net {
     }
 
     /// Every address of the clients' networks is this host's own.
-    fn set_up_client(client: &Namespace) {
-        client.ip(&format!(
-            "route add local {CLIENTS_V4} dev lo\n\
-             route add local {CLIENTS_V6} dev lo\n"
-        ));
+    fn set_up_client(client: &Namespace, ipv6: bool) {
+        client.ip(&format!("route add local {CLIENTS_V4} dev lo"));
         client.sysctl("ipv4/ip_nonlocal_bind", "1");
-        client.sysctl("ipv6/ip_nonlocal_bind", "1");
+        if ipv6 {
+            client.ip(&format!("route add local {CLIENTS_V6} dev lo"));
+            client.sysctl("ipv6/ip_nonlocal_bind", "1");
+        }
     }
 
-    fn set_up_server(server: &Namespace) {
-        server.ip(&format!(
-            "addr add {SERVER_V4}/32 dev lo\n\
-             addr add {SERVER_V6}/128 dev lo nodad\n"
-        ));
+    fn set_up_server(server: &Namespace, ipv6: bool) {
+        server.ip(&format!("addr add {SERVER_V4}/32 dev lo"));
+        if ipv6 {
+            server.ip(&format!("addr add {SERVER_V6}/128 dev lo nodad"));
+        }
     }
 
     /// The tests' server.
@@ -169,10 +181,15 @@ impl Net {
 
     #[track_caller]
     pub fn connect_to_port(&self, way: Way, port: u16) -> Client {
+        self.connect_by(Protocol::TCP, way, port)
+    }
+
+    #[track_caller]
+    pub fn connect_by(&self, protocol: Protocol, way: Way, port: u16) -> Client {
         let target = SocketAddr::new(way.virtual_server(), port);
         let source = SocketAddr::new(way.client(), 0);
         self.client
-            .enter(|| Client::connect(source, target))
+            .enter(|| Client::connect_by(protocol, source, target))
             .unwrap_or_else(|error| panic!("connect from {source} to {target}: {error}"))
     }
 

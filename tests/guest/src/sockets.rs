@@ -72,7 +72,12 @@ impl Family {
 
 /// A TCP socket of the family, which never blocks for long.
 pub fn socket(family: Family) -> Socket {
-    let socket = Socket::new(family.domain(), Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+    socket_of(family, Protocol::TCP)
+}
+
+/// The same of another protocol.
+pub fn socket_of(family: Family, protocol: Protocol) -> Socket {
+    let socket = Socket::new(family.domain(), Type::STREAM, Some(protocol)).expect("a socket");
     if family != Family::V4 {
         socket
             .set_only_v6(family == Family::V6Only)
@@ -176,8 +181,17 @@ pub struct Client {
 impl Client {
     /// Connects from `source` (port 0: any) in the calling thread's namespace.
     pub fn connect(source: SocketAddr, target: SocketAddr) -> io::Result<Self> {
+        Self::connect_by(Protocol::TCP, source, target)
+    }
+
+    /// The same by another protocol.
+    pub fn connect_by(
+        protocol: Protocol,
+        source: SocketAddr,
+        target: SocketAddr,
+    ) -> io::Result<Self> {
         let domain = Domain::for_address(source);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(domain, Type::STREAM, Some(protocol))?;
         bound(&socket);
         socket.bind(&source.into())?;
         socket.connect_timeout(&target.into(), BOUND)?;

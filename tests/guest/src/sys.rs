@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The socket calls that no safe wrapper offers as the tests need them: names
-//! as the raw bytes that the kernel wrote, with any length and any pointer.
+//! The calls that no safe wrapper offers as the tests need them: sockets' names
+//! as the raw bytes that the kernel wrote, with any length and any pointer, and
+//! TUN devices.
 //!
 //! All `unsafe` of this program is here.
 
 use std::fmt;
+use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
+use std::os::unix::fs::OpenOptionsExt;
 
 use libc::c_int;
 use libc::c_long;
@@ -246,6 +251,35 @@ pub fn disconnect(fd: RawFd) -> io::Result<()> {
     };
     Errno::result(result)?;
     Ok(())
+}
+
+/// `struct ifreq` as TUNSETIFF reads it, with its whole length on 64-bit machines.
+#[repr(C)]
+struct TunRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    unused: [u8; 22],
+}
+
+/// A new TUN device in the calling thread's namespace: packets without any frame,
+/// one with each read and write, neither of which waits. It goes with the file.
+pub fn open_tun(name: &str) -> io::Result<File> {
+    let mut request = TunRequest {
+        name: [0; libc::IFNAMSIZ],
+        flags: (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short,
+        unused: [0; 22],
+    };
+    request.name[..name.len()].copy_from_slice(name.as_bytes());
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun")?;
+    // SAFETY: TUNSETIFF reads and writes an `ifreq`, of which `request` has the
+    // length and the layout.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    Errno::result(result)?;
+    Ok(file)
 }
 
 #[cfg(test)]

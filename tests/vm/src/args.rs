@@ -28,6 +28,7 @@ toa-vm judge CONSOLE OUTPUT   judge the logs of an earlier run
   --plain           the output is not KTAP: judge exit status and console
   --append TEXT     more of the kernel's command line
   --threads KIND    `single` or `multi`: QEMU's TCG threads (default: single)
+  --icount          one processor, whose clock counts its instructions
   --qemu PROGRAM    (default: qemu-system-x86_64)
   --label TEXT      goes before the closing line
 ";
@@ -91,6 +92,7 @@ impl Args {
                 Long("memory") => machine.memory_mb = parser.value()?.parse()?,
                 Long("append") => machine.append = parser.value()?.string()?,
                 Long("threads") => machine.threads = parser.value()?.parse()?,
+                Long("icount") => machine.icount = true,
                 Long("qemu") => machine.qemu = parser.value()?,
                 Long("out") => args.out = parser.value()?.into(),
                 Long("timeout") => args.timeout = Duration::from_secs(parser.value()?.parse()?),

@@ -44,6 +44,9 @@ pub struct Machine {
     pub memory_mb: u32,
     pub append: String,
     pub threads: Threads,
+    /// One processor, and a nanosecond of time for each instruction that it
+    /// executes; where it has nothing to do, time jumps to the next timer.
+    pub icount: bool,
 }
 
 impl Default for Machine {
@@ -57,6 +60,7 @@ impl Default for Machine {
             memory_mb: 2048,
             append: String::new(),
             threads: Threads::default(),
+            icount: false,
         }
     }
 }
@@ -86,7 +90,8 @@ impl Machine {
         command
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-accel", accel])
-            .args(["-cpu", "max,la57=off", "-smp", "2"])
+            .args(["-cpu", "max,la57=off"])
+            .args(["-smp", if self.icount { "1" } else { "2" }])
             .args(["-m", &self.memory_mb.to_string()])
             .arg("-kernel")
             .arg(&self.kernel)
@@ -99,6 +104,9 @@ impl Machine {
             .arg("-chardev")
             .arg(format!("socket,id=output,path={}", output.display()))
             .args(["-serial", "chardev:output"]);
+        if self.icount {
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
         for disk in &self.disks {
             command.args(disk_arguments(disk, "on"));
         }

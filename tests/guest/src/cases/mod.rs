@@ -1,28 +1,75 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tests, a file for each topic.
+//! The tests, a file for each topic, for one boot of the machine or another.
 
 mod answers;
 mod errors;
 mod lifetime;
 mod load;
 mod many;
+mod mptcp;
 mod namespaces;
+mod no_ipv6;
 mod options;
 mod real_servers;
 mod wire;
 
+use std::str::FromStr;
+
 use crate::runner::Case;
 
-/// All of them. Those that need the module loaded come together, so that it is
-/// loaded once for them.
-pub fn all() -> Vec<&'static Case> {
+/// What the kernel's command line says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Boot {
+    /// Nothing that a server's would not.
+    #[default]
+    Stock,
+    /// No IPv6, and no memory is cleared.
+    NoIpv6,
+}
+
+impl Boot {
+    /// What must be there for the tests to mean what they say.
+    pub fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Stock => &[],
+            Self::NoIpv6 => &["ipv6.disable=1", "init_on_alloc=0", "slab_debug=FZP"],
+        }
+    }
+
+    /// Its tests. Those that need the module loaded come together, so that it is
+    /// loaded once for them.
+    pub fn cases(self) -> Vec<&'static Case> {
+        match self {
+            Self::Stock => stock(),
+            Self::NoIpv6 => [no_ipv6::LOADED, no_ipv6::CASES]
+                .into_iter()
+                .flatten()
+                .collect(),
+        }
+    }
+}
+
+impl FromStr for Boot {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "stock" => Ok(Self::Stock),
+            "no-ipv6" => Ok(Self::NoIpv6),
+            _ => Err(format!("there is no boot {name}")),
+        }
+    }
+}
+
+fn stock() -> Vec<&'static Case> {
     [
         errors::COMPARED,
         answers::CASES,
         options::CASES,
         errors::CASES,
         wire::CASES,
+        mptcp::CASES,
         namespaces::CASES,
         many::CASES,
         real_servers::CASES,

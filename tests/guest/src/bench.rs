@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counts the instructions that the module adds to what servers do.
+//!
+//! In a virtual machine whose clock is the number of executed instructions
+//! ([`clock`]), each thing is done many times in a phase without the module, in
+//! one with it, and in another one without it. The last two of these differ by
+//! what the module costs, the first and the last by what the method is worth.
+//! Most numbers are medians; a whole connection's is a mean, with all that the
+//! kernel puts off, such as freeing.
+//!
+//! Clients are made of single segments ([`wire`]), so that the segment which opens
+//! a connection can be counted by itself, without the work of any client.
+
+mod clock;
+mod slab;
+mod wire;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::panic::catch_unwind;
+use std::time::Duration;
+
+use socket2::Domain;
+use socket2::Socket;
+use socket2::Type;
+
+use crate::balancer::toa_option;
+use crate::balancer::TOA_KIND;
+use crate::module;
+use crate::namespace::Namespace;
+use crate::net::Way;
+use crate::net::PORT;
+use crate::sockets::Family;
+use crate::sockets::Listener;
+use clock::Clock;
+use slab::Slabs;
+use wire::Wire;
+
+/// How often a connection is made for a number.
+const CONNECTIONS: usize = 1000;
+
+/// How often a name is asked for: batches, and calls in each of them.
+const BATCHES: usize = 200;
+const CALLS: usize = 100;
+
+/// How many connections there are at once when their memory is measured.
+const RECORDS: usize = 10_000;
+
+/// What was counted, a number a row.
+type Rows = Vec<(String, f64)>;
+
+/// A phase: all that is measured, with the module or without it.
+struct Phase {
+    rows: Rows,
+    /// By how much the memory has grown with [`RECORDS`] connections.
+    growth: Slabs,
+}
+
+/// Whether it could be measured.
+pub fn run() -> bool {
+    // The reason of a panic is on the standard error output.
+    catch_unwind(measure).is_ok()
+}
+
+fn measure() {
+    let clock = Clock::calibrate();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    println!("Linux {}", release.trim());
+    println!("{clock}");
+    // The kernel's caches grow.
+    phase(&clock, false);
+    let before = phase(&clock, false);
+    module::load();
+    let with = phase(&clock, true);
+    module::unload();
+    let after = phase(&clock, false);
+    print_instructions([&before.rows, &with.rows, &after.rows]);
+    print_memory(&with.growth, &after.growth);
+}
+
+/// Measures everything in a namespace of its own.
+fn phase(clock: &Clock, loaded: bool) -> Phase {
+    let server = Namespace::new("bench");
+    let mut wire = Wire::new(&server);
+    let mut phase = server.enter(|| {
+        let mut rows = Rows::new();
+        for way in [Way::V4, Way::V6] {
+            for option in [false, true] {
+                let mut bench = Bench::new(clock, &mut wire, way, option, loaded);
+                bench.ask_for_names(&mut rows);
+                bench.make_connections(&mut rows);
+            }
+        }
+        ask_udp(clock, &mut rows);
+        make_loopback_connections(clock, &mut rows);
+        let mut bench = Bench::new(clock, &mut wire, Way::V4, true, loaded);
+        Phase {
+            rows,
+            growth: bench.hold_connections(),
+        }
+    });
+    // In the order of what a server does, not of how it was measured.
+    let order = ["segment", "accept", "close", "in all", "loopback"];
+    let rank = |row: &str| order.iter().position(|word| row.contains(word));
+    phase.rows.sort_by_key(|(row, _)| rank(row));
+    phase
+}
+
+/// A listener of one family, and clients with the option or without it.
+struct Bench<'a> {
+    clock: &'a Clock,
+    wire: &'a mut Wire,
+    listener: Listener,
+    server: SocketAddr,
+    /// What the segment that opens a connection carries.
+    option: Vec<u8>,
+    /// Whom the server must be told; None: where the segments come from.
+    told: Option<SocketAddr>,
+    name: String,
+}
+
+impl<'a> Bench<'a> {
+    fn new(clock: &'a Clock, wire: &'a mut Wire, way: Way, option: bool, loaded: bool) -> Self {
+        let family = match way {
+            Way::V4 | Way::Nat64 => Family::V4,
+            Way::V6 => Family::V6Only,
+        };
+        let client = SocketAddr::new(way.client(), 4321);
+        Self {
+            clock,
+            wire,
+            listener: Listener::new(family, PORT),
+            server: SocketAddr::new(way.real_server(), PORT),
+            option: match option {
+                true => toa_option(TOA_KIND, client),
+                false => Vec::new(),
+            },
+            told: (option && loaded).then_some(client),
+            name: format!(
+                "IPv{}, {} option",
+                if family == Family::V4 { 4 } else { 6 },
+                if option { "with" } else { "no" }
+            ),
+        }
+    }
+
+    fn row(&self, rows: &mut Rows, what: &str, instructions: f64) {
+        rows.push((format!("{what:<20} {}", self.name), instructions));
+    }
+
+    /// A connection that is open, and what its steps have cost: the segment that
+    /// completes the handshake, and accept.
+    fn connect(&mut self) -> (Socket, [u64; 2]) {
+        let (from, segment) = self.wire.shake_hands(self.server, &self.option);
+        let (opening, ()) = self.clock.count(|| self.wire.send(&segment));
+        let (accepting, accepted) = self.clock.count(|| self.listener.socket.accept());
+        let (socket, peer) = accepted.expect("the connection is there");
+        assert_eq!(peer.as_socket(), Some(self.told.unwrap_or(from)));
+        // Closing it is a reset, after which nothing is left of it.
+        let at_once = Some(Duration::ZERO);
+        socket.set_linger(at_once).expect("SO_LINGER");
+        (socket, [opening, accepting])
+    }
+
+    fn ask_for_names(&mut self, rows: &mut Rows) {
+        let (socket, _) = self.connect();
+        let peer = ask(self.clock, || socket.peer_addr().expect("it has a peer"));
+        let own = ask(self.clock, || socket.local_addr().expect("it has a name"));
+        self.row(rows, "getpeername", peer);
+        if self.option.is_empty() {
+            self.row(rows, "getsockname", own);
+        }
+    }
+
+    fn make_connections(&mut self, rows: &mut Rows) {
+        let mut steps = [const { Vec::new() }; 3];
+        let (all, ()) = self.clock.count(|| {
+            for _ in 0..CONNECTIONS {
+                let (socket, [opening, accepting]) = self.connect();
+                let (closing, ()) = self.clock.count(|| drop(socket));
+                steps[0].push(opening);
+                steps[1].push(accepting);
+                steps[2].push(closing);
+            }
+        });
+        for (what, counts) in ["opening segment", "accept", "close"].iter().zip(steps) {
+            self.row(rows, what, clock::median(counts));
+        }
+        self.row(rows, "connection, in all", all as f64 / CONNECTIONS as f64);
+    }
+
+    /// By how much the kernel's memory has grown when so many connections are open.
+    fn hold_connections(&mut self) -> Slabs {
+        let before = Slabs::read();
+        let sockets: Vec<Socket> = (0..RECORDS).map(|_| self.connect().0).collect();
+        let growth = Slabs::read().since(&before);
+        drop(sockets);
+        self.wire.drain();
+        growth
+    }
+}
+
+/// The median cost of one of many calls.
+fn ask<T>(clock: &Clock, mut call: impl FnMut() -> T) -> f64 {
+    let mut batch = || (0..CALLS).for_each(|_| drop(std::hint::black_box(call())));
+    let costs = (0..BATCHES).map(|_| clock.count(&mut batch).0).collect();
+    clock::median(costs) / CALLS as f64
+}
+
+fn ask_udp(clock: &Clock, rows: &mut Rows) {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+    let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT);
+    socket.connect(&peer.into()).expect("it has a peer");
+    let cost = ask(clock, || socket.peer_addr().expect("it has a peer"));
+    rows.push((format!("{:<20} UDP", "getpeername"), cost));
+}
+
+/// Whole connections between two sockets: connect, accept, and both ends closed.
+fn make_loopback_connections(clock: &Clock, rows: &mut Rows) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).expect("a listener");
+    let server = listener.local_addr().expect("it has an address");
+    let connection = || {
+        let client = TcpStream::connect(server).expect("a connection");
+        let accepted = listener.accept().expect("the same connection");
+        drop(client);
+        drop(accepted);
+    };
+    let costs = (0..CONNECTIONS).map(|_| clock.count(connection).0);
+    let cost = clock::median(costs.collect());
+    rows.push((
+        format!("{:<20} IPv4, no option", "loopback connection"),
+        cost,
+    ));
+}
+
+fn print_instructions([before, with, after]: [&Rows; 3]) {
+    println!(
+        "\nInstructions, the program's own included (drift: between the two phases without):\n"
+    );
+    println!(
+        "{:<38} {:>9} {:>9} {:>8} {:>8} {:>7}",
+        "", "without", "with", "added", "", "drift"
+    );
+    for (((row, without), (_, with)), (_, after)) in before.iter().zip(with).zip(after) {
+        let added = with - after;
+        let ratio = 100.0 * added / after;
+        let drift = after - without;
+        println!("{row:<38} {after:>9.0} {with:>9.0} {added:>+8.0} {ratio:>+7.1}% {drift:>+7.0}");
+    }
+}
+
+fn print_memory(with: &Slabs, without: &Slabs) {
+    let records = RECORDS as f64;
+    println!("\nMemory of {RECORDS} connections with the option, in bytes of slabs for each:\n");
+    println!("without {:>8.1}", without.bytes() as f64 / records);
+    println!("with    {:>8.1}", with.bytes() as f64 / records);
+    println!("\nof which are new:");
+    for (class, objects, bytes) in with.since(without).notable(RECORDS as i64 / 100) {
+        println!(
+            "{class:<20} {objects:>+7} objects {:>+8.1}",
+            bytes as f64 / records
+        );
+    }
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! MPTCP (RFC 8684, the kernel's `net/mptcp`): its listeners also serve plain TCP
+//! clients, and its subflows are TCP sockets that come and go by themselves.
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sha2::Digest;
+use sha2::Sha256;
+use socket2::Protocol;
+use socket2::SockRef;
+
+use crate::balancer::toa_option;
+use crate::balancer::TOA_KIND;
+use crate::handmade::HandmadeClient;
+use crate::net::Net;
+use crate::net::Way;
+use crate::net::PORT;
+use crate::runner::cases;
+use crate::runner::Case;
+use crate::sockets;
+use crate::sockets::Family;
+use crate::sockets::Listener;
+use crate::sys::Name;
+
+pub const CASES: &[Case] = cases![Loaded:
+    tcp_client_on_an_mptcp_listener_shows_its_client,
+    mptcp_connection_shows_the_balancer,
+    failed_mptcp_join_leaves_no_record,
+];
+
+fn listen(net: &Net, family: Family) -> Listener {
+    net.server.enter(|| {
+        let socket = sockets::socket_of(family, Protocol::MPTCP);
+        Listener::from(socket, family, PORT)
+    })
+}
+
+fn tcp_client_on_an_mptcp_listener_shows_its_client() {
+    let rows = [
+        (Family::V4, Way::V4),
+        (Family::V6Only, Way::V6),
+        (Family::DualStack, Way::V4),
+        (Family::DualStack, Way::V6),
+        (Family::DualStack, Way::Nat64),
+    ];
+    let net = Net::new();
+    for (family, way) in rows {
+        let listener = listen(&net, family);
+        let (mut client, mut accepted) = net.pair(&listener, way);
+        let expected = family.name(client.address);
+        assert_eq!(accepted.name, expected, "accept: {family:?} {way:?}");
+        assert_eq!(accepted.peer(), expected, "getpeername: {family:?} {way:?}");
+        sockets::exchange(&mut client, &mut accepted);
+    }
+}
+
+/// accept and getpeername are asked of the MPTCP socket, which is none of TCP.
+fn mptcp_connection_shows_the_balancer() {
+    let net = Net::new();
+    for way in Way::ALL {
+        let listener = listen(&net, Family::DualStack);
+        let mut client = net.connect_by(Protocol::MPTCP, way, PORT);
+        let mut accepted = listener.accept();
+        let protocol = SockRef::from(&accepted.stream).protocol();
+        let protocol = protocol.expect("SO_PROTOCOL");
+        assert_eq!(protocol, Some(Protocol::MPTCP), "{way:?}");
+        let balancer = Name::of(net.balancer_of(&accepted));
+        assert_eq!(accepted.name, balancer, "accept: {way:?}");
+        assert_eq!(accepted.peer(), balancer, "getpeername: {way:?}");
+        sockets::exchange(&mut client, &mut accepted);
+        sockets::finish(&mut client, &mut accepted);
+    }
+}
+
+/// The option of MPTCP, and the subtypes with their version or flags.
+const MPTCP_KIND: u8 = 30;
+const MP_CAPABLE: u8 = 0x01;
+const MP_JOIN: u8 = 0x10;
+
+/// Keys are for HMAC-SHA256, the only flag that there has to be.
+const HMAC_SHA256: u8 = 0x01;
+
+const CLIENT_KEY: [u8; 8] = *b"our key.";
+
+/// MP_CAPABLE, in the SYN without keys, later with both, and with data its length.
+fn mp_capable(keys_and_length: &[&[u8]]) -> Vec<u8> {
+    let contents = keys_and_length.concat();
+    let start = [
+        MPTCP_KIND,
+        4 + contents.len() as u8,
+        MP_CAPABLE,
+        HMAC_SHA256,
+    ];
+    [&start[..], &contents].concat()
+}
+
+/// MP_JOIN in a SYN: the token says which connection.
+fn mp_join(server_key: &[u8]) -> Vec<u8> {
+    let (address_id, nonce) = (7, *b"once");
+    let token = &Sha256::digest(server_key)[..4];
+    [&[MPTCP_KIND, 12, MP_JOIN, address_id], token, &nonce].concat()
+}
+
+/// The kernel has made a socket of such a join, and destroys it before it is passed
+/// on as every new one is (`subflow_syn_recv_sock`). Nobody would ever remove a
+/// record that is made then.
+fn failed_mptcp_join_leaves_no_record() {
+    let net = Net::new();
+    let listener = listen(&net, Family::V4);
+    let client = HandmadeClient::new(&net.server);
+    let (mut first, answer) = client.connect(4000, &mp_capable(&[]));
+    let server_key = match answer.options_of_kind(MPTCP_KIND)[..] {
+        [[MP_CAPABLE, _, key @ ..]] if key.len() == 8 => key,
+        _ => panic!("the server does not speak MPTCP: {answer:?}"),
+    };
+    first.send(&mp_capable(&[&CLIENT_KEY, server_key]), &[]);
+    first.send(&mp_capable(&[&CLIENT_KEY, server_key, &[0, 1]]), b"?");
+    let mut accepted = listener.accept();
+    accepted.stream.read_exact(&mut [0]).expect("the data");
+    // Nobody will answer to an end in order.
+    SockRef::from(&accepted.stream)
+        .set_linger(Some(Duration::ZERO))
+        .expect("SO_LINGER");
+
+    let before = net.stats();
+    let named = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 4660);
+    for port in 5000..5010 {
+        let (mut join, answer) = client.connect(port, &mp_join(server_key));
+        let agreed = answer.options_of_kind(MPTCP_KIND);
+        assert!(matches!(agreed[..], [[MP_JOIN, ..]]), "{answer:?}");
+        join.send(&toa_option(TOA_KIND, named), &[]);
+        let answer = join.receive();
+        assert!(answer.rst, "a join without proof is refused: {answer:?}");
+    }
+    assert_eq!(net.stats().since(&before), []);
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests of another boot ([`Boot::NoIpv6`](super::Boot)): IPv6 is switched off,
+//! and memory comes as it was left.
+
+use std::fs;
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+
+use nix::errno::Errno;
+
+use crate::balancer::toa_option;
+use crate::balancer::Plan;
+use crate::balancer::TOA_KIND;
+use crate::kmsg::KernelLog;
+use crate::module;
+use crate::net::Net;
+use crate::net::Way;
+use crate::net::CLIENT_V6;
+use crate::runner::cases;
+use crate::runner::Case;
+use crate::sockets;
+use crate::sockets::Family;
+use crate::stats;
+use crate::sys::Name;
+
+pub const LOADED: &[Case] = cases![Loaded:
+    ipv4_client_is_seen_by_a_kernel_without_ipv6,
+    ipv6_address_in_the_option_leaves_the_balancers_to_a_kernel_without_ipv6,
+];
+
+pub const CASES: &[Case] = cases![Unloaded:
+    module_says_in_these_words_that_it_comes_and_goes,
+    connections_outlive_the_module_without_ipv6,
+    every_load_works_in_memory_full_of_old_data,
+];
+
+fn ipv4_client_is_seen_by_a_kernel_without_ipv6() {
+    let refused = TcpListener::bind("[::1]:0").expect_err("IPv6 is off");
+    assert_eq!(refused.raw_os_error(), Some(Errno::EAFNOSUPPORT as i32));
+    let net = Net::ipv4_only(&Plan::dpvs());
+    let listener = net.listen(Family::V4);
+    let before = net.stats();
+    let (mut client, mut accepted) = net.pair(&listener, Way::V4);
+    let expected = Name::of(client.address);
+    assert_eq!(accepted.name, expected, "accept");
+    assert_eq!(accepted.peer(), expected, "getpeername");
+    let counted = [
+        ("syn_recv_sock_toa", 1),
+        ("getname_toa_ok", 2),
+        ("records_live", 1),
+    ];
+    assert_eq!(net.stats().since(&before), counted);
+    sockets::exchange(&mut client, &mut accepted);
+    sockets::finish(&mut client, &mut accepted);
+    drop((client, accepted));
+    net.wait_for_no_records();
+}
+
+fn ipv6_address_in_the_option_leaves_the_balancers_to_a_kernel_without_ipv6() {
+    let named = toa_option(TOA_KIND, SocketAddr::new(CLIENT_V6.into(), 4660));
+    let net = Net::ipv4_only(&Plan::inserting(&named));
+    let listener = net.listen(Family::V4);
+    let (mut client, mut accepted) = net.pair(&listener, Way::V4);
+    let balancer = Name::of(net.balancer_of(&accepted));
+    assert_eq!(accepted.name, balancer, "accept");
+    assert_eq!(accepted.peer(), balancer, "getpeername");
+    sockets::exchange(&mut client, &mut accepted);
+}
+
+/// The hook of `inet6_getname` is there, as the function is: nobody calls it.
+fn module_says_in_these_words_that_it_comes_and_goes() {
+    let mut log = KernelLog::from_now();
+    module::load();
+    let version = fs::read_to_string("/sys/module/toa/version").expect("the module has one");
+    module::unload();
+    let said: Vec<String> = log
+        .new_lines()
+        .iter()
+        .filter(|line| line.starts_with("TOA: "))
+        .map(|line| without_sizes(line))
+        .collect();
+    let loaded = format!(
+        "TOA: toa loaded, version {}, IPv4 and IPv6, at most N records in N buckets",
+        version.trim()
+    );
+    let expected = [
+        &loaded,
+        "TOA: option 254 is believed from any host: let only the balancer reach the servers' ports",
+        "TOA: toa unloaded",
+    ];
+    assert_eq!(said, expected);
+}
+
+/// The line with N in place of the two numbers that the machine's memory decides.
+fn without_sizes(line: &str) -> String {
+    let Some((what, sizes)) = line.split_once(", at most ") else {
+        return line.to_owned();
+    };
+    let words = sizes.split(' ').map(|word| match word.parse::<u64>() {
+        Ok(_) => "N",
+        Err(_) => word,
+    });
+    format!("{what}, at most {}", words.collect::<Vec<_>>().join(" "))
+}
+
+fn connections_outlive_the_module_without_ipv6() {
+    let net = Net::ipv4_only(&Plan::dpvs());
+    let listener = net.listen(Family::V4);
+    module::load();
+    let (mut client, mut accepted) = net.pair(&listener, Way::V4);
+    assert_eq!(accepted.peer(), Name::of(client.address));
+    let waiting = net.connect(Way::V4);
+    listener.wait();
+    module::unload();
+    assert_eq!(stats::text(&net.server), None);
+    let balancer = Name::of(net.balancer_of(&accepted));
+    assert_eq!(accepted.peer(), balancer);
+    sockets::exchange(&mut client, &mut accepted);
+    let late = listener.accept();
+    assert_eq!(late.name, Name::of(net.balancer_of(&late)));
+    drop(waiting);
+}
+
+const LOADS: usize = 12;
+
+/// A module that reads what it has not written finds zeroes on most kernels, but
+/// only because these clear all memory that they give out.
+fn every_load_works_in_memory_full_of_old_data() {
+    let net = Net::ipv4_only(&Plan::dpvs());
+    let listener = net.listen(Family::V4);
+    fill_memory_and_free_it();
+    for load in 0..LOADS {
+        if let Err(error) = module::insert("") {
+            panic!("load {load} of {LOADS}: {error}");
+        }
+        let (client, accepted) = net.pair(&listener, Way::V4);
+        assert_eq!(accepted.peer(), Name::of(client.address), "load {load}");
+        drop((client, accepted));
+        net.wait_for_no_records();
+        module::unload();
+    }
+}
+
+/// Leaves no zeroes in pages. What kmalloc gives out is full of them no more
+/// either: `slab_debug=P` sees to that.
+fn fill_memory_and_free_it() {
+    const FILE: &str = "/dev/shm/old-data";
+    const MEGABYTES: usize = 256;
+    let chunk = vec![0xa5; 1 << 20];
+    let mut file = File::create(FILE).expect("a file in memory");
+    for _ in 0..MEGABYTES {
+        file.write_all(&chunk).expect("there is enough memory");
+    }
+    fs::remove_file(FILE).expect("it is there");
+}
