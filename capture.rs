@@ -81,7 +81,7 @@ fn record(child: &Sock, client: Endpoint, stats: &Stats, rcu: &rcu::Guard) {
     }
 }
 
-/// Forgets what is known of `sk`, which dies. Softirq or process context.
+/// Forgets what is known of `sk`, whose connection ends. Softirq or process context.
 pub(crate) fn forget(sk: &Sock) {
     let rcu = rcu::read_lock();
     let Some(record) = PEERS.get(&rcu).and_then(|peers| peers.forget(sk)) else {

@@ -134,7 +134,7 @@ impl Peers {
         self.table.get(sk.id(), rcu)
     }
 
-    /// Forgets `sk`, which dies, and returns what was recorded of it. Any context.
+    /// Forgets `sk`, whose connection ends, and returns what was recorded of it. Any context.
     pub(crate) fn forget(&self, sk: &Sock) -> Option<Record> {
         let record = self.table.remove(sk.id())?;
         self.live.fetch_sub(1, Relaxed);

@@ -9,7 +9,7 @@
 //!   client's address from the segment, [`capture`] records it in [`peers`];
 //! - a process asks for the socket's peer, by `accept`, `getpeername` or otherwise: [`toa_hooks`]
 //!   sees the question, [`substitute`] answers with the client;
-//! - the socket dies: [`toa_hooks`] sees it, [`capture`] removes the record;
+//! - the socket dies, or is disconnected: [`toa_hooks`] sees it, [`capture`] removes the record;
 //! - somebody reads `/proc/net/toa_stats`: [`pernet`] and [`stats`].
 //!
 //! Everything else turns one C interface into a safe one. Nothing is ever written to a socket, and
@@ -69,7 +69,8 @@ use crate::{
     published::Publication,
     toa_hooks::{
         InetGetname,
-        TcpChildProcess, //
+        TcpChildProcess,
+        TcpDisconnect, //
     },
     tracepoint::Probe, //
 };
@@ -109,7 +110,7 @@ static MODINFO_VERSION: [u8; MODINFO.len()] = match MODINFO.as_bytes().first_chu
 /// The running parts, in the order in which they are taken away:
 ///
 /// - first the hooks, each of which waits until no task is in toa because of it. The capture goes
-///   first, so that no record is made any more; the questions next, whose answers need records;
+///   first, so that no record is made any more; the questions later, whose answers need records;
 /// - then the probe, which may remove records until it is gone;
 /// - then the counters, which hooks and probe count in;
 /// - then the records, after a grace period.
@@ -118,6 +119,7 @@ static MODINFO_VERSION: [u8; MODINFO.len()] = match MODINFO.as_bytes().first_chu
 /// it had said hello.
 struct Toa {
     _capture: Hook<TcpChildProcess>,
+    _disconnect: Hook<TcpDisconnect>,
     #[cfg(CONFIG_IPV6)]
     _getname6: Option<Hook<toa_hooks::Inet6Getname>>,
     _getname4: Hook<InetGetname>,
@@ -147,6 +149,7 @@ impl kernel::Module for Toa {
         let getname4 = Hook::<InetGetname>::register()?;
         #[cfg(CONFIG_IPV6)]
         let getname6 = Hook::<toa_hooks::Inet6Getname>::register_if_present()?;
+        let disconnect = Hook::<TcpDisconnect>::register()?;
         let capture = Hook::<TcpChildProcess>::register()?;
 
         #[cfg(CONFIG_IPV6)]
@@ -171,6 +174,7 @@ impl kernel::Module for Toa {
         );
         Ok(Self {
             _capture: capture,
+            _disconnect: disconnect,
             #[cfg(CONFIG_IPV6)]
             _getname6: getname6,
             _getname4: getname4,

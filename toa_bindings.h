@@ -64,6 +64,7 @@
 
 TOA_ASSERT_PROTOTYPE(tcp_child_process, enum skb_drop_reason,
 		     struct sock *, struct sock *, struct sk_buff *);
+TOA_ASSERT_PROTOTYPE(tcp_disconnect, int, struct sock *, int);
 TOA_ASSERT_PROTOTYPE(inet_getname, int, struct socket *, struct sockaddr *, int);
 #if IS_ENABLED(CONFIG_IPV6)
 TOA_ASSERT_PROTOTYPE(inet6_getname, int, struct socket *, struct sockaddr *, int);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the kernel enters toa: two kinds of hooks, the functions that answer in place of the
+//! Where the kernel enters toa: hooks on its functions, the functions that answer in place of the
 //! kernel's own, and the probe that sees sockets die. Each turns raw arguments into safe views and
 //! calls [`capture`](crate::capture) or [`substitute`](crate::substitute).
 //!
@@ -55,6 +55,20 @@ impl Hooked for TcpChildProcess {
             )
         };
         capture::capture(child, segment);
+    }
+}
+
+/// `tcp_disconnect(sk, flags)`: the connection ends and the socket stays (`net/ipv4/tcp.c`). It may
+/// connect to the same address again, so the record must go.
+pub(crate) struct TcpDisconnect;
+
+impl Hooked for TcpDisconnect {
+    const FUNCTION: &'static str = "tcp_disconnect";
+    const REDIRECTS: bool = false;
+
+    fn enter(call: &mut Call) {
+        // SAFETY: The first argument is a TCP socket that the caller has locked.
+        capture::forget(unsafe { Sock::from_raw(call.argument0() as *const c_void) });
     }
 }
 
