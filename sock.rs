@@ -86,11 +86,13 @@ impl Sock {
         counted.then(|| unsafe { Net::from_raw(net) })
     }
 
-    /// Whether this is a TCP socket; the subflows of MPTCP are, its own sockets are not.
+    /// Whether this is a TCP socket; the subflows of MPTCP are, its own sockets are not, nor are
+    /// raw sockets of TCP's protocol.
     pub(crate) fn is_tcp(&self) -> bool {
         // SAFETY: By the type invariant; u16.
         unsafe {
             self.field::<u16>(bindings::TOA_SOCK_PROTOCOL) == bindings::TOA_IPPROTO_TCP as u16
+                && self.field::<u16>(bindings::TOA_SOCK_TYPE) == bindings::TOA_SOCK_STREAM as u16
         }
     }
 

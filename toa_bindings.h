@@ -89,6 +89,7 @@ TOA_OFFSET(TOA_SOCK_DADDR, struct sock, sk_daddr, 4);
 TOA_OFFSET(TOA_SOCK_RCV_SADDR, struct sock, sk_rcv_saddr, 4);
 TOA_OFFSET(TOA_SOCK_DPORT, struct sock, sk_dport, 2);
 TOA_OFFSET(TOA_SOCK_BOUND_DEV_IF, struct sock, sk_bound_dev_if, 4);
+TOA_OFFSET(TOA_SOCK_TYPE, struct sock, sk_type, 2);
 TOA_OFFSET(TOA_SOCK_PROTOCOL, struct sock, sk_protocol, 2);
 TOA_OFFSET(TOA_SOCK_NET, struct sock, sk_net, 8);
 TOA_OFFSET(TOA_INET_SPORT, struct inet_sock, inet_sport, 2);
@@ -128,6 +129,7 @@ enum {
 enum {
 	TOA_TCP_SYN_SENT = TCP_SYN_SENT,
 	TOA_TCP_CLOSE = TCP_CLOSE,
+	TOA_SOCK_STREAM = SOCK_STREAM,
 	TOA_IPPROTO_TCP = IPPROTO_TCP,
 	TOA_AF_INET = AF_INET,
 	TOA_AF_INET6 = AF_INET6,
