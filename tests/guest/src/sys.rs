@@ -6,6 +6,11 @@
 //!
 //! All `unsafe` of this program is here.
 
+pub mod bpf;
+pub mod compat;
+pub mod handing;
+pub mod uring;
+
 use std::fmt;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -105,6 +110,17 @@ impl Name {
             bytes: room[..written.map_or(0, |last| last + 1)].to_vec(),
             length,
         }
+    }
+
+    /// The same bytes, of which the kernel says another length.
+    pub fn said_to_be(self, length: i32) -> Self {
+        Self { length, ..self }
+    }
+
+    /// What a call leaves that knows no name.
+    pub fn none() -> Self {
+        let bytes = Vec::new();
+        Self { bytes, length: 0 }
     }
 
     /// How long the kernel says the name is.
@@ -280,6 +296,54 @@ pub fn open_tun(name: &str) -> io::Result<File> {
     let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     Errno::result(result)?;
     Ok(file)
+}
+
+/// Sets a socket option whose value is more than an `int`.
+pub fn set_option_bytes(fd: RawFd, level: c_int, option: c_int, value: &[u8]) -> io::Result<()> {
+    let (at, length) = (value.as_ptr().cast::<c_void>(), value.len());
+    // SAFETY: the value's address and size are those of `value`.
+    let result = unsafe { libc::setsockopt(fd, level, option, at, length as libc::socklen_t) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// `recvfrom` of at most `buffer`'s length, and what it says of the sender.
+pub fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Name), Errno> {
+    let mut room = [CANARY; ROOM];
+    let mut length = ROOM as i32;
+    // SAFETY: the addresses and sizes are those of `buffer`, `room` and `length`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_recvfrom,
+            fd,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            0,
+            room.as_mut_ptr(),
+            &raw mut length,
+        )
+    };
+    let received = Errno::result(result)? as usize;
+    Ok((received, Name::read(&room, length)))
+}
+
+/// The same by `recvmsg`.
+pub fn receive_message(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Name), Errno> {
+    let mut room = [CANARY; ROOM];
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: a `msghdr` of zeroes is a good one.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_name = room.as_mut_ptr().cast();
+    message.msg_namelen = ROOM as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    // SAFETY: the addresses and sizes in it are those of `room` and `buffer`.
+    let result = unsafe { libc::recvmsg(fd, &raw mut message, 0) };
+    let received = Errno::result(result)? as usize;
+    Ok((received, Name::read(&room, message.msg_namelen as i32)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The tests, a file for each topic, for one boot of the machine or another.
 
 mod answers;
+mod asked;
 mod errors;
 mod lifetime;
 mod load;
@@ -73,6 +74,8 @@ fn stock() -> Vec<&'static Case> {
         namespaces::CASES,
         many::CASES,
         real_servers::CASES,
+        asked::CASES,
+        asked::UNLOADED,
         lifetime::CASES,
         load::CASES,
     ]

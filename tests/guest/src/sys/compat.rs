@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System calls as 32-bit programs make them: `int $0x80`, with addresses below
+//! 4 GiB. The kernel takes them for a 32-bit program's from this one too.
+
+use std::arch::asm;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+use std::ptr;
+
+use libc::c_int;
+use libc::c_void;
+use nix::errno::Errno;
+
+use super::Answer;
+use super::Call;
+use super::Name;
+use super::CANARY;
+use super::ROOM;
+
+/// `arch/x86/entry/syscalls/syscall_32.tbl`
+const SOCKETCALL: u32 = 102;
+
+/// How a C library makes the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Convention {
+    /// `socketcall`, with the arguments in memory.
+    Socketcall,
+    /// A call of its own.
+    Direct,
+}
+
+/// What one page below 4 GiB is used for.
+#[repr(C)]
+struct Page {
+    name: [u8; ROOM],
+    length: i32,
+    arguments: [u32; 4],
+}
+
+struct LowPage(*mut Page);
+
+impl LowPage {
+    fn new() -> Result<Self, Errno> {
+        // SAFETY: the kernel chooses an address where nothing is.
+        let page = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                size_of::<Page>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
+                -1,
+                0,
+            )
+        };
+        if page == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        Ok(Self(page.cast()))
+    }
+
+    fn address(&self, offset: usize) -> u32 {
+        u32::try_from(self.0 as usize + offset).expect("MAP_32BIT")
+    }
+}
+
+impl Drop for LowPage {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped so, and nobody borrows from it.
+        unsafe { libc::munmap(self.0.cast::<c_void>(), size_of::<Page>()) };
+    }
+}
+
+/// Asks as [`super::ask`] does, of good memory that is said to be so long.
+pub fn ask(convention: Convention, call: Call, fd: RawFd, room: i32) -> Result<Answer, Errno> {
+    let page = LowPage::new()?;
+    let name_at = page.address(0);
+    let length_at = page.address(std::mem::offset_of!(Page, length));
+    let arguments = [fd as u32, name_at, length_at, 0];
+    // SAFETY: the page is mapped, and only ours.
+    unsafe {
+        page.0.write_volatile(Page {
+            name: [CANARY; ROOM],
+            length: room,
+            arguments,
+        });
+    }
+    let (number, registers) = match convention {
+        Convention::Socketcall => {
+            let arguments = page.address(std::mem::offset_of!(Page, arguments));
+            (SOCKETCALL, [subcall(call), arguments, 0, 0])
+        }
+        Convention::Direct => (direct(call), arguments),
+    };
+    // SAFETY: the kernel writes to the page's name and length, at most ROOM bytes.
+    let result = unsafe { interrupt(number, registers) };
+    if result < 0 {
+        return Err(Errno::from_raw(-result));
+    }
+    let socket = matches!(call, Call::Accept | Call::Accept4).then(|| {
+        // SAFETY: the descriptor is new, and nobody else knows of it.
+        unsafe { OwnedFd::from_raw_fd(result) }
+    });
+    // SAFETY: the page is mapped; the kernel has left a good `Page` in it.
+    let told = unsafe { page.0.read_volatile() };
+    Ok(Answer {
+        name: Name::read(&told.name, told.length),
+        socket,
+    })
+}
+
+/// `include/uapi/linux/net.h`
+fn subcall(call: Call) -> u32 {
+    match call {
+        Call::Accept => 5,
+        Call::GetSockName => 6,
+        Call::GetPeerName => 7,
+        Call::Accept4 => 18,
+    }
+}
+
+/// `arch/x86/entry/syscalls/syscall_32.tbl`: there is no accept without flags, and
+/// accept4 is the same with none.
+fn direct(call: Call) -> u32 {
+    match call {
+        Call::Accept | Call::Accept4 => 364,
+        Call::GetSockName => 367,
+        Call::GetPeerName => 368,
+    }
+}
+
+/// # Safety
+///
+/// That of the system call.
+unsafe fn interrupt(number: u32, arguments: [u32; 4]) -> c_int {
+    let result: u64;
+    // SAFETY: it is the caller's. The compiler keeps `rbx` for itself, so it is
+    // lent and given back.
+    unsafe {
+        asm!(
+            "xchg rbx, {first}",
+            "int 0x80",
+            "xchg rbx, {first}",
+            first = inout(reg) u64::from(arguments[0]) => _,
+            inout("rax") u64::from(number) => result,
+            in("rcx") u64::from(arguments[1]),
+            in("rdx") u64::from(arguments[2]),
+            in("rsi") u64::from(arguments[3]),
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+        );
+    }
+    result as c_int
+}
