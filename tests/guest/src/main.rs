@@ -21,6 +21,7 @@ mod namespace;
 mod net;
 mod proc_tcp;
 mod process;
+mod remote;
 mod runner;
 mod servers;
 mod site;

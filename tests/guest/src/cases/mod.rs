@@ -4,6 +4,7 @@
 
 mod answers;
 mod asked;
+mod die;
 mod errors;
 mod lifetime;
 mod load;
@@ -75,6 +76,7 @@ fn stock() -> Vec<&'static Case> {
         many::CASES,
         real_servers::CASES,
         asked::CASES,
+        die::CASES,
         asked::UNLOADED,
         lifetime::CASES,
         load::CASES,
