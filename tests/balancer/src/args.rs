@@ -89,7 +89,22 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 7)]
     pub grace: u64,
 
-    /// Makes the shifts of sequence numbers repeatable
+    /// Makes the shifts of sequence numbers repeatable, and what is lost, doubled and held
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+
+    /// Of 100 packets, either way, so many do not arrive
+    #[arg(long, value_name = "PERCENT", default_value_t = 0,
+          value_parser = clap::value_parser!(u8).range(..=100))]
+    pub drop: u8,
+
+    /// So many arrive twice
+    #[arg(long, value_name = "PERCENT", default_value_t = 0,
+          value_parser = clap::value_parser!(u8).range(..=100))]
+    pub duplicate: u8,
+
+    /// So many arrive after the next one, or 10 ms later if there is none
+    #[arg(long, value_name = "PERCENT", default_value_t = 0,
+          value_parser = clap::value_parser!(u8).range(..=100))]
+    pub reorder: u8,
 }

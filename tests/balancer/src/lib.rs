@@ -54,3 +54,4 @@ pub mod plan;
 pub mod service;
 pub mod session;
 pub mod statistics;
+pub mod weather;

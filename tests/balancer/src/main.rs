@@ -18,6 +18,7 @@ use clap::Parser;
 use ipnet::IpNet;
 use toa_balancer::balancer::Balancer;
 use toa_balancer::balancer::Config;
+use toa_balancer::weather::Rates;
 
 use crate::args::Args;
 use crate::namespace::Namespace;
@@ -43,12 +44,18 @@ fn run(args: Args) -> Result<(), String> {
         .iter()
         .map(|service| host(service.virtual_server.ip()))
         .collect();
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
+    let rates = Rates {
+        lost: args.drop,
+        doubled: args.duplicate,
+        held: args.reorder,
+    };
     let mut balancer = Balancer::new(Config {
         services: args.service,
         local: args.lip.clone(),
         mtu: args.mtu.into(),
         grace: Duration::from_secs(args.grace),
-        seed: args.seed.unwrap_or_else(|| fastrand::u64(..)),
+        seed,
     })
     .map_err(|error| error.to_string())?;
     let client_ns = Namespace::open(&args.client_ns)?;
@@ -56,7 +63,7 @@ fn run(args: Args) -> Result<(), String> {
     let client = set_up(&client_ns, &args.client_dev, args.mtu, &vips)?;
     let server = set_up(&server_ns, &args.server_dev, args.mtu, &args.lip)?;
     say("ready")?;
-    relay::run(&mut balancer, &client, &server, &signals)
+    relay::run(&mut balancer, &client, &server, &signals, rates, seed)
         .map_err(|error| format!("packets: {error}"))?;
     say(&balancer.statistics)
 }

@@ -17,6 +17,8 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SfdFlags;
 use nix::sys::signalfd::SignalFd;
 use toa_balancer::balancer::Balancer;
+use toa_balancer::weather::Rates;
+use toa_balancer::weather::Weather;
 
 use crate::tun::Tun;
 
@@ -35,18 +37,35 @@ pub fn signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC)
 }
 
+/// How long a held packet waits for the next one, in milliseconds.
+const HOLD: u16 = 10;
+
 /// Returns after a signal.
 pub fn run(
     balancer: &mut Balancer,
     client: &Tun,
     server: &Tun,
     signals: &SignalFd,
+    rates: Rates,
+    seed: u64,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
+    let mut up = Way::new(Balancer::pass_to_server, client, server, rates, seed);
+    let mut down = Way::new(Balancer::pass_to_client, server, client, rates, !seed);
     loop {
         let mut waiting =
             [client.as_fd(), server.as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, READABLE));
-        match poll(&mut waiting, PollTimeout::NONE) {
+        let holding = up.weather.holds() || down.weather.holds();
+        let timeout = if holding {
+            PollTimeout::from(HOLD)
+        } else {
+            PollTimeout::NONE
+        };
+        match poll(&mut waiting, timeout) {
+            Ok(0) => {
+                up.release(balancer);
+                down.release(balancer);
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -55,22 +74,10 @@ pub fn run(
             return Ok(());
         }
         if from_client {
-            pump(
-                balancer,
-                Balancer::pass_to_server,
-                client,
-                server,
-                &mut buffer,
-            )?;
+            up.pump(balancer, &mut buffer)?;
         }
         if from_server {
-            pump(
-                balancer,
-                Balancer::pass_to_client,
-                server,
-                client,
-                &mut buffer,
-            )?;
+            down.pump(balancer, &mut buffer)?;
         }
     }
 }
@@ -79,23 +86,45 @@ const READABLE: PollFlags = PollFlags::POLLIN;
 
 type Pass = for<'a> fn(&'a mut Balancer, &[u8], Instant) -> Option<&'a [u8]>;
 
-fn pump(
-    balancer: &mut Balancer,
+/// One direction.
+struct Way<'a> {
     pass: Pass,
-    from: &Tun,
-    to: &Tun,
-    buffer: &mut [u8],
-) -> io::Result<()> {
-    let now = Instant::now();
-    for _ in 0..BATCH {
-        let Some(packet) = from.receive(buffer)? else {
-            break;
-        };
-        if let Some(packet) = pass(balancer, packet, now) {
-            if to.send(packet).is_err() {
-                balancer.statistics.write_failed += 1;
-            }
+    from: &'a Tun,
+    to: &'a Tun,
+    weather: Weather,
+}
+
+impl<'a> Way<'a> {
+    fn new(pass: Pass, from: &'a Tun, to: &'a Tun, rates: Rates, seed: u64) -> Self {
+        Self {
+            pass,
+            from,
+            to,
+            weather: Weather::new(rates, seed),
         }
     }
-    Ok(())
+
+    fn pump(&mut self, balancer: &mut Balancer, buffer: &mut [u8]) -> io::Result<()> {
+        let now = Instant::now();
+        for _ in 0..BATCH {
+            let Some(packet) = self.from.receive(buffer)? else {
+                break;
+            };
+            let mut failed = 0;
+            let mut lost = false;
+            if let Some(packet) = (self.pass)(balancer, packet, now) {
+                let send = |packet: &[u8]| failed += u64::from(self.to.send(packet).is_err());
+                lost = self.weather.carry(packet, send);
+            }
+            balancer.statistics.write_failed += failed;
+            balancer.statistics.lost += u64::from(lost);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, balancer: &mut Balancer) {
+        let failed = &mut balancer.statistics.write_failed;
+        self.weather
+            .release(|packet| *failed += u64::from(self.to.send(packet).is_err()));
+    }
 }

@@ -22,7 +22,7 @@ pub struct Statistics {
     pub pruned: u64,
     /// … and the ones that went without.
     pub forwarded_without: u64,
-    /// Dropped: bare ACKs that a service was to lose.
+    /// Dropped: bare ACKs that a service was to lose, and what --drop has.
     pub lost: u64,
     /// Dropped: segments of no session.
     pub unknown: u64,
