@@ -2,6 +2,7 @@
 
 //! The FullNAT test balancer, as a process between two namespaces.
 
+use std::io::BufRead;
 use std::io::BufReader;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -9,7 +10,9 @@ use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 
+use nix::sys::signal::kill;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::namespace::Namespace;
 use crate::process;
@@ -72,6 +75,11 @@ impl Plan {
     pub fn losing_the_ack(self) -> Self {
         Self(self.0 + ",lose=ack")
     }
+
+    /// The server may send and be sent as much as if nothing were inserted.
+    pub fn keeping_the_mss(self) -> Self {
+        Self(self.0 + ",mss=keep")
+    }
 }
 
 /// The option that names `client`: kind, length, port, address.
@@ -89,9 +97,9 @@ pub fn toa_option(kind: u8, client: SocketAddr) -> Vec<u8> {
 /// Runs until it is dropped.
 #[derive(Debug)]
 pub struct Balancer {
-    _process: Process,
+    process: Process,
     /// It says something when it ends: somebody must be there.
-    _output: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
 impl Balancer {
@@ -103,12 +111,14 @@ impl Balancer {
         local: &[&str],
         services: &[Service],
         plan: &Plan,
+        arguments: &[&str],
     ) -> Self {
         let mut command = Command::new(PROGRAM);
         command
             .args(["--client-ns", client.name(), "--server-ns", server.name()])
             .args(["--client-dev", CLIENT_SIDE, "--server-dev", SERVER_SIDE])
             .args(local.iter().flat_map(|prefix| ["--lip", prefix]))
+            .args(arguments)
             .stdout(Stdio::piped());
         for service in services {
             let Service {
@@ -121,9 +131,35 @@ impl Balancer {
         let mut process = Process::start(&mut command, Signal::SIGTERM);
         let output = process.child().stdout.take().expect("it is piped");
         Self {
-            _output: process::wait_for_line(output, "ready"),
-            _process: process,
+            output: process::wait_for_line(output, "ready"),
+            process,
         }
+    }
+
+    /// Ends it; says what it has counted.
+    #[track_caller]
+    pub fn finish(&mut self) -> Counts {
+        let pid = Pid::from_raw(self.process.child().id() as i32);
+        kill(pid, Signal::SIGTERM).expect("the balancer runs");
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("a line of counts");
+        Counts(line)
+    }
+}
+
+/// What a balancer has counted: a line of JSON, all whose values are numbers.
+#[derive(Debug)]
+pub struct Counts(String);
+
+impl Counts {
+    #[track_caller]
+    pub fn get(&self, name: &str) -> u64 {
+        let key = format!("\"{name}\":");
+        let value = self.0.split_once(&key).map(|(_, rest)| rest);
+        let digits = value.and_then(|rest| rest.split([',', '}']).next());
+        digits
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or_else(|| panic!("no {name} in {}", self.0))
     }
 }
 
@@ -143,5 +179,11 @@ mod tests {
     fn plans_are_written_as_the_balancer_reads_them() {
         let plan = Plan::inserting(&[254, 2]).on_data_only().losing_the_ack();
         assert_eq!(plan.0, "hex:fe02,segments=data-only,lose=ack");
+    }
+
+    #[test]
+    fn counts_are_read() {
+        let counts = Counts("{\"no_room\":2,\"pruned\":13}\n".to_owned());
+        assert_eq!((counts.get("no_room"), counts.get("pruned")), (2, 13));
     }
 }

@@ -17,6 +17,7 @@ use etherparse::SlicedPacket;
 use etherparse::TransportSlice;
 use nix::sys::signal::Signal;
 use pcap_file::pcap::PcapReader;
+use pcap_file::DataLink;
 
 use crate::namespace::Namespace;
 use crate::process;
@@ -69,15 +70,22 @@ impl Capture {
     }
 }
 
+/// Two addresses and a type, without any VLAN.
+const ETHERNET_HEADER: usize = 14;
+
 /// The segments in a capture that may still be written to.
 fn read(file: &Path) -> Vec<Segment> {
     let file = File::open(file).expect("tcpdump has made its file");
     let Ok(mut reader) = PcapReader::new(file) else {
         return Vec::new();
     };
+    let frame = match reader.header().datalink {
+        DataLink::ETHERNET => ETHERNET_HEADER,
+        _ => 0,
+    };
     let mut segments = Vec::new();
     while let Some(Ok(packet)) = reader.next_packet() {
-        segments.extend(Segment::parse(&packet.data));
+        segments.extend(packet.data.get(frame..).and_then(Segment::parse));
     }
     segments
 }
@@ -92,6 +100,8 @@ pub struct Segment {
     pub fin: bool,
     pub rst: bool,
     pub sequence: u32,
+    /// Its acknowledgement number.
+    pub next: u32,
     pub payload: usize,
     /// Kind and contents of each option, without NOP and EOL.
     pub options: Vec<(u8, Vec<u8>)>,
@@ -123,6 +133,7 @@ impl Segment {
             fin: tcp.fin(),
             rst: tcp.rst(),
             sequence: tcp.sequence_number(),
+            next: tcp.acknowledgment_number(),
             payload: tcp.payload().len(),
             options: split_options(tcp.options()),
         })

@@ -1,26 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A client that is nobody's kernel: the test makes its segments by hand and
-//! reads the answers, behind a TUN device of the server's host.
+//! reads the answers, behind a TUN device of the server's host or the client's.
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::io::Read;
 use std::io::Write;
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 
-use etherparse::PacketBuilder;
+use etherparse::ip_number;
+use etherparse::IpNumber;
+use etherparse::Ipv4Header;
+use etherparse::Ipv6Header;
+use etherparse::TcpHeader;
 use nix::poll::PollFlags;
 
 use crate::capture::Segment;
 use crate::namespace::Namespace;
+use crate::net::Net;
+use crate::net::Way;
 use crate::net::PORT;
 use crate::net::SERVER_V4;
+use crate::net::SERVER_V6;
 use crate::sys;
 use crate::wait;
 
-/// Its address, of TEST-NET-1.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+/// Its addresses, of TEST-NET-1 and RFC 3849.
+pub const ADDRESS_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 7);
 
 const DEVICE: &str = "handmade";
 
@@ -31,83 +42,181 @@ const WINDOW: u16 = 65000;
 const FIRST_SEQUENCE: u32 = 1000;
 
 /// Exists, and its device with it, until it is dropped.
+#[derive(Debug)]
 pub struct HandmadeClient {
     tun: File,
+    address: IpAddr,
+    target: SocketAddr,
+    /// What stands between the IP header and the TCP header, and what IPv6 calls it.
+    between: (IpNumber, Vec<u8>),
 }
 
 impl HandmadeClient {
-    /// On the other side of a link of the server's.
+    /// On the other side of a link of the server's, with IPv4.
     pub fn new(server: &Namespace) -> Self {
-        let tun = server
+        Self::on_link(server, ADDRESS_V4.into(), SERVER_V4.into())
+    }
+
+    /// The same with IPv6.
+    pub fn with_ipv6(server: &Namespace) -> Self {
+        Self::on_link(server, ADDRESS_V6.into(), SERVER_V6.into())
+    }
+
+    /// On the other side of a link of the client's host, which passes on what is sent
+    /// to the balancer.
+    pub fn before_balancer(net: &Net, way: Way) -> Self {
+        let host = &net.client;
+        host.sysctl("ipv4/ip_forward", "1");
+        host.sysctl("ipv6/conf/all/forwarding", "1");
+        let address = match way.client() {
+            IpAddr::V4(_) => ADDRESS_V4.into(),
+            IpAddr::V6(_) => ADDRESS_V6.into(),
+        };
+        Self::on_link(host, address, way.virtual_server())
+    }
+
+    fn on_link(host: &Namespace, address: IpAddr, target: IpAddr) -> Self {
+        let tun = host
             .enter(|| sys::open_tun(DEVICE))
             .unwrap_or_else(|error| panic!("device {DEVICE}: {error}"));
-        server.ip(&format!(
+        host.ip(&format!(
             "link set {DEVICE} up\n\
-             route add {ADDRESS}/32 dev {DEVICE}\n"
+             route add {address} dev {DEVICE}\n"
         ));
-        Self { tun }
+        Self {
+            tun,
+            address,
+            target: SocketAddr::new(target, PORT),
+            between: (ip_number::TCP, Vec::new()),
+        }
+    }
+
+    /// With these options in all IPv4 headers, whole words.
+    pub fn with_ip_options(mut self, options: &[u8]) -> Self {
+        self.between.1 = options.to_vec();
+        self
+    }
+
+    /// With these extension headers in all IPv6 packets, the first of them of that kind.
+    pub fn with_extension_headers(mut self, first: IpNumber, headers: &[u8]) -> Self {
+        self.between = (first, headers.to_vec());
+        self
+    }
+
+    /// Who has a connection from that port.
+    pub fn address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address, port)
+    }
+
+    /// A connection of which nothing was sent: its first segment is a SYN.
+    pub fn begin(&self, port: u16) -> HandmadeConnection<'_> {
+        HandmadeConnection {
+            client: self,
+            port,
+            target: self.target,
+            sequence: FIRST_SEQUENCE,
+            acknowledgement: None,
+        }
     }
 
     /// Sends a SYN to the tests' server; gives its answer too.
     #[track_caller]
     pub fn connect(&self, port: u16, options: &[u8]) -> (HandmadeConnection<'_>, Segment) {
-        let mut connection = HandmadeConnection {
-            tun: &self.tun,
-            port,
-            sequence: FIRST_SEQUENCE,
-            acknowledgement: None,
-        };
-        connection.send(options, &[]);
-        let answer = connection.receive();
-        assert!(answer.syn && answer.ack, "the answer to a SYN: {answer:?}");
-        connection.sequence += 1;
-        connection.acknowledgement = Some(answer.sequence.wrapping_add(1));
+        let mut connection = self.begin(port);
+        let answer = connection.open(options, &[]);
         (connection, answer)
+    }
+
+    fn write(&self, mut tcp: TcpHeader, to: IpAddr, payload: &[u8]) {
+        let (first, between) = &self.between;
+        let length = between.len() + tcp.header_len() + payload.len();
+        let (ip, checksum) = match (self.address, to) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let (from, to) = (from.octets(), to.octets());
+                let mut ip = Ipv4Header::new(length as u16, HOPS, ip_number::TCP, from, to)
+                    .expect("the packet is not too long");
+                ip.options = between[..].try_into().expect("40 bytes at the most");
+                ip.header_checksum = ip.calc_header_checksum();
+                let checksum = tcp.calc_checksum_ipv4(&ip, payload);
+                (ip.to_bytes().to_vec(), checksum)
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let ip = Ipv6Header {
+                    payload_length: length as u16,
+                    next_header: *first,
+                    hop_limit: HOPS,
+                    source: from.octets(),
+                    destination: to.octets(),
+                    ..Ipv6Header::default()
+                };
+                let checksum = tcp.calc_checksum_ipv6(&ip, payload);
+                ([&ip.to_bytes()[..], between].concat(), checksum)
+            }
+            _ => panic!("two families"),
+        };
+        tcp.checksum = checksum.expect("the segment is not too long");
+        let packet = [&ip[..], &tcp.to_bytes(), payload].concat();
+        (&self.tun).write_all(&packet).expect("the device is up");
     }
 }
 
 /// A connection from one of its ports, which acknowledges the server's SYN and
 /// nothing after it.
 pub struct HandmadeConnection<'a> {
-    tun: &'a File,
+    client: &'a HandmadeClient,
     port: u16,
+    target: SocketAddr,
     /// Of the next segment.
-    sequence: u32,
+    pub sequence: u32,
     /// None before the server has answered: the next segment is the SYN.
-    acknowledgement: Option<u32>,
+    pub acknowledgement: Option<u32>,
 }
 
 impl HandmadeConnection<'_> {
+    /// To another port of the server.
+    pub fn towards_port(mut self, port: u16) -> Self {
+        self.target.set_port(port);
+        self
+    }
+
+    /// Sends a SYN, with data or without; the next segment is what the answer asks for.
+    #[track_caller]
+    pub fn open(&mut self, options: &[u8], payload: &[u8]) -> Segment {
+        self.send(options, payload);
+        let answer = self.receive();
+        assert!(answer.syn && answer.ack, "the answer to a SYN: {answer:?}");
+        self.sequence = answer.next;
+        self.acknowledgement = Some(answer.sequence.wrapping_add(1));
+        answer
+    }
+
     /// Sends a segment with these options, filled up with zeroes.
     #[track_caller]
     pub fn send(&mut self, options: &[u8], payload: &[u8]) {
-        let header = PacketBuilder::ipv4(ADDRESS.octets(), SERVER_V4.octets(), HOPS).tcp(
-            self.port,
-            PORT,
-            self.sequence,
-            WINDOW,
-        );
-        let header = match self.acknowledgement {
-            Some(number) => header.ack(number),
-            None => header.syn(),
-        };
-        let mut packet = Vec::new();
-        header
-            .options_raw(options)
-            .expect("the options fit")
-            .write(&mut packet, payload)
-            .expect("the packet is not too long");
-        self.tun.write_all(&packet).expect("the device is up");
-        self.sequence += payload.len() as u32;
+        self.send_with(|_| (), options, payload);
+    }
+
+    /// The same with other flags, or whatever else of the header.
+    #[track_caller]
+    pub fn send_with(&mut self, change: impl Fn(&mut TcpHeader), options: &[u8], payload: &[u8]) {
+        let mut tcp = TcpHeader::new(self.port, self.target.port(), self.sequence, WINDOW);
+        tcp.set_options_raw(options).expect("the options fit");
+        tcp.syn = self.acknowledgement.is_none();
+        tcp.ack = !tcp.syn;
+        tcp.acknowledgment_number = self.acknowledgement.unwrap_or(0);
+        change(&mut tcp);
+        self.sequence += payload.len() as u32 + u32::from(tcp.fin);
+        self.client.write(tcp, self.target.ip(), payload);
     }
 
     /// The server's next segment to this port.
     #[track_caller]
     pub fn receive(&mut self) -> Segment {
         let mut packet = [0; 2048];
+        let mut tun = &self.client.tun;
         loop {
-            wait::ready(self.tun, PollFlags::POLLIN, "an answer of the server");
-            let length = match self.tun.read(&mut packet) {
+            wait::ready(tun, PollFlags::POLLIN, "an answer of the server");
+            let length = match tun.read(&mut packet) {
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 Err(error) => panic!("device {DEVICE}: {error}"),

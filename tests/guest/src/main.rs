@@ -19,6 +19,8 @@ mod ktap;
 mod module;
 mod namespace;
 mod net;
+mod netstat;
+mod path;
 mod proc_tcp;
 mod process;
 mod remote;

@@ -12,6 +12,7 @@ use nix::sys::stat::fstat;
 use socket2::Protocol;
 
 use crate::balancer::Balancer;
+use crate::balancer::Counts;
 use crate::balancer::Plan;
 use crate::balancer::Service;
 use crate::namespace::Namespace;
@@ -43,7 +44,7 @@ pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 
 /// The balancer's local addresses, which the real server sees, IPv4 first.
-const LOCAL: [&str; 2] = ["10.0.1.0/28", "fd00:0:0:1::/124"];
+pub const LOCAL: [&str; 2] = ["10.0.1.0/28", "fd00:0:0:1::/124"];
 
 /// What the tests' own servers listen on.
 pub const PORT: u16 = 8080;
@@ -96,10 +97,34 @@ pub fn is_local_address(address: IpAddr) -> bool {
 /// The two hosts and the balancer.
 #[derive(Debug)]
 pub struct Net {
-    _balancer: Balancer,
+    balancer: Balancer,
     abandoned: bool,
     pub client: Namespace,
     pub server: Namespace,
+    /// A host between the balancer and the server.
+    pub router: Option<Namespace>,
+}
+
+/// What is not as usual.
+#[derive(Clone, Copy, Debug)]
+pub struct Wiring<'a> {
+    /// The balancer's local addresses, all of those that the server may see.
+    pub local: &'a [&'a str],
+    /// More of the balancer's arguments.
+    pub arguments: &'a [&'a str],
+    /// The balancer sends to a host of its own, from which a path to the server is
+    /// still to be made.
+    pub router: bool,
+}
+
+impl Default for Wiring<'_> {
+    fn default() -> Self {
+        Self {
+            local: &LOCAL,
+            arguments: &[],
+            router: false,
+        }
+    }
 }
 
 impl Net {
@@ -123,7 +148,21 @@ impl Net {
         Self::with_ways(&[Way::V4], plan, &[PORT])
     }
 
+    /// With all ways, wired as the test needs it.
+    pub fn wired(plan: &Plan, wiring: Wiring<'_>) -> Self {
+        Self::with_all(&Way::ALL, plan, &[PORT], wiring)
+    }
+
     fn with_ways(ways: &[Way], plan: &Plan, ports: &[u16]) -> Self {
+        let ipv6 = ways.iter().any(|way| way.client().is_ipv6());
+        let wiring = Wiring {
+            local: if ipv6 { &LOCAL[..] } else { &LOCAL[..1] },
+            ..Wiring::default()
+        };
+        Self::with_all(ways, plan, ports, wiring)
+    }
+
+    fn with_all(ways: &[Way], plan: &Plan, ports: &[u16], wiring: Wiring<'_>) -> Self {
         let client = Namespace::new("client");
         let server = Namespace::new("server");
         let services = ways.iter().flat_map(|&way| {
@@ -134,16 +173,27 @@ impl Net {
         });
         let services: Vec<Service> = services.collect();
         let ipv6 = ways.iter().any(|way| way.client().is_ipv6());
-        let local = if ipv6 { &LOCAL[..] } else { &LOCAL[..1] };
-        let balancer = Balancer::start(&client, &server, local, &services, plan);
+        let router = wiring.router.then(|| Namespace::new("router"));
+        let behind = router.as_ref().unwrap_or(&server);
+        let Wiring {
+            local, arguments, ..
+        } = wiring;
+        let balancer = Balancer::start(&client, behind, local, &services, plan, arguments);
         Self::set_up_client(&client, ipv6);
         Self::set_up_server(&server, ipv6);
         Self {
-            _balancer: balancer,
+            balancer,
             abandoned: false,
             client,
             server,
+            router,
         }
+    }
+
+    /// Ends the balancer, when no connection needs it any more.
+    #[track_caller]
+    pub fn finish(&mut self) -> Counts {
+        self.balancer.finish()
     }
 
     /// For the real servers.

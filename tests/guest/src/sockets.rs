@@ -12,11 +12,13 @@ use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use socket2::Domain;
 use socket2::Protocol;
+use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
 
@@ -163,6 +165,20 @@ impl Accepted {
         name(Call::GetSockName, &self.stream)
     }
 
+    /// Both accept and getpeername are to have said this.
+    #[track_caller]
+    pub fn assert_shows(&self, peer: SocketAddr) {
+        let expected = self.family.name(peer);
+        assert_eq!(self.name, expected, "accept");
+        assert_eq!(self.peer(), expected, "getpeername");
+    }
+
+    /// It will end by a reset, to which nobody has to answer.
+    pub fn ending_by_reset(self) -> Self {
+        reset_at_end(&self.stream);
+        self
+    }
+
     /// Reads what the other side sends until its end of data.
     #[track_caller]
     pub fn read_all(&mut self) -> Vec<u8> {
@@ -221,6 +237,14 @@ pub fn read_all(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("data until its end");
     bytes
+}
+
+/// Its end will be a reset.
+pub fn reset_at_end(stream: &TcpStream) {
+    let at_once = Some(Duration::ZERO);
+    SockRef::from(stream)
+        .set_linger(at_once)
+        .expect("SO_LINGER");
 }
 
 /// One byte each way: all that is on the way before has arrived.

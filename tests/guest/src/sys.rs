@@ -251,6 +251,27 @@ pub fn set_option(fd: RawFd, level: c_int, option: c_int, value: c_int) -> io::R
     Ok(())
 }
 
+/// `SO_ATTACH_REUSEPORT_CBPF`: lets a program choose among the sockets of a group.
+pub fn choose_in_group_by(fd: RawFd, program: &mut [libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: program.len() as libc::c_ushort,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the kernel copies `program`, of that size, and the instructions it points
+    // to, as many as it says.
+    let result = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast::<c_void>(),
+            mem::size_of_val(&program) as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
 /// `connect(AF_UNSPEC)`: makes a connected socket an unconnected one.
 pub fn disconnect(fd: RawFd) -> io::Result<()> {
     let nobody = libc::sockaddr {

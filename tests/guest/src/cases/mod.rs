@@ -5,7 +5,9 @@
 mod answers;
 mod asked;
 mod die;
+mod born;
 mod errors;
+mod hostile;
 mod lifetime;
 mod load;
 mod many;
@@ -13,6 +15,7 @@ mod mptcp;
 mod namespaces;
 mod no_ipv6;
 mod options;
+mod paths;
 mod real_servers;
 mod wire;
 
@@ -78,8 +81,12 @@ fn stock() -> Vec<&'static Case> {
         asked::CASES,
         die::CASES,
         asked::UNLOADED,
+        born::CASES,
+        hostile::CASES,
+        paths::CASES,
         lifetime::CASES,
         load::CASES,
+        born::UNLOADED,
     ]
     .into_iter()
     .flatten()

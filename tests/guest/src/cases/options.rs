@@ -49,11 +49,11 @@ const NOP: u8 = 1;
 const END: u8 = 0;
 
 /// Somebody who is not the client: what a test's own options name.
-const NAMED: SocketAddr =
+pub const NAMED: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 4660);
 
 /// Another one.
-const OTHER: SocketAddr =
+pub const OTHER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 99)), 22136);
 
 fn named() -> Vec<u8> {

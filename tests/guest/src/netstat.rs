@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's own counters of TCP, by which a test knows that what it provoked has
+//! happened.
+
+use std::fs;
+
+use crate::namespace::Namespace;
+
+/// A counter of `TcpExt` in `/proc/net/netstat`.
+#[track_caller]
+pub fn tcp(namespace: &Namespace, name: &str) -> u64 {
+    let text = namespace
+        .enter(|| fs::read_to_string("/proc/thread-self/net/netstat"))
+        .expect("/proc/net/netstat");
+    find(&text, name).unwrap_or_else(|| panic!("netstat has no {name}"))
+}
+
+/// Two lines belong together: the names, and their numbers.
+fn find(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let names = lines.next()?.split_whitespace();
+    let numbers = lines.next()?.split_whitespace();
+    let (_, number) = names.zip(numbers).find(|(found, _)| *found == name)?;
+    number.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_below_their_names() {
+        let text = "TcpExt: A B\nTcpExt: 1 2\nIpExt: B C\nIpExt: 3 4\n";
+        assert_eq!(find(text, "B"), Some(2));
+        assert_eq!(find(text, "C"), None);
+    }
+}
