@@ -6,11 +6,14 @@ KVER ?= $(shell uname -r)
 # the commands.
 kbuild_flags := $(foreach flag,CLIPPY W V,$(if $($(flag)),$(flag)=$($(flag))))
 
+# Whose Kbuild it is.
+M := $(CURDIR)
+
 # Kbuild's own makes start with none of this one's flags.
 kbuild = builddir=$$(scripts/metadata.sh --kver '$(KVER)') && \
 	vars=$$(scripts/metadata.sh --kver '$(KVER)' --print-make-vars) && \
 	MAKEFLAGS='$(filter -j% --jobserver%,$(MAKEFLAGS))' \
-	$(MAKE) -C "$$builddir" M='$(CURDIR)' $$vars $(kbuild_flags)
+	$(MAKE) -C "$$builddir" M='$(M)' $$vars $(kbuild_flags)
 
 .PHONY: module install clean help
 

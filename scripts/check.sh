@@ -18,7 +18,7 @@ in_tools() {
 
 formats() {
 	cd "$REPO"
-	in_tools rustfmt --check --edition 2021 toa.rs
+	in_tools rustfmt --check --edition 2021 toa.rs tests/kernel/toa_test.rs
 	in_tools cargo fmt --all --check --manifest-path tests/Cargo.toml
 	[[ ! -e tests/fuzz/Cargo.toml ]] ||
 		in_tools cargo fmt --check --manifest-path tests/fuzz/Cargo.toml

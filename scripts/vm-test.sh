@@ -7,6 +7,10 @@
 #   vm-test.sh test-no-ipv6 [ARGUMENT…]
 #                                   the tests for a kernel without IPv6, that
 #                                   does not clear memory either
+#   vm-test.sh test-unload [ARGUMENT…]
+#                                   a hundred loads and unloads
+#   vm-test.sh test-one-cpu [ARGUMENT…]
+#                                   the tests of loads, on one processor
 #   vm-test.sh demo                 toa-guest demo, its output as it comes
 #   vm-test.sh boot DIR COMMAND [OPTION…]
 #                                   any files and any command, with options of
@@ -16,7 +20,8 @@
 #
 #   vm-test.sh programs             the user-space programs, release builds
 #   vm-test.sh module               toa.ko for KERNEL, in build/<release>/module
-#   vm-test.sh clippy               the same, looked at by clippy
+#   vm-test.sh test-module          the tests' own module, beside it
+#   vm-test.sh clippy               both, looked at by clippy
 #   vm-test.sh roots                all that comes from the archive, as stages
 #   vm-test.sh builds               all that is made of the sources, as stages
 #
@@ -25,8 +30,8 @@
 # EXPECT=             the least number of results (default: as many as
 #                     `toa-guest test --list` names)
 #
-# VM_DIR=             where the logs go (default: build/<release>/vm, and
-#                     build/<release>/vm-no-ipv6)
+# VM_DIR=             where the logs go (default: build/<release>/vm, and for
+#                     test-NAME build/<release>/vm-NAME)
 #
 # What a run leaves is there: console.log, ktap.log, out/. Its counts are
 # in build/vm-summary too.
@@ -57,7 +62,7 @@ sources() {
 copy_sources() {
 	local dir=$1 file
 	mkdir -p "$dir"
-	sources | grep -vE '^(tests|build|\.ci)/' | while read -r file; do
+	sources | grep -vP '^(tests/(?!kernel/)|build/|\.ci/)' | while read -r file; do
 		[[ ! -e $REPO/$file ]] || cmp -s "$REPO/$file" "$dir/$file" || {
 			mkdir -p "$(dirname "$dir/$file")"
 			cp -p "$REPO/$file" "$dir/$file"
@@ -90,9 +95,19 @@ module() {
 	[[ -s $BUILD/$release/module/toa.ko ]] || die "make left no toa.ko in build/$release/module"
 }
 
+# Beside toa.ko: its sources name some of the module's own.
+test_module() {
+	local dir
+	kernel resolve
+	dir=$BUILD/$release/module/tests/kernel
+	make_module "$BUILD/$release/module" "M=$dir"
+	[[ -s $dir/toa_test.ko ]] || die "make left no toa_test.ko in $dir"
+}
+
 clippy() {
 	kernel resolve
 	make_module "$BUILD/$release/clippy" CLIPPY=1 W=e
+	make_module "$BUILD/$release/clippy" CLIPPY=1 W=e "M=$BUILD/$release/clippy/tests/kernel"
 }
 
 # payload: the module and the programs, laid out as the guest sees them.
@@ -100,7 +115,7 @@ payload() {
 	local dir=$1
 	rm -rf "$dir"
 	mkdir -p "$dir/bin"
-	cp "$BUILD/$release/module/toa.ko" "$dir/"
+	cp "$BUILD/$release/module/toa.ko" "$BUILD/$release/module/tests/kernel/toa_test.ko" "$dir/"
 	cp "$TARGET"/release/toa-{guest,balancer} "$dir/bin/"
 }
 
@@ -159,6 +174,18 @@ run_test_no_ipv6() {
 		--label "$release without IPv6: " --append "ipv6.disable=1 init_on_alloc=0 slab_debug=FZP"
 }
 
+# A hundred loads, on two processors.
+run_test_unload() {
+	VM_DIR=${VM_DIR:-$BUILD/$release/vm-unload} ktap --boot unload "$@" -- \
+		--label "$release, loads: " --timeout 3600
+}
+
+# All loads, on one processor.
+run_test_one_cpu() {
+	VM_DIR=${VM_DIR:-$BUILD/$release/vm-one-cpu} ktap --boot one-cpu "$@" -- \
+		--label "$release, one processor: " --append nr_cpus=1 --timeout 3600
+}
+
 run_demo() {
 	payload "$BUILD/$release/payload"
 	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest demo" --plain
@@ -184,6 +211,7 @@ roots() {
 builds() {
 	stage "programs" "$0" programs
 	stage "module" "$0" module
+	stage "tests' module" "$0" test-module
 }
 
 main() {
@@ -191,9 +219,9 @@ main() {
 	local action=${1:-} release version source binary rustc rustc_text kernel_dir guest
 	[[ $# == 0 ]] || shift
 	case $action in
-	module | clippy | programs) "$action" ;;
+	module | test-module | clippy | programs) "${action//-/_}" ;;
 	roots | builds) "$action" ;;
-	test | test-no-ipv6 | demo)
+	test | test-no-ipv6 | test-unload | test-one-cpu | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"
 		;;

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What only a module can do to toa, for the tests in `tests/guest`:
+//!
+//! - `hold=4` or `hold=6` redirects `inet_getname` or `inet6_getname` from load to unload, as a
+//!   live patch would, but always to where the call was going;
+//! - `ask=FD` asks for the peer of a socket of the process that loads it, once in that process and
+//!   once in a kernel thread, and puts the answers into the log.
+
+use core::borrow::Borrow;
+use kernel::prelude::*;
+
+mod ask;
+#[path = "../../ftrace.rs"]
+#[allow(dead_code)]
+mod ftrace;
+mod log;
+
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    improper_ctypes,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn
+)]
+#[rustfmt::skip]
+mod toa_bindings;
+
+use crate::ftrace::{
+    Call,
+    Hook,
+    Hooked, //
+};
+
+module! {
+    type: ToaTest,
+    name: "toa_test",
+    authors: ["The toa developers"],
+    description: "Tests of toa that need a module",
+    license: "GPL",
+    params: {
+        hold: u32 {
+            default: 0,
+            description: "Redirect inet_getname (4) or inet6_getname (6) while loaded",
+        },
+        ask: i32 {
+            default: -1,
+            description: "Ask for the peer of the socket that has this number in the loading process",
+        },
+    },
+}
+
+struct InetGetname;
+
+impl Hooked for InetGetname {
+    const FUNCTION: &'static str = "inet_getname";
+    const REDIRECTS: bool = true;
+
+    fn enter(_call: &mut Call) {}
+}
+
+struct Inet6Getname;
+
+impl Hooked for Inet6Getname {
+    const FUNCTION: &'static str = "inet6_getname";
+    const REDIRECTS: bool = true;
+
+    fn enter(_call: &mut Call) {}
+}
+
+struct ToaTest {
+    _hold4: Option<Hook<InetGetname>>,
+    _hold6: Option<Hook<Inet6Getname>>,
+}
+
+impl kernel::Module for ToaTest {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let hold: u32 = parameter(module_parameters::hold.value());
+        let fd: i32 = parameter(module_parameters::ask.value());
+        if fd >= 0 {
+            ask::ask(fd)?;
+        }
+        Ok(Self {
+            _hold4: (hold == 4).then(Hook::register).transpose()?,
+            _hold6: (hold == 6).then(Hook::register).transpose()?,
+        })
+    }
+}
+
+/// A parameter's value, which the kernel crate returns by reference (7.2) or by value (7.3).
+fn parameter<T: Copy>(value: impl Borrow<T>) -> T {
+    *value.borrow()
+}
