@@ -6,6 +6,7 @@
 #   test.sh all     host tests, then the tests in a virtual machine
 #   test.sh host    tests that need no kernel
 #   test.sh vm      tests in a virtual machine only
+#   test.sh unload  a hundred loads and unloads, in virtual machines
 #   test.sh demo    no tests: the module at work, in a virtual machine
 #
 # KERNEL= says which kernel, see kernel.sh; one that the archive cannot serve
@@ -38,6 +39,11 @@ cargo_test() {
 vm() {
 	boot "tests on $KERNEL" test
 	boot "tests on $KERNEL without IPv6" test-no-ipv6
+}
+
+unload() {
+	boot "a hundred loads on $KERNEL" test-unload
+	boot "loads on $KERNEL with one processor" test-one-cpu
 }
 
 # boot NAME ACTION: counts what that action of vm-test.sh finds. It may also fail
@@ -100,12 +106,12 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm)
+	all | host | vm | unload)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
 		host) host ;;
-		vm) ! prepare roots || ! prepare builds || vm ;;
+		vm | unload) ! prepare roots || ! prepare builds || "$action" ;;
 		esac
 		total
 		;;

@@ -13,7 +13,7 @@
 //! a connection can be counted by itself, without the work of any client.
 
 mod clock;
-mod slab;
+pub mod slab;
 mod wire;
 
 use std::fs;

@@ -30,6 +30,8 @@ mod site;
 mod sockets;
 mod stats;
 mod sys;
+mod test_module;
+mod tracing;
 mod wait;
 
 use std::fs;
@@ -47,8 +49,8 @@ const HELP: &str = "\
 Tests toa.ko inside the virtual machine that the harness boots.
 
 toa-guest test [--boot NAME] [--filter TEXT] [--list]
-    run the tests of that boot, stock (default) or no-ipv6, whose names contain
-    TEXT, and write KTAP; or only name them
+    run the tests of that boot, stock (default), no-ipv6, unload or one-cpu,
+    whose names contain TEXT, and write KTAP; or only name them
 toa-guest demo
     show what real servers log without the module and with it
 toa-guest bench
@@ -111,7 +113,7 @@ fn test(boot: Boot, filter: &str) -> bool {
         eprintln!("toa-guest: no test has {filter:?} in its name");
         return false;
     }
-    runner::run(&cases)
+    runner::run(&cases, boot.case_bound())
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {

@@ -23,10 +23,6 @@ use crate::ktap;
 use crate::ktap::Ktap;
 use crate::module;
 
-/// No case takes so long. What it waits for has smaller bounds of its own, so
-/// this is a call that the kernel does not end.
-const CASE_BOUND: Duration = Duration::from_secs(110);
-
 /// What a case finds, and leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -66,8 +62,8 @@ pub fn problem(text: String) {
         .push(text);
 }
 
-/// Whether all have passed.
-pub fn run(cases: &[&Case]) -> bool {
+/// Whether all have passed, none of them in more than `bound`.
+pub fn run(cases: &[&Case], bound: Duration) -> bool {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map_or(String::new(), ToString::to_string);
         let payload = info.payload();
@@ -82,7 +78,7 @@ pub fn run(cases: &[&Case]) -> bool {
     let mut log = KernelLog::from_now();
     for case in cases {
         let started = Instant::now();
-        let watch = watch(case.name);
+        let watch = watch(case.name, bound);
         let problems = run_one(case, &mut log);
         drop(watch);
         ktap::note(&format!("{:.1} s", started.elapsed().as_secs_f32()));
@@ -131,10 +127,10 @@ fn check_state(state: State) {
 }
 
 /// Ends the run if the case does not: dropped in time, it does nothing.
-fn watch(name: &'static str) -> Sender<()> {
+fn watch(name: &'static str, bound: Duration) -> Sender<()> {
     let (watch, end) = mpsc::channel();
     thread::spawn(move || {
-        if end.recv_timeout(CASE_BOUND) == Err(RecvTimeoutError::Timeout) {
+        if end.recv_timeout(bound) == Err(RecvTimeoutError::Timeout) {
             ktap::bail_out(&format!("{name} does not end"));
             exit(1);
         }

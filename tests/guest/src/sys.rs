@@ -27,6 +27,9 @@ use libc::c_int;
 use libc::c_long;
 use libc::c_void;
 use nix::errno::Errno;
+use nix::poll::PollFlags;
+
+use crate::wait;
 
 /// What the room for a name is filled with before a call, to see what was written.
 const CANARY: u8 = 0xa5;
@@ -121,6 +124,11 @@ impl Name {
     pub fn none() -> Self {
         let bytes = Vec::new();
         Self { bytes, length: 0 }
+    }
+
+    /// The bytes that the kernel wrote.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// How long the kernel says the name is.
@@ -365,6 +373,118 @@ pub fn receive_message(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Name), Er
     let result = unsafe { libc::recvmsg(fd, &raw mut message, 0) };
     let received = Errno::result(result)? as usize;
     Ok((received, Name::read(&room, message.msg_namelen as i32)))
+}
+
+/// Memory that nobody has touched yet: who does first sleeps, in whatever he is
+/// doing and with whatever locks he holds, until it is released.
+#[derive(Debug)]
+pub struct SleepyPage {
+    page: usize,
+    /// Tells who has touched it (`userfaultfd(2)`).
+    faults: OwnedFd,
+}
+
+/// `linux/userfaultfd.h`
+const UFFD_API: u64 = 0xaa;
+const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
+const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
+const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+const UFFDIO_ZEROPAGE: libc::c_ulong = 0xc020_aa04;
+
+/// `sizeof(struct uffd_msg)`
+const UFFD_MESSAGE: usize = 32;
+
+/// x86-64's.
+const PAGE: usize = 4096;
+
+impl SleepyPage {
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: new anonymous memory, wherever the kernel likes.
+        let page = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if page == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+        let fd = Errno::result(fd)?;
+        let sleepy = Self {
+            page: page as usize,
+            // SAFETY: the descriptor is new, and nobody else knows of it.
+            faults: unsafe { OwnedFd::from_raw_fd(fd as RawFd) },
+        };
+        // `struct uffdio_api`, then `struct uffdio_register`.
+        sleepy.control(UFFDIO_API, [UFFD_API, 0, 0, 0])?;
+        let range = [sleepy.page as u64, PAGE as u64];
+        let mode = UFFDIO_REGISTER_MODE_MISSING;
+        sleepy.control(UFFDIO_REGISTER, [range[0], range[1], mode, 0])?;
+        Ok(sleepy)
+    }
+
+    /// `recv` into the page: sleeps if there is data, with the socket locked.
+    pub fn receive(&self, fd: RawFd) -> Result<usize, Errno> {
+        // SAFETY: the page is this process' own memory, which Rust knows nothing of.
+        let result = unsafe { libc::recv(fd, self.page as *mut c_void, PAGE, 0) };
+        Errno::result(result).map(|length| length as usize)
+    }
+
+    /// `read` into the page: sleeps if there is something to read.
+    pub fn read(&self, fd: RawFd) -> Result<usize, Errno> {
+        // SAFETY: as in `receive`.
+        let result = unsafe { libc::read(fd, self.page as *mut c_void, PAGE) };
+        Errno::result(result).map(|length| length as usize)
+    }
+
+    /// Waits until somebody sleeps.
+    #[track_caller]
+    pub fn wait_until_touched(&self) {
+        wait::ready(&self.faults, PollFlags::POLLIN, "somebody touches the page");
+        let mut message = [0_u8; UFFD_MESSAGE];
+        // SAFETY: the length is that of `message`.
+        let result = unsafe {
+            libc::read(
+                self.faults.as_raw_fd(),
+                message.as_mut_ptr().cast(),
+                message.len(),
+            )
+        };
+        assert_eq!(Errno::result(result), Ok(UFFD_MESSAGE as isize));
+    }
+
+    /// Gives the page memory, and wakes the sleeper. Once.
+    #[track_caller]
+    pub fn release(&self) {
+        // `struct uffdio_zeropage`
+        let range = [self.page as u64, PAGE as u64];
+        self.control(UFFDIO_ZEROPAGE, [range[0], range[1], 0, 0])
+            .expect("the page has no memory yet");
+    }
+
+    fn control(&self, request: libc::c_ulong, mut argument: [u64; 4]) -> io::Result<()> {
+        // SAFETY: the arguments of these requests are three or four 64-bit numbers,
+        // which the kernel reads and writes. The only address among them is that of
+        // our page.
+        let result =
+            unsafe { libc::ioctl(self.faults.as_raw_fd(), request, argument.as_mut_ptr()) };
+        Errno::result(result)?;
+        Ok(())
+    }
+}
+
+impl Drop for SleepyPage {
+    fn drop(&mut self) {
+        // SAFETY: nobody has a reference to this memory: calls that use it borrow self.
+        // A sleeper in it wakes when its memory goes.
+        unsafe { libc::munmap(self.page as *mut c_void, PAGE) };
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod die;
 mod born;
 mod errors;
 mod hostile;
+mod in_kernel;
 mod lifetime;
 mod load;
 mod many;
@@ -17,9 +18,11 @@ mod no_ipv6;
 mod options;
 mod paths;
 mod real_servers;
+mod unload;
 mod wire;
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::runner::Case;
 
@@ -31,14 +34,28 @@ pub enum Boot {
     Stock,
     /// No IPv6, and no memory is cleared.
     NoIpv6,
+    /// Nothing, for the tests of a hundred loads.
+    Unload,
+    /// One processor, for all tests of loads.
+    OneCpu,
 }
 
 impl Boot {
     /// What must be there for the tests to mean what they say.
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
-            Self::Stock => &[],
+            Self::Stock | Self::Unload => &[],
             Self::NoIpv6 => &["ipv6.disable=1", "init_on_alloc=0", "slab_debug=FZP"],
+            Self::OneCpu => &["nr_cpus=1"],
+        }
+    }
+
+    /// No case takes so long. What it waits for has smaller bounds of its own, so
+    /// this is a call that the kernel does not end.
+    pub fn case_bound(self) -> Duration {
+        match self {
+            Self::Stock | Self::NoIpv6 => Duration::from_secs(110),
+            Self::Unload | Self::OneCpu => Duration::from_secs(1200),
         }
     }
 
@@ -48,6 +65,11 @@ impl Boot {
         match self {
             Self::Stock => stock(),
             Self::NoIpv6 => [no_ipv6::LOADED, no_ipv6::CASES]
+                .into_iter()
+                .flatten()
+                .collect(),
+            Self::Unload => unload::LONG.iter().collect(),
+            Self::OneCpu => [load::CASES, unload::CASES, unload::LONG]
                 .into_iter()
                 .flatten()
                 .collect(),
@@ -62,6 +84,8 @@ impl FromStr for Boot {
         match name {
             "stock" => Ok(Self::Stock),
             "no-ipv6" => Ok(Self::NoIpv6),
+            "unload" => Ok(Self::Unload),
+            "one-cpu" => Ok(Self::OneCpu),
             _ => Err(format!("there is no boot {name}")),
         }
     }
@@ -87,6 +111,9 @@ fn stock() -> Vec<&'static Case> {
         lifetime::CASES,
         load::CASES,
         born::UNLOADED,
+        in_kernel::LOADED,
+        in_kernel::CASES,
+        unload::CASES,
     ]
     .into_iter()
     .flatten()

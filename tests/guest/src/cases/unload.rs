@@ -1,0 +1,821 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Loading and unloading while others are in the hooked functions, or hook them too:
+//! tasks that sleep in the kernel's own getname, tracers and probes, another module.
+//! And what is left after that: nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::panic;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::sync::Arc;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use socket2::SockRef;
+
+use crate::bench::slab::Slabs;
+use crate::kmsg::KernelLog;
+use crate::ktap::note;
+use crate::module;
+use crate::namespace::Namespace;
+use crate::net::Net;
+use crate::net::Way;
+use crate::net::PORT;
+use crate::runner::cases;
+use crate::runner::problem;
+use crate::runner::Case;
+use crate::sockets;
+use crate::sockets::Accepted;
+use crate::sockets::Client;
+use crate::sockets::Family;
+use crate::sockets::Listener;
+use crate::stats;
+use crate::stats::Stats;
+use crate::sys;
+use crate::sys::Call;
+use crate::sys::Name;
+use crate::sys::SleepyPage;
+use crate::test_module::TestModule;
+use crate::tracing;
+use crate::tracing::Probes;
+use crate::tracing::Tracer;
+use crate::tracing::FUNCTIONS;
+use crate::wait;
+
+pub const CASES: &[Case] = cases![Unloaded:
+    questions_asleep_in_the_kernels_own_getname_outlive_the_unload,
+    questions_asleep_in_getname_outlive_a_load_and_an_unload,
+    client_is_told_while_somebody_else_has_the_sockets_lock,
+    unload_waits_for_a_reader_of_the_statistics,
+    open_statistics_do_not_keep_the_module,
+    load_is_refused_while_another_module_redirects_inet_getname,
+    load_is_refused_while_another_module_redirects_inet6_getname,
+    module_that_redirects_getname_is_refused_under_toa,
+    function_tracer_older_than_the_module_sees_the_hooked_functions,
+    tracers_come_and_go_under_the_module,
+    probes_older_than_the_module_count_each_call,
+    probes_younger_than_the_module_count_each_call,
+    unload_leaves_no_hook_no_symbol_and_no_file,
+];
+
+/// Too long for each run of the others.
+pub const LONG: &[Case] = cases![Unloaded:
+    hundred_loads_and_unloads_among_sleepers_connections_tracers_and_probes,
+    hundred_loads_and_unloads_leave_the_memory_as_it_was,
+];
+
+/// A socket that is locked: somebody's receive sleeps in the middle, because the
+/// memory that it copies to is not there. Until this is dropped.
+struct Locked {
+    page: Arc<SleepyPage>,
+    receiver: Option<JoinHandle<Result<usize, Errno>>>,
+}
+
+impl Locked {
+    #[track_caller]
+    fn new(client: &mut Client, accepted: &Accepted) -> Self {
+        client.stream.write_all(b"?").expect("the client sends");
+        let page = Arc::new(SleepyPage::new().expect("userfaultfd"));
+        let stream = accepted.stream.try_clone().expect("a descriptor");
+        let receiver = thread::spawn({
+            let page = Arc::clone(&page);
+            move || page.receive(stream.as_raw_fd())
+        });
+        let locked = Self {
+            page,
+            receiver: Some(receiver),
+        };
+        locked.page.wait_until_touched();
+        locked
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.page.release();
+        let received = self.receiver.take().map(JoinHandle::join);
+        if !matches!(received, Some(Ok(Ok(1)))) {
+            problem(format!("the receive that slept: {received:?}"));
+        }
+    }
+}
+
+/// A question for a socket's name, in a thread that sleeps for the socket's lock
+/// in the kernel's own function.
+struct Sleeper {
+    thread: JoinHandle<Name>,
+    /// Its directory under `/proc`.
+    task: String,
+    function: &'static str,
+}
+
+impl Sleeper {
+    /// The socket must be locked.
+    #[track_caller]
+    fn ask(call: Call, accepted: &Accepted) -> Self {
+        let stream = accepted.stream.try_clone().expect("a descriptor");
+        let (sender, receiver) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let task = fs::read_link("/proc/thread-self").expect("this thread");
+            sender.send(task).expect("it is waited for");
+            sockets::name(call, &stream)
+        });
+        let task = receiver.recv().expect("the thread runs");
+        let sleeper = Self {
+            thread,
+            task: format!("/proc/{}", task.display()),
+            function: match accepted.family {
+                Family::V4 => "inet_getname",
+                Family::V6Only | Family::DualStack => "inet6_getname",
+            },
+        };
+        wait::until("the question sleeps", || sleeper.is_asleep());
+        sleeper
+    }
+
+    fn is_asleep(&self) -> Result<(), String> {
+        let stack = fs::read_to_string(format!("{}/stack", self.task)).unwrap_or_default();
+        let within = |function: &str| stack.contains(&format!(" {function}+"));
+        let asleep = within("__lock_sock") && within(self.function);
+        asleep.then_some(()).ok_or(stack)
+    }
+
+    #[track_caller]
+    fn assert_asleep(&self) {
+        self.is_asleep()
+            .unwrap_or_else(|stack| panic!("it does not sleep any more: {stack}"));
+    }
+
+    #[track_caller]
+    fn answer(self) -> Name {
+        self.thread.join().expect("an answer")
+    }
+}
+
+/// Listeners whose sockets are asked by `inet_getname` and by `inet6_getname`, on
+/// one port, each with a way to it.
+fn listeners(net: &Net) -> [(Listener, Way); 2] {
+    net.server.enter(|| {
+        [(Family::V4, Way::V4), (Family::V6Only, Way::V6)]
+            .map(|(family, way)| (Listener::new(family, PORT), way))
+    })
+}
+
+/// A connection by each of them.
+fn pairs(net: &Net, listeners: &[(Listener, Way); 2]) -> [(Client, Accepted); 2] {
+    listeners
+        .each_ref()
+        .map(|(listener, way)| net.pair(listener, *way))
+}
+
+#[track_caller]
+fn assert_clients(pairs: &[(Client, Accepted)]) {
+    for (client, accepted) in pairs {
+        assert_eq!(accepted.peer(), accepted.family.name(client.address));
+    }
+}
+
+#[track_caller]
+fn assert_balancer(net: &Net, pairs: &[(Client, Accepted)]) {
+    for (_, accepted) in pairs {
+        assert_eq!(accepted.peer(), Name::of(net.balancer_of(accepted)));
+    }
+}
+
+fn questions_asleep_in_the_kernels_own_getname_outlive_the_unload() {
+    let net = Net::new();
+    let listeners = listeners(&net);
+    let mut old = pairs(&net, &listeners);
+    module::load();
+    let mut new = pairs(&net, &listeners);
+    assert_clients(&new);
+    let own = new.each_ref().map(|(_, accepted)| accepted.local());
+    let locks: Vec<Locked> = old
+        .iter_mut()
+        .chain(&mut new)
+        .map(|(client, accepted)| Locked::new(client, accepted))
+        .collect();
+    // The hooks let both kinds of question pass: there is no record, or it is not
+    // the peer's name that is wanted.
+    let of_peer = old
+        .each_ref()
+        .map(|(_, accepted)| Sleeper::ask(Call::GetPeerName, accepted));
+    let of_own = new
+        .each_ref()
+        .map(|(_, accepted)| Sleeper::ask(Call::GetSockName, accepted));
+    module::unload();
+    of_peer
+        .iter()
+        .chain(&of_own)
+        .for_each(Sleeper::assert_asleep);
+    drop(locks);
+    for (sleeper, (_, accepted)) in of_peer.into_iter().zip(&old) {
+        assert_eq!(sleeper.answer(), Name::of(net.balancer_of(accepted)));
+    }
+    for (sleeper, own) in of_own.into_iter().zip(own) {
+        assert_eq!(sleeper.answer(), own);
+    }
+    assert_balancer(&net, &new);
+}
+
+fn questions_asleep_in_getname_outlive_a_load_and_an_unload() {
+    let net = Net::new();
+    let listeners = listeners(&net);
+    let mut old = pairs(&net, &listeners);
+    let locks = old
+        .each_mut()
+        .map(|(client, accepted)| Locked::new(client, accepted));
+    let ask = || {
+        old.each_ref()
+            .map(|(_, accepted)| Sleeper::ask(Call::GetPeerName, accepted))
+    };
+    let before = ask();
+    module::load();
+    before.iter().for_each(Sleeper::assert_asleep);
+    let during = ask();
+    module::unload();
+    let sleepers = before.into_iter().chain(during);
+    let sleepers: Vec<Sleeper> = sleepers
+        .inspect(|sleeper| sleeper.assert_asleep())
+        .collect();
+    module::load();
+    drop(locks);
+    for (sleeper, (_, accepted)) in sleepers.into_iter().zip(old.iter().chain(&old)) {
+        assert_eq!(sleeper.answer(), Name::of(net.balancer_of(accepted)));
+    }
+    module::unload();
+}
+
+fn client_is_told_while_somebody_else_has_the_sockets_lock() {
+    let net = Net::new();
+    let listeners = listeners(&net);
+    module::load();
+    let mut pairs = pairs(&net, &listeners);
+    let locks = pairs
+        .each_mut()
+        .map(|(client, accepted)| Locked::new(client, accepted));
+    thread::scope(|scope| {
+        let questions = scope.spawn(|| assert_clients(&pairs));
+        let answered = wait::try_until(|| {
+            let answered = questions.is_finished();
+            answered
+                .then_some(())
+                .ok_or_else(|| "the question sleeps".to_owned())
+        });
+        drop(locks);
+        assert_eq!(answered, Ok(()));
+    });
+    assert_clients(&pairs);
+    drop(pairs);
+    net.wait_for_no_records();
+    module::unload();
+    // Without it, the same question has to wait for the lock.
+    let mut pairs = self::pairs(&net, &listeners);
+    for (client, accepted) in &mut pairs {
+        let lock = Locked::new(client, accepted);
+        let sleeper = Sleeper::ask(Call::GetPeerName, accepted);
+        drop(lock);
+        assert_eq!(sleeper.answer(), Name::of(net.balancer_of(accepted)));
+    }
+}
+
+const STATS: &str = "/proc/thread-self/net/toa_stats";
+
+fn unload_waits_for_a_reader_of_the_statistics() {
+    module::load();
+    let file = File::open(STATS).expect("the module is loaded");
+    let page = Arc::new(SleepyPage::new().expect("userfaultfd"));
+    let reader = thread::spawn({
+        let page = Arc::clone(&page);
+        move || page.read(file.as_raw_fd())
+    });
+    page.wait_until_touched();
+    let (sender, receiver) = mpsc::channel();
+    let unloader = thread::spawn(move || {
+        let task = fs::read_link("/proc/thread-self").expect("this thread");
+        sender.send(task).expect("it is waited for");
+        module::remove()
+    });
+    let task = receiver.recv().expect("the thread runs");
+    let waits = wait::try_until(|| {
+        let stack = fs::read_to_string(format!("/proc/{}/stack", task.display()));
+        let stack = stack.unwrap_or_default();
+        let waits = stack.contains(" proc_entry_rundown+") && stack.contains("[toa]");
+        waits.then_some(()).ok_or(stack)
+    });
+    let ended = reader.is_finished() || unloader.is_finished();
+    page.release();
+    let read = reader.join().expect("the reader ends");
+    let unloaded = unloader.join().expect("the unload ends");
+    assert_eq!(waits, Ok(()));
+    assert!(!ended, "one of them did not wait for the page");
+    assert!(read.is_ok_and(|length| length > 0), "{read:?}");
+    assert_eq!(unloaded, Ok(()));
+    assert!(!module::is_loaded());
+}
+
+fn open_statistics_do_not_keep_the_module() {
+    module::load();
+    let open = File::open(STATS).expect("the module is loaded");
+    module::unload();
+    let gone = std::io::read_to_string(&open).expect_err("there is nothing to read");
+    assert_eq!(gone.raw_os_error(), Some(libc::EIO));
+    module::load();
+    let still = std::io::read_to_string(&open).expect_err("it was of another load");
+    assert_eq!(still.raw_os_error(), Some(libc::EIO));
+    module::unload();
+}
+
+fn load_is_refused_while_another_module_redirects_inet_getname() {
+    load_is_refused_under("hold=4", "inet_getname");
+}
+
+/// toa hooks this one after `inet_getname`: there is something to take back.
+fn load_is_refused_while_another_module_redirects_inet6_getname() {
+    load_is_refused_under("hold=6", "inet6_getname");
+}
+
+#[track_caller]
+fn load_is_refused_under(hold: &str, function: &'static str) {
+    let net = Net::new();
+    let listeners = listeners(&net);
+    let holder = TestModule::load(hold).expect("nobody redirects it");
+    let mut log = KernelLog::from_now();
+    assert_eq!(module::insert(""), Err(Errno::EBUSY));
+    let lines = log.new_lines();
+    let said: Vec<&String> = lines.iter().filter(|l| l.starts_with("TOA: ")).collect();
+    let reason =
+        format!("TOA: cannot hook {function}: another module or a live patch redirects it");
+    assert!(
+        matches!(said[..], [line] if line.starts_with(&reason) && line.contains("(EBUSY)")),
+        "{lines:?}"
+    );
+    assert_eq!(tracing::hooked(), [function], "by the test module");
+    assert_nothing_of_toa(&net);
+    assert_balancer(&net, &pairs(&net, &listeners));
+    drop(holder);
+    assert_eq!(tracing::hooked(), [""; 0]);
+    module::load();
+    let pairs = pairs(&net, &listeners);
+    assert_clients(&pairs);
+    drop(pairs);
+    net.wait_for_no_records();
+    module::unload();
+}
+
+fn module_that_redirects_getname_is_refused_under_toa() {
+    let net = Net::new();
+    let listeners = listeners(&net);
+    module::load();
+    let old = pairs(&net, &listeners);
+    for hold in ["hold=4", "hold=6"] {
+        let refused = TestModule::load(hold).expect_err("toa redirects it");
+        assert_eq!(refused, Errno::EBUSY, "{hold}");
+        assert_clients(&old);
+        let new = pairs(&net, &listeners);
+        assert_clients(&new);
+    }
+    assert_eq!(tracing::hooked(), FUNCTIONS);
+    drop(old);
+    net.wait_for_no_records();
+    module::unload();
+    for hold in ["hold=4", "hold=6"] {
+        drop(TestModule::load(hold).expect("nobody redirects it any more"));
+    }
+}
+
+/// Each hooked function once at least, and right answers.
+#[track_caller]
+fn use_all_functions(net: &Net, listeners: &[(Listener, Way); 2], loaded: bool) {
+    let pairs = pairs(net, listeners);
+    match loaded {
+        true => assert_clients(&pairs),
+        false => assert_balancer(net, &pairs),
+    }
+    for (_, accepted) in &pairs {
+        sys::disconnect(accepted.stream.as_raw_fd()).expect("AF_UNSPEC");
+        assert_eq!(sockets::peer_error(&accepted.stream), Errno::ENOTCONN);
+    }
+}
+
+fn function_tracer_older_than_the_module_sees_the_hooked_functions() {
+    let net = Net::new();
+    let listeners = listeners(&net);
+    for name in ["function", "function_graph"] {
+        let tracer = Tracer::start(name);
+        use_all_functions(&net, &listeners, false);
+        assert_eq!(tracer.seen(), FUNCTIONS, "{name}, without the module");
+        module::load();
+        tracer.seen();
+        use_all_functions(&net, &listeners, true);
+        assert_eq!(tracer.seen(), FUNCTIONS, "{name}, with the module");
+        net.wait_for_no_records();
+        module::unload();
+        tracer.seen();
+        use_all_functions(&net, &listeners, false);
+        assert_eq!(tracer.seen(), FUNCTIONS, "{name}, after the module");
+        drop(tracer);
+        assert_eq!(tracing::hooked(), [""; 0]);
+    }
+}
+
+fn tracers_come_and_go_under_the_module() {
+    let net = Net::new();
+    let listeners = listeners(&net);
+    module::load();
+    for name in ["function", "function_graph", "function"] {
+        let tracer = Tracer::start(name);
+        use_all_functions(&net, &listeners, true);
+        assert_eq!(tracer.seen(), FUNCTIONS, "{name}");
+        drop(tracer);
+        assert_eq!(tracing::hooked(), FUNCTIONS, "by the module");
+        use_all_functions(&net, &listeners, true);
+    }
+    // The tracer is there when the module goes.
+    let tracer = Tracer::start("function");
+    net.wait_for_no_records();
+    module::unload();
+    use_all_functions(&net, &listeners, false);
+    assert_eq!(tracer.seen(), FUNCTIONS);
+}
+
+/// A question is one call of the kernel's function, whoever answers.
+#[track_caller]
+fn assert_counted(net: &Net, listeners: &[(Listener, Way); 2], probes: &Probes, loaded: bool) {
+    const QUESTIONS: u64 = 10;
+    for (listener, way) in listeners {
+        let function = match listener.family {
+            Family::V4 => "inet_getname",
+            Family::V6Only | Family::DualStack => "inet6_getname",
+        };
+        let before = probes.hits(function);
+        let children = probes.hits("tcp_child_process");
+        let (client, accepted) = net.pair(listener, *way);
+        let expected = match loaded {
+            true => accepted.family.name(client.address),
+            false => Name::of(net.balancer_of(&accepted)),
+        };
+        for _ in 0..QUESTIONS {
+            assert_eq!(accepted.peer(), expected);
+        }
+        // Besides: the client asks for its own name once, and accept for the peer's.
+        let calls = QUESTIONS + 2;
+        assert_eq!(probes.hits(function), before.map(|hits| hits + calls));
+        let children = children.map(|hits| hits + 1);
+        assert_eq!(probes.hits("tcp_child_process"), children);
+    }
+}
+
+fn probes_older_than_the_module_count_each_call() {
+    let net = Net::new();
+    let listeners = listeners(&net);
+    let probes = Probes::set();
+    assert_counted(&net, &listeners, &probes, false);
+    module::load();
+    assert_counted(&net, &listeners, &probes, true);
+    net.wait_for_no_records();
+    module::unload();
+    assert_counted(&net, &listeners, &probes, false);
+}
+
+fn probes_younger_than_the_module_count_each_call() {
+    let net = Net::new();
+    let listeners = listeners(&net);
+    module::load();
+    let probes = Probes::set();
+    assert_counted(&net, &listeners, &probes, true);
+    drop(probes);
+    assert_clients(&pairs(&net, &listeners));
+    let probes = Probes::set();
+    net.wait_for_no_records();
+    module::unload();
+    assert_counted(&net, &listeners, &probes, false);
+}
+
+/// What `text` says of toa, line by line.
+fn lines_of_toa(path: &str) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let ours = |line: &&str| {
+        line.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .any(|word| word == "toa" || word == "toa_stats")
+    };
+    text.lines().filter(ours).map(str::to_owned).collect()
+}
+
+/// The kernel's own lists of what a module may bring.
+const LISTS: [&str; 4] = [
+    "/proc/modules",
+    "/proc/kallsyms",
+    "/proc/vmallocinfo",
+    "/sys/kernel/tracing/enabled_functions",
+];
+
+#[track_caller]
+fn assert_nothing_of_toa(net: &Net) {
+    for list in LISTS {
+        assert_eq!(lines_of_toa(list), [""; 0], "{list}");
+    }
+    assert_eq!(stats::text(&net.server), None);
+    assert!(!fs::exists("/sys/module/toa").expect("/sys"));
+}
+
+fn unload_leaves_no_hook_no_symbol_and_no_file() {
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    assert_nothing_of_toa(&net);
+    assert_eq!(tracing::hooked(), [""; 0]);
+    module::load();
+    for list in ["/proc/modules", "/proc/kallsyms"] {
+        assert_ne!(lines_of_toa(list), [""; 0], "{list}");
+    }
+    assert_eq!(tracing::hooked(), FUNCTIONS);
+    let pairs = Way::ALL.map(|way| net.pair(&listener, way));
+    module::unload();
+    assert_nothing_of_toa(&net);
+    assert_eq!(tracing::hooked(), [""; 0]);
+    drop(pairs);
+}
+
+const CYCLES: usize = 100;
+
+/// Between two lines of progress, which the harness waits for.
+const NOTED: usize = 10;
+
+/// Work that goes on in threads of its own while the module comes and goes.
+#[derive(Default)]
+struct Work {
+    stop: AtomicBool,
+    connections: AtomicUsize,
+    told_client: AtomicUsize,
+    told_balancer: AtomicUsize,
+    reads: AtomicUsize,
+}
+
+impl Work {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn count(counter: &AtomicUsize) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn told(&self, told: &Name, client: &Name, balancer: &Name) {
+        if told == client {
+            Self::count(&self.told_client);
+        } else if told == balancer {
+            Self::count(&self.told_balancer);
+        } else {
+            panic!("{told:?} is neither {client:?} nor {balancer:?}");
+        }
+    }
+
+    /// Connections each way, asked often; they end in order, or by a reset of the
+    /// client or of the server.
+    fn connect(&self, net: &Net, listener: &Listener) {
+        let ways = Way::ALL.into_iter().cycle();
+        for (number, way) in ways.enumerate().take_while(|_| self.goes_on()) {
+            let (mut client, mut accepted) = net.pair(listener, way);
+            let of_client = accepted.family.name(client.address);
+            let of_balancer = Name::of(net.balancer_of(&accepted));
+            self.told(&accepted.name, &of_client, &of_balancer);
+            for _ in 0..20 {
+                self.told(&accepted.peer(), &of_client, &of_balancer);
+            }
+            let reset = |stream| {
+                let at_once = Some(Duration::ZERO);
+                SockRef::from(stream)
+                    .set_linger(at_once)
+                    .expect("SO_LINGER");
+            };
+            match number % 4 {
+                0 => sockets::exchange(&mut client, &mut accepted),
+                1 => sockets::finish(&mut client, &mut accepted),
+                2 => reset(&client.stream),
+                _ => reset(&accepted.stream),
+            }
+            Self::count(&self.connections);
+        }
+    }
+
+    fn read_statistics(&self, net: &Net) {
+        while self.goes_on() {
+            if let Some(stats) = Stats::read_if_loaded(&net.server) {
+                assert_eq!(stats.get("malformed"), 0);
+                Self::count(&self.reads);
+            }
+        }
+    }
+
+    /// Runs `cycles` beside all of this.
+    fn beside(&self, net: &Net, listener: &Listener, cycles: impl FnOnce()) {
+        thread::scope(|scope| {
+            scope.spawn(|| self.connect(net, listener));
+            scope.spawn(|| self.read_statistics(net));
+            // The threads have to be stopped before a panic goes on.
+            let outcome = panic::catch_unwind(AssertUnwindSafe(cycles));
+            self.stop.store(true, Ordering::Relaxed);
+            outcome.unwrap_or_else(|cause| panic::resume_unwind(cause));
+        });
+    }
+
+    #[track_caller]
+    fn wait_for_connection(&self) {
+        let before = self.connections.load(Ordering::Relaxed);
+        wait::until("a connection comes and goes", || {
+            let more = self.connections.load(Ordering::Relaxed) > before;
+            more.then_some(()).ok_or_else(|| format!("{before}"))
+        });
+    }
+
+    fn note(&self, cycle: usize) {
+        note(&format!(
+            "{cycle} cycles, {:?} connections, {:?} answers with the client, {:?} with the balancer, \
+             {:?} statistics",
+            self.connections, self.told_client, self.told_balancer, self.reads
+        ));
+    }
+}
+
+/// A load and an unload, with tasks that sleep in the original from before the
+/// one, through the other.
+fn cycle(net: &Net, listeners: &[(Listener, Way); 2], work: &Work) {
+    let mut old = pairs(net, listeners);
+    let mut locks: Vec<Locked> = old
+        .iter_mut()
+        .map(|(client, accepted)| Locked::new(client, accepted))
+        .collect();
+    let mut sleepers: Vec<Sleeper> = old
+        .iter()
+        .map(|(_, accepted)| Sleeper::ask(Call::GetPeerName, accepted))
+        .collect();
+    module::load();
+    let mut new = pairs(net, listeners);
+    for (client, accepted) in &mut new {
+        locks.push(Locked::new(client, accepted));
+        sleepers.push(Sleeper::ask(Call::GetSockName, accepted));
+    }
+    for (_, accepted) in &old {
+        sleepers.push(Sleeper::ask(Call::GetPeerName, accepted));
+    }
+    assert_clients(&new);
+    work.wait_for_connection();
+    module::unload();
+    sleepers.iter().for_each(Sleeper::assert_asleep);
+    drop(locks);
+    let of_balancer = old.each_ref().map(|(_, a)| Name::of(net.balancer_of(a)));
+    let of_own = new.each_ref().map(|(_, accepted)| accepted.local());
+    let expected = of_balancer.iter().chain(&of_own).chain(&of_balancer);
+    for (sleeper, expected) in sleepers.into_iter().zip(expected) {
+        assert_eq!(&sleeper.answer(), expected);
+    }
+    assert_balancer(net, &new);
+}
+
+fn hundred_loads_and_unloads_among_sleepers_connections_tracers_and_probes() {
+    let (net, other) = (Net::new(), Net::new());
+    let listener = other.listen(Family::DualStack);
+    let listeners = listeners(&net);
+    let probes = Probes::set();
+    let hits = probes.hits("inet6_getname");
+    let work = Work::default();
+    work.beside(&other, &listener, || {
+        for number in 1..=CYCLES {
+            // Of three cycles one has a tracer from before the load, one has another
+            // from after the unload of the one before, and one has none.
+            let _tracer = match number % 3 {
+                0 => Some(Tracer::start("function")),
+                1 => Some(Tracer::start("function_graph")),
+                _ => None,
+            };
+            cycle(&net, &listeners, &work);
+            if number % NOTED == 0 {
+                work.note(number);
+            }
+        }
+    });
+    let answers = [&work.told_client, &work.told_balancer, &work.reads];
+    assert!(answers.iter().all(|n| n.load(Ordering::Relaxed) > CYCLES));
+    let more = probes
+        .hits("inet6_getname")
+        .map(|n| n > hits[0] + CYCLES as u64);
+    assert_eq!(more, [true, true], "the probes' counts");
+}
+
+/// Namespaces that each load finds: whatever it allocates for each of them and does
+/// not free is so many times as much.
+const NAMESPACES: usize = 10;
+
+/// The kernel's memory.
+struct Memory {
+    slabs: Slabs,
+    /// Rows of `/proc/meminfo`, in KiB.
+    rows: BTreeMap<&'static str, i64>,
+    /// Areas of vmalloc, whoever called it.
+    areas: i64,
+}
+
+impl Memory {
+    const ROWS: [&'static str; 2] = ["VmallocUsed", "Percpu"];
+
+    /// What nobody uses any more is not counted.
+    fn read() -> Self {
+        for cache in fs::read_dir("/sys/kernel/slab").expect("SLUB's directory") {
+            let shrink = cache.expect("a cache").path().join("shrink");
+            // A cache may go meanwhile.
+            let _ = fs::write(shrink, "1");
+        }
+        let text = fs::read_to_string("/proc/meminfo").expect("meminfo");
+        let row = |name: &'static str| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            let number = number.and_then(|number| number.parse().ok());
+            (name, number.unwrap_or_else(|| panic!("{name}: {text}")))
+        };
+        let areas = fs::read_to_string("/proc/vmallocinfo").expect("vmallocinfo");
+        Self {
+            slabs: Slabs::read(),
+            rows: Self::ROWS.into_iter().map(row).collect(),
+            areas: areas.lines().count() as i64,
+        }
+    }
+
+    /// What has grown by so many objects, KiB or areas, or more.
+    fn grown(&self, before: &Self, least: i64) -> Vec<(String, i64)> {
+        let slabs = self.slabs.since(&before.slabs);
+        let slabs = slabs
+            .notable(least)
+            .filter(|&(name, ..)| name.starts_with("kmalloc-"))
+            .map(|(name, objects, _)| (name.to_owned(), objects));
+        let rows = Self::ROWS
+            .into_iter()
+            .map(|row| (row.to_owned(), self.rows[row] - before.rows[row]));
+        let areas = ("areas of vmalloc".to_owned(), self.areas - before.areas);
+        slabs
+            .chain(rows)
+            .chain([areas])
+            .filter(|&(_, growth)| growth >= least)
+            .collect()
+    }
+}
+
+fn hundred_loads_and_unloads_leave_the_memory_as_it_was() {
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    let _others: Vec<Namespace> = (0..NAMESPACES).map(|_| Namespace::new("other")).collect();
+    let cycle = |with: bool| {
+        let holder = (!with).then(|| TestModule::load("").expect("it loads"));
+        if with {
+            module::load();
+        }
+        for way in Way::ALL {
+            let (mut client, mut accepted) = net.pair(&listener, way);
+            sockets::exchange(&mut client, &mut accepted);
+        }
+        drop(holder);
+        if with {
+            module::unload();
+        }
+    };
+    // The kernel's caches grow, for loads of any module.
+    for with in [false, true, false, true] {
+        (0..10).for_each(|_| cycle(with));
+    }
+    for with in [false, true] {
+        let before = Memory::read();
+        for number in 1..=CYCLES {
+            cycle(with);
+            if number % NOTED == 0 {
+                note(&format!("{number} cycles"));
+            }
+        }
+        // What RCU frees is freed some seconds later.
+        let what = if with {
+            "toa"
+        } else {
+            "a module that does nothing"
+        };
+        let least = CYCLES as i64 / 2;
+        wait::until(what, || {
+            let grown = Memory::read().grown(&before, least);
+            match grown[..] {
+                [] => Ok(()),
+                _ => Err(format!("{grown:?}")),
+            }
+        });
+        let grown = Memory::read().grown(&before, 1);
+        note(&format!("{what}, {CYCLES} times: {grown:?}"));
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests' own module (`tests/kernel`).
+
+use std::ffi::CString;
+use std::fs::File;
+
+use nix::errno::Errno;
+use nix::kmod::delete_module;
+use nix::kmod::finit_module;
+use nix::kmod::DeleteModuleFlags;
+use nix::kmod::ModuleInitFlags;
+
+use crate::runner::problem;
+
+const PATH: &str = "/toa/toa_test.ko";
+
+/// Is loaded until it is dropped.
+#[derive(Debug)]
+pub struct TestModule(());
+
+impl TestModule {
+    pub fn load(parameters: &str) -> Result<Self, Errno> {
+        let file = File::open(PATH).unwrap_or_else(|error| panic!("{PATH}: {error}"));
+        let parameters = CString::new(parameters).expect("parameters have no NUL");
+        finit_module(file, &parameters, ModuleInitFlags::empty())?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for TestModule {
+    fn drop(&mut self) {
+        if let Err(error) = delete_module(c"toa_test", DeleteModuleFlags::O_NONBLOCK) {
+            problem(format!("rmmod toa_test: {error}"));
+        }
+    }
+}

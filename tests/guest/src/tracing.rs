@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's tracers on the functions that the module hooks
+//! (`Documentation/trace/ftrace.rst`, `Documentation/trace/kprobetrace.rst`).
+
+use std::fs;
+use std::fs::OpenOptions;
+use std::io::Write;
+
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// What the module hooks.
+pub const FUNCTIONS: [&str; 4] = [
+    "tcp_child_process",
+    "tcp_disconnect",
+    "inet_getname",
+    "inet6_getname",
+];
+
+#[track_caller]
+fn read(file: &str) -> String {
+    fs::read_to_string(format!("{TRACING}/{file}"))
+        .unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+#[track_caller]
+fn write(file: &str, text: &str) {
+    fs::write(format!("{TRACING}/{file}"), text)
+        .unwrap_or_else(|error| panic!("{file}: {text:?}: {error}"));
+}
+
+/// Adds a line to a file that commands are written to.
+#[track_caller]
+fn append(file: &str, line: &str) {
+    OpenOptions::new()
+        .append(true)
+        .open(format!("{TRACING}/{file}"))
+        .and_then(|mut file| file.write_all(line.as_bytes()))
+        .unwrap_or_else(|error| panic!("{file}: {line:?}: {error}"));
+}
+
+/// Which of [`FUNCTIONS`] somebody has a hook on.
+pub fn hooked() -> Vec<&'static str> {
+    let enabled = read("enabled_functions");
+    let names: Vec<&str> = enabled
+        .lines()
+        .filter_map(|l| l.split(' ').next())
+        .collect();
+    FUNCTIONS
+        .into_iter()
+        .filter(|f| names.contains(f))
+        .collect()
+}
+
+/// A tracer of functions, on all of [`FUNCTIONS`] until it is dropped. There is one
+/// at a time.
+#[derive(Debug)]
+pub struct Tracer(());
+
+impl Tracer {
+    /// `function` or `function_graph`.
+    pub fn start(name: &str) -> Self {
+        write("trace", "");
+        write("set_ftrace_filter", &FUNCTIONS.join("\n"));
+        let tracer = Self(());
+        write("current_tracer", name);
+        tracer
+    }
+
+    /// Which functions were called since the start, or since this was asked last.
+    pub fn seen(&self) -> Vec<&'static str> {
+        let trace = read("trace");
+        write("trace", "");
+        let words: Vec<&str> = trace
+            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .collect();
+        FUNCTIONS
+            .into_iter()
+            .filter(|f| words.contains(f))
+            .collect()
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        write("current_tracer", "nop");
+        write("set_ftrace_filter", "");
+        write("trace", "");
+    }
+}
+
+/// A kprobe and a kretprobe on each of [`FUNCTIONS`], until it is dropped.
+#[derive(Debug)]
+pub struct Probes(());
+
+impl Probes {
+    pub fn set() -> Self {
+        let probes = Self(());
+        for function in FUNCTIONS {
+            append("kprobe_events", &format!("p:{function}_in {function}\n"));
+            append("kprobe_events", &format!("r:{function}_out {function}\n"));
+            for side in ["in", "out"] {
+                write(&format!("events/kprobes/{function}_{side}/enable"), "1");
+            }
+        }
+        probes
+    }
+
+    /// How often the function was entered, and left.
+    #[track_caller]
+    pub fn hits(&self, function: &str) -> [u64; 2] {
+        let profile = read("kprobe_profile");
+        ["in", "out"].map(|side| {
+            let name = format!("{function}_{side}");
+            let hits = profile.lines().find_map(|line| {
+                let mut words = line.split_whitespace();
+                (words.next() == Some(&name)).then(|| words.next())?
+            });
+            hits.and_then(|hits| hits.parse().ok())
+                .unwrap_or_else(|| panic!("{name}: {profile}"))
+        })
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        let _ = fs::write(format!("{TRACING}/events/kprobes/enable"), "0");
+        // Truncating it removes them.
+        write("kprobe_events", "");
+        write("trace", "");
+    }
+}
