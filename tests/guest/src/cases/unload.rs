@@ -551,6 +551,9 @@ const CYCLES: usize = 100;
 /// Between two lines of progress, which the harness waits for.
 const NOTED: usize = 10;
 
+/// What the threads below leave to the loads, of each turn.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Work that goes on in threads of its own while the module comes and goes.
 #[derive(Default)]
 struct Work {
@@ -605,6 +608,7 @@ impl Work {
                 _ => reset(&accepted.stream),
             }
             Self::count(&self.connections);
+            thread::park_timeout(PAUSE);
         }
     }
 
@@ -614,6 +618,7 @@ impl Work {
                 assert_eq!(stats.get("malformed"), 0);
                 Self::count(&self.reads);
             }
+            thread::park_timeout(PAUSE);
         }
     }
 
