@@ -13,6 +13,8 @@
 #   build   what the README lists for building the module, for the kernel that
 #           KERNEL= and KVER= select (see kernel.sh)
 #   guest   the virtual machine's user land (made only into an image)
+#   guest-more   the same and larger servers
+#   go      Go, for a server of the tests
 #
 # They are kept under TOA_CACHE (/var/cache/toa), named after a hash of their
 # packages' exact versions, so a newer package in the archive makes a new root.
@@ -28,7 +30,9 @@ ROOTS=$TOA_CACHE/roots
 packages_of() {
 	local list exact
 	list=$(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$SCRIPTS/packages/$1.txt")
-	if [[ $1 == build ]]; then
+	if [[ $1 == guest-more ]]; then
+		packages_of guest
+	elif [[ $1 == build ]]; then
 		exact=$("$SCRIPTS/kernel.sh" packages)
 		grep -vxF -e linux-headers-RELEASE -e linux-source-X.Y \
 			-f <(sed 's/[=/].*//' <<<"$exact") <<<"$list"
@@ -77,11 +81,12 @@ preferences() {
 	awk '$1 ~ /^qemu-system/ { printf "Package: src:qemu\nPin: version %s\nPin-Priority: 1001\n\n", $2; exit }' "$1"
 }
 
-# Takes what earlier roots downloaded, and leaves what this one downloads.
+# Takes what earlier roots downloaded, and leaves what this one downloads. Java's
+# alternatives want the directory of the manuals, though it stays empty.
 archive_hooks() {
 	local cache=$TOA_CACHE/apt
 	cat <<-HOOKS
-		--setup-hook=mkdir -p "\$1/var/lib/apt/lists" "\$1/var/cache/apt/archives"
+		--setup-hook=mkdir -p "\$1/var/lib/apt/lists" "\$1/var/cache/apt/archives" "\$1/usr/share/man/man1"
 		--setup-hook=find $cache/lists -maxdepth 1 -type f ! -name lock -exec cp -p -t "\$1/var/lib/apt/lists" {} +
 		--setup-hook=find $cache/archives -maxdepth 1 -name '*.deb' -exec ln -t "\$1/var/cache/apt/archives" {} + 2>/dev/null || find $cache/archives -maxdepth 1 -name '*.deb' -exec cp -t "\$1/var/cache/apt/archives" {} +
 		--customize-hook=find "\$1/var/cache/apt/archives" -maxdepth 1 -name '*.deb' -exec mv -n -t $cache/archives {} +

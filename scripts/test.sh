@@ -7,6 +7,7 @@
 #   test.sh host    tests that need no kernel
 #   test.sh vm      tests in a virtual machine only
 #   test.sh unload  a hundred loads and unloads, in virtual machines
+#   test.sh servers tests of servers that need a larger virtual machine's image
 #   test.sh demo    no tests: the module at work, in a virtual machine
 #
 # KERNEL= says which kernel, see kernel.sh; one that the archive cannot serve
@@ -82,6 +83,11 @@ all() {
 	[[ $status != 0 ]] || ! prepare builds || vm
 }
 
+servers() {
+	prepare roots && stage "larger guest image" "$SCRIPTS/vm-image.sh" guest guest-more >/dev/null &&
+		prepare builds && boot "servers on $KERNEL" test-servers
+}
+
 demo() {
 	"$SCRIPTS/vm-test.sh" roots
 	"$SCRIPTS/vm-test.sh" builds
@@ -106,12 +112,13 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload)
+	all | host | vm | unload | servers)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
 		host) host ;;
 		vm | unload) ! prepare roots || ! prepare builds || "$action" ;;
+		servers) servers || true ;;
 		esac
 		total
 		;;

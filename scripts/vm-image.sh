@@ -3,7 +3,8 @@
 #
 # Makes the disks of the virtual machine that are not a kernel's.
 #
-#   vm-image.sh guest               the user land; prints the image's path
+#   vm-image.sh guest [ROOT]        the user land, of the root guest or ROOT;
+#                                   prints the image's path
 #   vm-image.sh payload DIR IMAGE   DIR's files as an image of their own
 #   vm-image.sh unpack IMAGE DIR    /out of a payload image, into DIR
 
@@ -12,21 +13,21 @@ shopt -s inherit_errexit
 
 # The image is made once of each guest root, which is then no longer needed.
 guest() {
-	local key recipe image
-	key=$("$SCRIPTS/root.sh" key guest)
+	local name=$1 key recipe image
+	key=$("$SCRIPTS/root.sh" key "$name")
 	recipe=$(cat "$0" "$SCRIPTS/guest/init" | sha256sum | cut -c1-8)
 	image=$TOA_CACHE/images/$key-$recipe.ext4
-	locked guest-image guest_image "$image"
+	locked "$name-image" guest_image "$name" "$image"
 	touch "$image"
 	forget_unused "${image%/*}" '*.ext4'
 	echo "$image"
 }
 
 guest_image() {
-	local image=$1 root
+	local name=$1 image=$2 root
 	[[ -s $image ]] && return
 	mkdir -p "${image%/*}"
-	root=$("$SCRIPTS/root.sh" path guest)
+	root=$("$SCRIPTS/root.sh" path "$name")
 	"$SCRIPTS/root.sh" run tools "$SCRIPTS/vm-image.sh" write-guest "$root" "$image"
 }
 
@@ -55,7 +56,7 @@ unpack() {
 
 main() {
 	case ${1:-} in
-	guest) guest ;;
+	guest) guest "${2:-guest}" ;;
 	write-guest) write_guest "$2" "$3" ;;
 	payload) write_ext4 "$2" "$3" 256 ;;
 	unpack) unpack "$2" "$3" ;;

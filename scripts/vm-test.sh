@@ -11,6 +11,8 @@
 #                                   a hundred loads and unloads
 #   vm-test.sh test-one-cpu [ARGUMENT…]
 #                                   the tests of loads, on one processor
+#   vm-test.sh test-servers [ARGUMENT…]
+#                                   the tests of servers that need a larger image
 #   vm-test.sh demo                 toa-guest demo, its output as it comes
 #   vm-test.sh boot DIR COMMAND [OPTION…]
 #                                   any files and any command, with options of
@@ -19,6 +21,7 @@
 # and what these need, in this order:
 #
 #   vm-test.sh programs             the user-space programs, release builds
+#   vm-test.sh go-server            the tests' server in Go
 #   vm-test.sh module               toa.ko for KERNEL, in build/<release>/module
 #   vm-test.sh test-module          the tests' own module, beside it
 #   vm-test.sh clippy               both, looked at by clippy
@@ -48,6 +51,14 @@ in_tools() {
 
 programs() {
 	in_tools cargo build --release --locked --workspace --bins --manifest-path "$REPO/tests/Cargo.toml" >&2
+}
+
+# Go has no need of the host's libraries; what it compiles is kept in the cache.
+go_server() {
+	mkdir -p "$TARGET/release"
+	"$SCRIPTS/root.sh" run go env CGO_ENABLED=0 GOTOOLCHAIN=local "GOCACHE=$TOA_CACHE/go" \
+		go build -C "$REPO/tests/guest/servers/go" -buildvcs=false -ldflags=-s \
+		-o "$TARGET/release/toa-go-server" . >&2
 }
 
 # The module's sources as git sees them, or all files where there is no git.
@@ -116,7 +127,7 @@ payload() {
 	rm -rf "$dir"
 	mkdir -p "$dir/bin"
 	cp "$BUILD/$release/module/toa.ko" "$BUILD/$release/module/tests/kernel/toa_test.ko" "$dir/"
-	cp "$TARGET"/release/toa-{guest,balancer} "$dir/bin/"
+	cp "$TARGET"/release/toa-{guest,balancer,go-server} "$dir/bin/"
 }
 
 # boot DIRECTORY COMMAND [OPTION…]: boots with DIRECTORY as /toa. One at a time
@@ -124,7 +135,7 @@ payload() {
 boot() {
 	local run=${VM_DIR:-$BUILD/$release/vm}
 	kernel fetch
-	guest=$("$SCRIPTS/vm-image.sh" guest)
+	guest=$("$SCRIPTS/vm-image.sh" guest "${GUEST:-guest}")
 	locked "vm-$(cksum <<<"$run" | tr -d ' ')" boot_in "$run" "$@"
 }
 
@@ -186,6 +197,12 @@ run_test_one_cpu() {
 		--label "$release, one processor: " --append nr_cpus=1 --timeout 3600
 }
 
+# PostgreSQL and the like do not fit into the image that all other tests use.
+run_test_servers() {
+	GUEST=guest-more VM_DIR=${VM_DIR:-$BUILD/$release/vm-servers} ktap --boot servers "$@" -- \
+		--label "$release, servers: "
+}
+
 run_demo() {
 	payload "$BUILD/$release/payload"
 	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest demo" --plain
@@ -194,22 +211,26 @@ run_demo() {
 # What comes from the archive. After the first root there is more waiting than
 # work in it, so the rest is made side by side.
 roots() {
-	local building guest status=0
+	local building guest go status=0
 	stage "find a kernel" "$SCRIPTS/kernel.sh" resolve >&2
 	stage "root of tools" "$SCRIPTS/root.sh" make tools
 	stage "root for building" "$SCRIPTS/root.sh" make build &
 	building=$!
 	stage "guest image" "$SCRIPTS/vm-image.sh" guest >/dev/null &
 	guest=$!
+	stage "root for Go" "$SCRIPTS/root.sh" make go &
+	go=$!
 	stage "kernel" "$SCRIPTS/kernel.sh" fetch >/dev/null || status=$?
 	wait "$building" || status=$?
 	wait "$guest" || status=$?
+	wait "$go" || status=$?
 	return "$status"
 }
 
 # What is made of the sources.
 builds() {
 	stage "programs" "$0" programs
+	stage "server in Go" "$0" go-server
 	stage "module" "$0" module
 	stage "tests' module" "$0" test-module
 }
@@ -219,9 +240,9 @@ main() {
 	local action=${1:-} release version source binary rustc rustc_text kernel_dir guest
 	[[ $# == 0 ]] || shift
 	case $action in
-	module | test-module | clippy | programs) "${action//-/_}" ;;
+	module | test-module | clippy | programs | go-server) "${action//-/_}" ;;
 	roots | builds) "$action" ;;
-	test | test-no-ipv6 | test-unload | test-one-cpu | demo)
+	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"
 		;;

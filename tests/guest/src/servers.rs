@@ -23,10 +23,10 @@ use crate::wait;
 
 /// A directory of its own for each server, removed with it.
 #[derive(Debug)]
-struct Directory(PathBuf);
+pub struct Directory(pub PathBuf);
 
 impl Directory {
-    fn new(namespace: &Namespace, name: &str) -> Self {
+    pub fn new(namespace: &Namespace, name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("{name}-{}", namespace.name()));
         fs::create_dir_all(&path).expect("a directory for a server");
         fs::write(path.join("index.html"), PAGE).expect("a page to serve");

@@ -4,8 +4,8 @@
 
 mod answers;
 mod asked;
-mod die;
 mod born;
+mod die;
 mod errors;
 mod hostile;
 mod in_kernel;
@@ -17,6 +17,7 @@ mod namespaces;
 mod no_ipv6;
 mod options;
 mod paths;
+mod programs;
 mod real_servers;
 mod unload;
 mod wire;
@@ -38,13 +39,15 @@ pub enum Boot {
     Unload,
     /// One processor, for all tests of loads.
     OneCpu,
+    /// The same as a server's, with servers that are large.
+    Servers,
 }
 
 impl Boot {
     /// What must be there for the tests to mean what they say.
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
-            Self::Stock | Self::Unload => &[],
+            Self::Stock | Self::Unload | Self::Servers => &[],
             Self::NoIpv6 => &["ipv6.disable=1", "init_on_alloc=0", "slab_debug=FZP"],
             Self::OneCpu => &["nr_cpus=1"],
         }
@@ -54,7 +57,7 @@ impl Boot {
     /// this is a call that the kernel does not end.
     pub fn case_bound(self) -> Duration {
         match self {
-            Self::Stock | Self::NoIpv6 => Duration::from_secs(110),
+            Self::Stock | Self::NoIpv6 | Self::Servers => Duration::from_secs(110),
             Self::Unload | Self::OneCpu => Duration::from_secs(1200),
         }
     }
@@ -73,6 +76,7 @@ impl Boot {
                 .into_iter()
                 .flatten()
                 .collect(),
+            Self::Servers => programs::MORE.iter().collect(),
         }
     }
 }
@@ -86,6 +90,7 @@ impl FromStr for Boot {
             "no-ipv6" => Ok(Self::NoIpv6),
             "unload" => Ok(Self::Unload),
             "one-cpu" => Ok(Self::OneCpu),
+            "servers" => Ok(Self::Servers),
             _ => Err(format!("there is no boot {name}")),
         }
     }
@@ -108,6 +113,7 @@ fn stock() -> Vec<&'static Case> {
         born::CASES,
         hostile::CASES,
         paths::CASES,
+        programs::CASES,
         lifetime::CASES,
         load::CASES,
         born::UNLOADED,

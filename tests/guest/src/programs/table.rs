@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The programs. None runs as a service: each gets a configuration of the test's,
+//! in a directory of the test's.
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use super::Mapped;
+use super::Program;
+use super::Says;
+use super::Seen;
+use crate::namespace;
+use crate::sockets::Family;
+
+const V4: u16 = 8101;
+const V6_ONLY: u16 = 8102;
+const DUAL_STACK: u16 = 8103;
+
+/// Of a program that can be told what to listen on.
+const EACH: &[(Family, u16)] = &[
+    (Family::V4, V4),
+    (Family::V6Only, V6_ONLY),
+    (Family::DualStack, DUAL_STACK),
+];
+
+/// Of one that makes all its IPv6 sockets dual-stack ones.
+const NOT_V6_ONLY: &[(Family, u16)] = &[(Family::V4, V4), (Family::DualStack, DUAL_STACK)];
+
+const DUAL_STACK_ONLY: &[(Family, u16)] = &[(Family::DualStack, DUAL_STACK)];
+
+/// Of one that makes none so, and knows one port.
+const NOT_DUAL_STACK: &[(Family, u16)] = &[(Family::V4, V4), (Family::V6Only, V4)];
+
+/// `%a` and `%{remote}p` of its access log.
+pub const APACHE: Program = Program {
+    listens: NOT_V6_ONLY,
+    mapped: Mapped::AsIpv4,
+    command: |root| {
+        let configuration = format!(
+            "ServerName localhost\n\
+             ServerRoot {root}\n\
+             PidFile {root}/pid\n\
+             Listen 0.0.0.0:{V4}\n\
+             Listen [::]:{DUAL_STACK}\n\
+             LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so\n\
+             LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so\n\
+             User www-data\n\
+             Group www-data\n\
+             StartServers 1\n\
+             DocumentRoot {root}\n\
+             ErrorLog {root}/error.log\n\
+             LogFormat \"%a %{{remote}}p\" client\n\
+             CustomLog {root}/access.log client\n",
+            root = root.display()
+        );
+        let file = configure(root, "apache2.conf", &configuration);
+        let mut command = Command::new("apache2");
+        command.args(["-D", "FOREGROUND", "-f", &file]);
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: get,
+    says: Says::InLog("access.log", ""),
+    client: Seen::parse,
+};
+
+/// `%[src]` and `%[src_port]`.
+pub const HAPROXY: Program = Program {
+    listens: EACH,
+    mapped: Mapped::AsItIs,
+    command: |root| {
+        let configuration = format!(
+            "global\n\
+             \tnbthread 1\n\
+             defaults\n\
+             \tmode http\n\
+             \ttimeout client 10s\n\
+             frontend client\n\
+             \tbind 0.0.0.0:{V4}\n\
+             \tbind :::{V6_ONLY} v6only\n\
+             \tbind :::{DUAL_STACK} v4v6\n\
+             \thttp-request return status 200 content-type text/plain lf-string \"%[src] %[src_port]\\n\"\n"
+        );
+        let file = configure(root, "haproxy.cfg", &configuration);
+        let mut command = Command::new("haproxy");
+        command.args(["-db", "-f", &file]);
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: get,
+    says: Says::InAnswer,
+    client: Seen::parse,
+};
+
+/// `Connection from ADDRESS port PORT on …`, of LogLevel VERBOSE. It leaves a
+/// source alone that often connects without a login.
+pub const SSHD: Program = Program {
+    listens: NOT_DUAL_STACK,
+    mapped: Mapped::AsItIs,
+    command: |root| {
+        let key = root.join("host_key").display().to_string();
+        namespace::run(
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &key]),
+        );
+        fs::create_dir_all("/run/sshd").expect("sshd's empty directory");
+        let configuration = format!(
+            "Port {V4}\n\
+             HostKey {key}\n\
+             PidFile none\n\
+             LogLevel VERBOSE\n\
+             UsePAM no\n\
+             PerSourcePenalties no\n"
+        );
+        let file = configure(root, "sshd_config", &configuration);
+        let mut command = Command::new("/usr/sbin/sshd");
+        command.args(["-D", "-f", &file, "-E"]);
+        command.arg(root.join("log"));
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: |stream| {
+        let mut banner = String::new();
+        let mut reader = BufReader::new(stream);
+        reader.read_line(&mut banner).expect("the banner comes");
+        assert!(banner.starts_with("SSH-2.0-OpenSSH"), "it says {banner:?}");
+        banner
+    },
+    says: Says::InLog("log", "Connection from "),
+    client: |line| {
+        let (_, from) = line.split_once("Connection from ")?;
+        let (from, _) = from.split_once(" on ")?;
+        Seen::parse(&from.replace(" port ", " "))
+    },
+};
+
+/// `addr=ADDRESS:PORT` of CLIENT LIST.
+pub const REDIS: Program = Program {
+    listens: NOT_DUAL_STACK,
+    mapped: Mapped::AsItIs,
+    command: |root| {
+        let configuration = format!(
+            "bind * -::*\n\
+             port {V4}\n\
+             protected-mode no\n\
+             daemonize no\n\
+             save \"\"\n\
+             dir {}\n",
+            root.display()
+        );
+        let file = configure(root, "redis.conf", &configuration);
+        let mut command = Command::new("redis-server");
+        command.arg(file);
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: |stream| {
+        send(stream, b"CLIENT LIST\r\nQUIT\r\n");
+        read_to_end(stream)
+    },
+    says: Says::InAnswer,
+    client: |answer| {
+        let mut clients = answer
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("addr="));
+        let only = clients.next().filter(|_| clients.next().is_none());
+        Seen::parse(only?)
+    },
+};
+
+/// `get_extra_info("peername")`.
+pub const ASYNCIO: Program = Program {
+    listens: EACH,
+    mapped: Mapped::AsItIs,
+    command: |root| {
+        let script = include_str!("../../servers/asyncio_server.py");
+        let file = configure(root, "server.py", script);
+        let mut command = Command::new("python3");
+        command
+            .arg(file)
+            .args(EACH.iter().map(|(_, port)| port.to_string()));
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: get,
+    says: Says::InAnswer,
+    client: Seen::parse,
+};
+
+/// net/http, whose listeners are MPTCP sockets: `Request.RemoteAddr`, which is
+/// accept's answer, and getpeername's must be the same.
+pub const GO: Program = Program {
+    listens: EACH,
+    mapped: Mapped::AsIpv4,
+    command: |_| {
+        let mut command = Command::new("/toa/bin/toa-go-server");
+        command.args(["tcp4".to_owned(), format!("0.0.0.0:{V4}")]);
+        command.args(["tcp6".to_owned(), format!("[::]:{V6_ONLY}")]);
+        command.args(["tcp".to_owned(), format!(":{DUAL_STACK}")]);
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: get,
+    says: Says::InAnswer,
+    client: |answer| {
+        let words: Vec<&str> = answer.split(' ').collect();
+        let [accepted, peer, protocol] = words[..] else {
+            return None;
+        };
+        assert_eq!(accepted, peer, "accept, getpeername");
+        assert_eq!(protocol, libc::IPPROTO_MPTCP.to_string(), "the listener's");
+        Seen::parse(accepted)
+    },
+};
+
+/// `socket.remoteAddress` and `socket.remotePort`.
+pub const NODE: Program = Program {
+    listens: EACH,
+    mapped: Mapped::AsItIs,
+    command: |root| {
+        let script = include_str!("../../servers/node_server.js");
+        let file = configure(root, "server.js", script);
+        let mut command = Command::new("node");
+        command
+            .arg(file)
+            .args(EACH.iter().map(|(_, port)| port.to_string()));
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: get,
+    says: Says::InAnswer,
+    client: Seen::parse,
+};
+
+/// com.sun.net.httpserver, as `jwebserver` starts it; its log has no port.
+pub const JAVA: Program = Program {
+    listens: DUAL_STACK_ONLY,
+    mapped: Mapped::AsIpv4,
+    command: |root| {
+        let mut command = Command::new("java");
+        command.args([
+            "-Xshare:auto",
+            "-XX:TieredStopAtLevel=1",
+            "-m",
+            "jdk.httpserver",
+        ]);
+        command.args(["-b", "::", "-p", &DUAL_STACK.to_string(), "-d"]);
+        command.arg(root);
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: get,
+    says: Says::InLog(super::OUTPUT, "\"GET "),
+    client: |line| Seen::parse(line.split(' ').next()?),
+};
+
+/// `{http.request.remote.host}` and `{http.request.remote.port}`.
+/// Its listeners are dual-stack ones even where it is told 0.0.0.0, as Go's are.
+pub const CADDY: Program = Program {
+    listens: DUAL_STACK_ONLY,
+    mapped: Mapped::AsIpv4,
+    command: |root| {
+        let configuration = format!(
+            "{{\n\
+             \tadmin off\n\
+             }}\n\
+             http://:{DUAL_STACK} {{\n\
+             \trespond \"{{http.request.remote.host}} {{http.request.remote.port}}\"\n\
+             }}\n"
+        );
+        let file = configure(root, "Caddyfile", &configuration);
+        let mut command = Command::new("caddy");
+        command.args(["run", "--adapter", "caddyfile", "--config", &file]);
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: get,
+    says: Says::InAnswer,
+    client: Seen::parse,
+};
+
+/// `pg_stat_activity` of the very connection that asks it.
+pub const POSTGRESQL: Program = Program {
+    listens: NOT_DUAL_STACK,
+    mapped: Mapped::AsItIs,
+    command: |root| {
+        let trust = configure(root, "pg_hba.conf", "host all all all trust\n");
+        let configuration = format!(
+            "data_directory = '/var/lib/postgresql/17/main'\n\
+             hba_file = '{trust}'\n\
+             listen_addresses = '*'\n\
+             port = {V4}\n\
+             unix_socket_directories = ''\n\
+             fsync = off\n"
+        );
+        configure(root, "postgresql.conf", &configuration);
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        command.args(["/usr/lib/postgresql/17/bin/postgres", "-D"]);
+        command.arg(root);
+        command
+    },
+    ready: "database system is ready to accept connections",
+    ending: Signal::SIGINT,
+    ask: ask_postgresql,
+    says: Says::InAnswer,
+    client: Seen::parse,
+};
+
+/// Writes a file; gives its path.
+fn configure(root: &Path, file: &str, text: &str) -> String {
+    let path = root.join(file);
+    fs::write(&path, text).expect("a file of configuration");
+    path.display().to_string()
+}
+
+fn send(stream: &mut TcpStream, request: &[u8]) {
+    stream.write_all(request).expect("the request goes out");
+}
+
+fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("the answer comes");
+    answer
+}
+
+/// An HTTP request; the answer's body, without its line's end.
+fn get(stream: &mut TcpStream) -> String {
+    send(stream, b"GET /index.html HTTP/1.0\r\nHost: toa\r\n\r\n");
+    let answer = read_to_end(stream);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.lines().next().unwrap_or_default();
+    assert!(status.contains(" 200 "), "the server answers {answer:?}");
+    body.trim_end().to_owned()
+}
+
+/// "ADDRESS PORT", by its protocol 3.0: start-up, a simple query, termination.
+fn ask_postgresql(stream: &mut TcpStream) -> String {
+    const QUERY: &[u8] = b"select host(client_addr) || ' ' || client_port \
+        from pg_stat_activity where pid = pg_backend_pid()\0";
+    let start = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+    send(stream, &with_length(start));
+    until_ready(stream);
+    send(stream, &[b"Q", &with_length(QUERY)[..]].concat());
+    let row = until_ready(stream).expect("the query gives a row");
+    send(stream, &[b"X", &with_length(b"")[..]].concat());
+    // Two bytes count the columns, four are the length of the only one.
+    String::from_utf8_lossy(&row[6..]).into_owned()
+}
+
+/// The length counts itself.
+fn with_length(content: &[u8]) -> Vec<u8> {
+    let length = content.len() as u32 + 4;
+    [&length.to_be_bytes(), content].concat()
+}
+
+/// Reads messages until ReadyForQuery; gives the last DataRow.
+fn until_ready(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut row = None;
+    loop {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).expect("a message's head");
+        let [kind, length @ ..] = head;
+        let mut content = vec![0; u32::from_be_bytes(length) as usize - 4];
+        stream.read_exact(&mut content).expect("a message");
+        match kind {
+            b'Z' => return row,
+            b'D' => row = Some(content),
+            b'E' => panic!("it answers {}", String::from_utf8_lossy(&content)),
+            _ => {}
+        }
+    }
+}
