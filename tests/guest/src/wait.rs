@@ -15,7 +15,7 @@ use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
 
 /// How long anything may take: emulated processors are slow, but this is a hang.
-pub const BOUND: Duration = Duration::from_secs(15);
+pub const BOUND: Duration = Duration::from_secs(45);
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
