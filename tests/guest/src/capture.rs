@@ -39,9 +39,9 @@ impl Capture {
         let mut command = Command::new("tcpdump");
         command
             .args(["-n", "-U", "--immediate-mode", "-Z", "root"])
-            // With the default length the kernel's ring has room for eight packets, and drops the
-            // others if tcpdump does not run in time.
-            .args(["-s", "2048"])
+            // With the default size the kernel's ring has room for eight packets, and drops the
+            // others if tcpdump does not run in time. Now 256, merged ones included.
+            .args(["-s", "65535", "-B", "16384"])
             .args(["-i", interface, "-w"])
             .arg(file)
             .stderr(Stdio::piped());
