@@ -57,7 +57,7 @@ impl Boot {
     /// this is a call that the kernel does not end.
     pub fn case_bound(self) -> Duration {
         match self {
-            Self::Stock | Self::NoIpv6 | Self::Servers => Duration::from_secs(110),
+            Self::Stock | Self::NoIpv6 | Self::Servers => Duration::from_secs(300),
             Self::Unload | Self::OneCpu => Duration::from_secs(1200),
         }
     }

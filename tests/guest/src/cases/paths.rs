@@ -122,7 +122,7 @@ fn first_data(net: &Net, listener: &Listener, way: Way) -> Segment {
 
 /// How many connections, unless the environment says it: the kernel gives its command
 /// line's unknown NAME=VALUE words to the first program, and this is one of them.
-const CONNECTIONS: usize = 8_192;
+const CONNECTIONS: usize = 32_768;
 const VARIABLE: &str = "TOA_CONNECTIONS";
 
 /// Waiting to be accepted at once, and open at once.
