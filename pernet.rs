@@ -176,8 +176,11 @@ unsafe extern "C" fn exit(net: *mut bindings::net) {
                 .read(),
         )
     };
-    // SAFETY: Made by `init`, and by the function's safety requirements nobody else has it.
-    unsafe { state(net, &rcu::read_lock()).drop_in_place() };
+    // SAFETY: Made by `init`.
+    let state = unsafe { state(net, &rcu::read_lock()) };
+    // SAFETY: By the function's safety requirements nobody else has it. The RCU section of the
+    // look-up has ended: what frees per-CPU memory may sleep on PREEMPT_RT.
+    unsafe { state.drop_in_place() };
 }
 
 /// Called when somebody reads `/proc/net/toa_stats`.
@@ -197,6 +200,7 @@ unsafe extern "C" fn show(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int
     };
     // SAFETY: By the function's safety requirements.
     let seq = unsafe { SeqFile::from_raw(seq.cast()) };
-    net.stats(&rcu::read_lock()).show(seq);
+    let stats = net.stats(&rcu::read_lock());
+    stats.show(seq);
     0
 }
