@@ -227,8 +227,8 @@ impl<H: Hooked> Drop for Hook<H> {
 fn never_return(function: &str, error: c_int) {
     log!(
         EMERG,
-        "cannot set or remove the hook on {function} (error {error}): ftrace has shut down after a bug, see the \
-         kernel log; the module stays until the next boot\n"
+        "cannot set or remove the hook on {function} (error {error}): ftrace has shut down after a \
+         bug, see the kernel log; the module stays until the next boot\n"
     );
     loop {
         // SAFETY: Module init or exit: process context that may sleep. Idle, so that the wait is
