@@ -15,7 +15,6 @@
 //! Everything else turns one C interface into a safe one. Nothing is ever written to a socket, and
 //! nothing to the kernel's read-only data.
 
-use core::borrow::Borrow;
 use kernel::prelude::*;
 
 mod capture;
@@ -26,6 +25,7 @@ mod hash_table;
 mod log;
 mod memory;
 mod option;
+mod parameter;
 mod peers;
 mod percpu;
 mod pernet;
@@ -39,28 +39,13 @@ mod task;
 mod toa_hooks;
 mod tracepoint;
 
-#[allow(
-    clippy::all,
-    clippy::pedantic,
-    clippy::undocumented_unsafe_blocks,
-    dead_code,
-    improper_ctypes,
-    missing_docs,
-    non_camel_case_types,
-    non_snake_case,
-    non_upper_case_globals,
-    unreachable_pub,
-    unsafe_op_in_unsafe_fn
-)]
 #[rustfmt::skip]
 mod toa_bindings;
 
 use crate::{
     ftrace::Hook,
-    log::{
-        log,
-        Farewell, //
-    },
+    log::log,
+    parameter::parameter,
     peers::{
         Peers,
         PEERS, //
@@ -88,6 +73,9 @@ module! {
         },
     },
 }
+
+/// What the module's log lines begin with, as operators of this kind of module look for them.
+const LOG_PREFIX: &[u8] = b"TOA\0";
 
 /// The module's version, as a literal.
 macro_rules! version {
@@ -131,7 +119,7 @@ struct Toa {
 
 impl kernel::Module for Toa {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let max_records = parameter(module_parameters::max_records.value());
+        let max_records: u32 = parameter(module_parameters::max_records.value());
         let peers = explain(
             "allocating the table of records",
             Peers::new(max_records).and_then(|peers| Ok(KBox::new(peers, GFP_KERNEL)?)),
@@ -197,7 +185,11 @@ fn explain<T>(what: &str, result: Result<T>) -> Result<T> {
     })
 }
 
-/// A parameter's value, which the kernel crate returns by reference (7.2) or by value (7.3).
-fn parameter(value: impl Borrow<u32>) -> u32 {
-    *value.borrow()
+/// Says goodbye when dropped: by then everything else is gone.
+struct Farewell;
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        log!(INFO, "toa unloaded\n");
+    }
 }

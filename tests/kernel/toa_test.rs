@@ -7,36 +7,31 @@
 //! - `ask=FD` asks for the peer of a socket of the process that loads it, once in that process and
 //!   once in a kernel thread, and puts the answers into the log.
 
-use core::borrow::Borrow;
 use kernel::prelude::*;
 
 mod ask;
 #[path = "../../ftrace.rs"]
 #[allow(dead_code)]
 mod ftrace;
+#[path = "../../log.rs"]
 mod log;
+#[path = "../../parameter.rs"]
+mod parameter;
 
-#[allow(
-    clippy::all,
-    clippy::pedantic,
-    clippy::undocumented_unsafe_blocks,
-    dead_code,
-    improper_ctypes,
-    missing_docs,
-    non_camel_case_types,
-    non_snake_case,
-    non_upper_case_globals,
-    unreachable_pub,
-    unsafe_op_in_unsafe_fn
-)]
 #[rustfmt::skip]
 mod toa_bindings;
 
-use crate::ftrace::{
-    Call,
-    Hook,
-    Hooked, //
+use crate::{
+    ftrace::{
+        Call,
+        Hook,
+        Hooked, //
+    },
+    parameter::parameter, //
 };
+
+/// Another than toa's, so that the tests know who speaks.
+const LOG_PREFIX: &[u8] = b"TOA_TEST\0";
 
 module! {
     type: ToaTest,
@@ -91,9 +86,4 @@ impl kernel::Module for ToaTest {
             _hold6: (hold == 6).then(Hook::register).transpose()?,
         })
     }
-}
-
-/// A parameter's value, which the kernel crate returns by reference (7.2) or by value (7.3).
-fn parameter<T: Copy>(value: impl Borrow<T>) -> T {
-    *value.borrow()
 }
