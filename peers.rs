@@ -64,6 +64,11 @@ pub(crate) enum NotRecorded {
     NoMemory,
 }
 
+/// Finds what is recorded of `sk`. Any context.
+pub(crate) fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Record> {
+    PEERS.get(rcu)?.table.get(sk.id(), rcu)
+}
+
 /// The table of records.
 pub(crate) struct Peers {
     table: HashTable<Record>,
@@ -127,11 +132,6 @@ impl Peers {
                 Err(NotRecorded::NoMemory)
             }
         }
-    }
-
-    /// Finds what is recorded of `sk`. Any context.
-    pub(crate) fn find<'rcu>(&'rcu self, sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Record> {
-        self.table.get(sk.id(), rcu)
     }
 
     /// Forgets `sk`, whose connection ends, and returns what was recorded of it. Any context.

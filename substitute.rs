@@ -11,8 +11,8 @@
 use crate::{
     endpoint::Endpoint,
     peers::{
-        Record,
-        PEERS, //
+        self,
+        Record, //
     },
     sock::Sock,
     stats::Counter,
@@ -49,7 +49,7 @@ pub(crate) fn substitutes(sk: &Sock, form: Form) -> bool {
 
 fn has_client(sk: &Sock, form: Form) -> bool {
     let rcu = rcu::read_lock();
-    let reason = match find(sk, &rcu) {
+    let reason = match peers::find(sk, &rcu) {
         None => Counter::GetnameToaEmpty,
         Some(record) => match refuse(record, sk, form) {
             None => return true,
@@ -89,15 +89,11 @@ pub(crate) fn peer(sk: &Sock, strict: bool) -> Result<Peer> {
         return Err(Error::from_errno(-(kernel::bindings::ENOTCONN as c_int)));
     }
     let rcu = rcu::read_lock();
-    let Some(record) = find(sk, &rcu) else {
+    let Some(record) = peers::find(sk, &rcu) else {
         return Ok(Peer::OfSocket(sk.connection().peer));
     };
     if let Some(net) = sk.net() {
         net.stats(&rcu).count(Counter::GetnameToaOk);
     }
     Ok(Peer::Client(record.client))
-}
-
-fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Record> {
-    PEERS.get(rcu)?.find(sk, rcu)
 }

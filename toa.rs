@@ -9,6 +9,8 @@
 //!   client's address from the segment, [`capture`] records it in [`peers`];
 //! - a process asks for the socket's peer, by `accept`, `getpeername` or otherwise: [`toa_hooks`]
 //!   sees the question, [`substitute`] answers with the client;
+//! - a process asks by getsockopt, which has room for an IPv6 client of an AF_INET socket:
+//!   [`toa_hooks`] sees the question, [`lookup`] answers;
 //! - the socket dies, or is disconnected: [`toa_hooks`] sees it, [`capture`] removes the record;
 //! - somebody reads `/proc/net/toa_stats`: [`pernet`] and [`stats`].
 //!
@@ -23,6 +25,7 @@ mod endpoint;
 mod ftrace;
 mod hash_table;
 mod log;
+mod lookup;
 mod memory;
 mod option;
 mod parameter;
@@ -33,6 +36,7 @@ mod published;
 mod raw_spinlock;
 mod rcu_pointer;
 mod sock;
+mod sockopt;
 mod stats;
 mod substitute;
 mod task;
@@ -52,6 +56,10 @@ use crate::{
     },
     pernet::Pernet,
     published::Publication,
+    sockopt::{
+        Level,
+        Sockopts, //
+    },
     toa_hooks::{
         InetGetname,
         TcpChildProcess,
@@ -97,7 +105,8 @@ static MODINFO_VERSION: [u8; MODINFO.len()] = match MODINFO.as_bytes().first_chu
 
 /// The running parts, in the order in which they are taken away:
 ///
-/// - first the hooks, each of which waits until no task is in toa because of it. The capture goes
+/// - first the options of getsockopt: whoever is in them keeps the module, so nobody is;
+/// - then the hooks, each of which waits until no task is in toa because of it. The capture goes
 ///   first, so that no record is made any more; the questions later, whose answers need records;
 /// - then the probe, which may remove records until it is gone;
 /// - then the counters, which hooks and probe count in;
@@ -106,6 +115,8 @@ static MODINFO_VERSION: [u8; MODINFO.len()] = match MODINFO.as_bytes().first_chu
 /// A load that fails takes away what there is by then in the same order, and says goodbye only if
 /// it had said hello.
 struct Toa {
+    _lookup4: Sockopts,
+    _lookup6: Sockopts,
     _capture: Hook<TcpChildProcess>,
     _disconnect: Hook<TcpDisconnect>,
     #[cfg(CONFIG_IPV6)]
@@ -118,7 +129,7 @@ struct Toa {
 }
 
 impl kernel::Module for Toa {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
+    fn init(module: &'static ThisModule) -> Result<Self> {
         let max_records: u32 = parameter(module_parameters::max_records.value());
         let peers = explain(
             "allocating the table of records",
@@ -139,6 +150,15 @@ impl kernel::Module for Toa {
         let getname6 = Hook::<toa_hooks::Inet6Getname>::register_if_present()?;
         let disconnect = Hook::<TcpDisconnect>::register()?;
         let capture = Hook::<TcpChildProcess>::register()?;
+        // Last: once they are there, processes may be in them.
+        let lookup = |level| {
+            explain(
+                "taking the options 4096 and 4097 of getsockopt (does another module have them?)",
+                toa_hooks::register_sockopts(module, level),
+            )
+        };
+        let lookup6 = lookup(Level::Ipv6)?;
+        let lookup4 = lookup(Level::Ip)?;
 
         #[cfg(CONFIG_IPV6)]
         let hooked6 = getname6.is_some();
@@ -161,6 +181,8 @@ impl kernel::Module for Toa {
             option::KIND
         );
         Ok(Self {
+            _lookup4: lookup4,
+            _lookup6: lookup6,
             _capture: capture,
             _disconnect: disconnect,
             #[cfg(CONFIG_IPV6)]

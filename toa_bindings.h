@@ -14,7 +14,9 @@
 #include <linux/ftrace.h>
 #include <linux/ipv6.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/net.h>
+#include <linux/netfilter.h>
 #include <linux/percpu.h>
 #include <linux/proc_fs.h>
 #include <linux/rcupdate_trace.h>
@@ -46,6 +48,12 @@
 #endif
 #if !defined(CONFIG_TRACEPOINTS)
 #error "toa: this kernel is built without CONFIG_TRACEPOINTS, which toa needs to see sockets die"
+#endif
+#if !defined(CONFIG_NETFILTER)
+#error "toa: this kernel is built without CONFIG_NETFILTER, which toa needs to answer getsockopt"
+#endif
+#if !defined(CONFIG_MODULE_UNLOAD)
+#error "toa: this kernel is built without CONFIG_MODULE_UNLOAD, so that nothing counts who is in a module: toa needs that to take back a failed load"
 #endif
 #if !defined(CONFIG_PROC_FS) || !defined(CONFIG_NET_NS) || !defined(CONFIG_INET)
 #error "toa: this kernel is built without CONFIG_PROC_FS, CONFIG_NET_NS or CONFIG_INET, which toa needs"
@@ -120,6 +128,7 @@ _Static_assert(offsetof(struct net_generic, ptr) == 0,
 enum {
 	TOA_SIZEOF_FTRACE_OPS = sizeof(struct ftrace_ops),
 	TOA_SIZEOF_PERNET_OPERATIONS = sizeof(struct pernet_operations),
+	TOA_SIZEOF_NF_SOCKOPT_OPS = sizeof(struct nf_sockopt_ops),
 	TOA_SIZEOF_RAW_SPINLOCK = sizeof(raw_spinlock_t),
 	TOA_SIZEOF_SOCKADDR_IN = sizeof(struct sockaddr_in),
 	TOA_SIZEOF_SOCKADDR_IN6 = sizeof(struct sockaddr_in6),

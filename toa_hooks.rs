@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Where the kernel enters toa: hooks on its functions, the functions that answer in place of the
-//! kernel's own, and the probe that sees sockets die. Each turns raw arguments into safe views and
-//! calls [`capture`](crate::capture) or [`substitute`](crate::substitute).
+//! kernel's own, the probe that sees sockets die, and the options of getsockopt. Each turns raw
+//! arguments into safe views and calls [`capture`](crate::capture),
+//! [`substitute`](crate::substitute) or [`lookup`](crate::lookup).
 //!
 //! The C prototypes that this file assumes are asserted in `toa_bindings.h`.
 
@@ -12,10 +13,18 @@ use crate::{
         Call,
         Hooked, //
     },
+    lookup::{
+        self,
+        Answer, //
+    },
     sock::{
         Segment,
         Sock,
         Socket, //
+    },
+    sockopt::{
+        Level,
+        Sockopts, //
     },
     substitute::{
         self,
@@ -30,6 +39,11 @@ use kernel::ffi::{
     c_void, //
 };
 use kernel::prelude::*;
+use kernel::transmute::AsBytes;
+use kernel::uaccess::{
+    UserPtr,
+    UserSlice, //
+};
 
 const _: () = assert!(
     size_of::<bindings::sockaddr_in>() == bindings::TOA_SIZEOF_SOCKADDR_IN as usize
@@ -199,4 +213,40 @@ pub(crate) fn register_destroy_probe() -> Result<Probe> {
 unsafe extern "C" fn toa_tcp_destroy_sock(_private: *mut c_void, sk: *mut kernel::bindings::sock) {
     // SAFETY: By the function's safety requirements.
     capture::forget(unsafe { Sock::from_raw(sk.cast()) });
+}
+
+/// Registers what a process can ask for with getsockopt.
+pub(crate) fn register_sockopts(module: &'static ThisModule, level: Level) -> Result<Sockopts> {
+    // SAFETY: The function is this module's.
+    unsafe { Sockopts::register(module, level, lookup::OPTIONS, toa_getsockopt) }
+}
+
+// SAFETY: Its fields are bytes in the layout of C, without any padding but the one that is a field.
+unsafe impl AsBytes for Answer {}
+
+/// # Safety
+///
+/// As the kernel calls it (`nf_getsockopt`): `sk` is a live socket of AF_INET or AF_INET6, `len`
+/// points to the kernel's copy of the length, `user` is whatever the process gave. Process context.
+unsafe extern "C" fn toa_getsockopt(
+    sk: *mut bindings::sock,
+    option: c_int,
+    user: *mut c_void,
+    len: *mut c_int,
+) -> c_int {
+    kernel::error::from_result(|| {
+        // SAFETY: By the function's safety requirements.
+        let (sk, room) = unsafe { (Sock::from_raw(sk.cast()), *len) };
+        let answer = lookup::answer(sk, option, usize::try_from(room).unwrap_or(0))?;
+        // DPVS's module tells this one from other pointers that cannot be written to.
+        if user.is_null() {
+            return Err(EINVAL);
+        }
+        UserSlice::new(UserPtr::from_ptr(user), size_of::<Answer>())
+            .writer()
+            .write(&answer)?;
+        // SAFETY: By the function's safety requirements.
+        unsafe { *len = size_of::<Answer>() as c_int };
+        Ok(0)
+    })
 }
