@@ -49,7 +49,7 @@ use crate::cases::Boot;
 const HELP: &str = "\
 Tests toa.ko inside the virtual machine that the harness boots.
 
-toa-guest test [--boot NAME] [--filter TEXT] [--list]
+toa-guest test [--boot NAME] [--filter TEXT]... [--list]
     run the tests of that boot, stock (default), no-ipv6, unload, one-cpu or
     servers, whose names contain TEXT, and write KTAP; or only name them
 toa-guest demo
@@ -67,8 +67,8 @@ const VM_INIT: &str = "toa-init";
 const OPEN_FILES: u64 = 16_384;
 
 enum Action {
-    Test { boot: Boot, filter: String },
-    List { boot: Boot, filter: String },
+    Test { boot: Boot, filters: Vec<String> },
+    List { boot: Boot, filters: Vec<String> },
     Demo,
     Bench,
 }
@@ -81,8 +81,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Action::List { boot, filter } = &action {
-        selected(*boot, filter).for_each(|case| println!("{}", case.name));
+    if let Action::List { boot, filters } = &action {
+        selected(*boot, filters).for_each(|case| println!("{}", case.name));
         return ExitCode::SUCCESS;
     }
     if let Err(reason) = check_machine() {
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     }
     prepare_machine();
     let good = match action {
-        Action::Test { boot, filter } => test(boot, &filter),
+        Action::Test { boot, filters } => test(boot, &filters),
         Action::Demo => demo::run(),
         Action::Bench => bench::run(),
         Action::List { .. } => unreachable!("it was listed above"),
@@ -104,14 +104,14 @@ fn main() -> ExitCode {
 }
 
 /// Whether there are such tests, and all have passed.
-fn test(boot: Boot, filter: &str) -> bool {
+fn test(boot: Boot, filters: &[String]) -> bool {
     if let Err(reason) = check_boot(boot) {
         eprintln!("toa-guest: {reason}");
         return false;
     }
-    let cases: Vec<_> = selected(boot, filter).collect();
+    let cases: Vec<_> = selected(boot, filters).collect();
     if cases.is_empty() {
-        eprintln!("toa-guest: no test has {filter:?} in its name");
+        eprintln!("toa-guest: no test has any of {filters:?} in its name");
         return false;
     }
     runner::run(&cases, boot.case_bound())
@@ -120,12 +120,12 @@ fn test(boot: Boot, filter: &str) -> bool {
 fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
     let mut verb = None;
     let mut boot = Boot::default();
-    let mut filter = String::new();
+    let mut filters = Vec::new();
     let mut list = false;
     while let Some(arg) = parser.next()? {
         match arg {
             Long("boot") => boot = parser.value()?.parse()?,
-            Long("filter") => filter = parser.value()?.string()?,
+            Long("filter") => filters.push(parser.value()?.string()?),
             Long("list") => list = true,
             Short('h') | Long("help") => {
                 print!("{HELP}");
@@ -136,17 +136,22 @@ fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
         }
     }
     match verb.as_deref() {
-        Some("test") if list => Ok(Action::List { boot, filter }),
-        Some("test") => Ok(Action::Test { boot, filter }),
+        Some("test") if list => Ok(Action::List { boot, filters }),
+        Some("test") => Ok(Action::Test { boot, filters }),
         Some("demo") => Ok(Action::Demo),
         Some("bench") => Ok(Action::Bench),
         _ => Err("test, demo or bench?".into()),
     }
 }
 
-fn selected(boot: Boot, filter: &str) -> impl Iterator<Item = &'static runner::Case> + '_ {
+fn selected(boot: Boot, filters: &[String]) -> impl Iterator<Item = &'static runner::Case> + '_ {
     let cases = boot.cases().into_iter();
-    cases.filter(move |case| case.name.contains(filter))
+    cases.filter(move |case| {
+        filters.is_empty()
+            || filters
+                .iter()
+                .any(|filter| case.name.contains(filter.as_str()))
+    })
 }
 
 /// The tests load a module into the kernel that they run on: never on a machine
