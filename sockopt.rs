@@ -14,9 +14,8 @@ use kernel::ffi::{
 use kernel::prelude::*;
 use kernel::types::Opaque;
 
-const _: () = assert!(
-    size_of::<bindings::nf_sockopt_ops>() == bindings::TOA_SIZEOF_NF_SOCKOPT_OPS as usize
-);
+const _: () =
+    assert!(size_of::<bindings::nf_sockopt_ops>() == bindings::TOA_SIZEOF_NF_SOCKOPT_OPS as usize);
 
 /// What answers: socket, option, the caller's buffer, and the kernel's copy of its length, which
 /// the answer's length replaces.

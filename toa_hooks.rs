@@ -236,12 +236,10 @@ unsafe extern "C" fn toa_getsockopt(
 ) -> c_int {
     kernel::error::from_result(|| {
         // SAFETY: By the function's safety requirements.
-        let (sk, room) = unsafe { (Sock::from_raw(sk.cast()), *len) };
+        let (sk, len_given) = unsafe { (Sock::from_raw(sk.cast()), *len) };
+        // DPVS's module takes the null pointer for no room at all.
+        let room = if user.is_null() { 0 } else { len_given };
         let answer = lookup::answer(sk, option, usize::try_from(room).unwrap_or(0))?;
-        // DPVS's module tells this one from other pointers that cannot be written to.
-        if user.is_null() {
-            return Err(EINVAL);
-        }
         UserSlice::new(UserPtr::from_ptr(user), size_of::<Answer>())
             .writer()
             .write(&answer)?;

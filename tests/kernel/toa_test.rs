@@ -4,6 +4,8 @@
 //!
 //! - `hold=4` or `hold=6` redirects `inet_getname` or `inet6_getname` from load to unload, as a
 //!   live patch would, but always to where the call was going;
+//! - `hold=4096` has getsockopt's option 4096 of IPPROTO_IP from load to unload, and answers it with
+//!   EDOM;
 //! - `ask=FD` asks for the peer of a socket of the process that loads it, once in that process and
 //!   once in a kernel thread, and puts the answers into the log.
 
@@ -17,6 +19,9 @@ mod ftrace;
 mod log;
 #[path = "../../parameter.rs"]
 mod parameter;
+#[path = "../../sockopt.rs"]
+#[allow(dead_code)]
+mod sockopt;
 
 #[rustfmt::skip]
 mod toa_bindings;
@@ -27,7 +32,15 @@ use crate::{
         Hook,
         Hooked, //
     },
-    parameter::parameter, //
+    parameter::parameter,
+    sockopt::{
+        Level,
+        Sockopts, //
+    },
+};
+use kernel::ffi::{
+    c_int,
+    c_void, //
 };
 
 /// Another than toa's, so that the tests know who speaks.
@@ -42,7 +55,7 @@ module! {
     params: {
         hold: u32 {
             default: 0,
-            description: "Redirect inet_getname (4) or inet6_getname (6) while loaded",
+            description: "Redirect inet_getname (4) or inet6_getname (6), or have option 4096",
         },
         ask: i32 {
             default: -1,
@@ -72,10 +85,11 @@ impl Hooked for Inet6Getname {
 struct ToaTest {
     _hold4: Option<Hook<InetGetname>>,
     _hold6: Option<Hook<Inet6Getname>>,
+    _hold4096: Option<Sockopts>,
 }
 
 impl kernel::Module for ToaTest {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
+    fn init(module: &'static ThisModule) -> Result<Self> {
         let hold: u32 = parameter(module_parameters::hold.value());
         let fd: i32 = parameter(module_parameters::ask.value());
         if fd >= 0 {
@@ -84,6 +98,24 @@ impl kernel::Module for ToaTest {
         Ok(Self {
             _hold4: (hold == 4).then(Hook::register).transpose()?,
             _hold6: (hold == 6).then(Hook::register).transpose()?,
+            _hold4096: (hold == 4096).then(|| hold_option(module)).transpose()?,
         })
     }
+}
+
+fn hold_option(module: &'static ThisModule) -> Result<Sockopts> {
+    // SAFETY: The function is this module's.
+    unsafe { Sockopts::register(module, Level::Ip, 4096..=4096, answer_option) }
+}
+
+/// # Safety
+///
+/// None.
+unsafe extern "C" fn answer_option(
+    _sk: *mut toa_bindings::sock,
+    _option: c_int,
+    _user: *mut c_void,
+    _len: *mut c_int,
+) -> c_int {
+    -(kernel::bindings::EDOM as c_int)
 }

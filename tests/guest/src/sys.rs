@@ -74,6 +74,8 @@ pub enum Place {
     Room(i32),
     /// No memory for the name, said to be so long.
     Nowhere(i32),
+    /// The null pointer for the name, said to be so long.
+    Null(i32),
     /// No memory for the length.
     NoLength,
 }
@@ -81,6 +83,21 @@ pub enum Place {
 impl Place {
     /// Room for every name.
     pub const AMPLE: Self = Self::Room(ROOM as i32);
+
+    fn length(self) -> i32 {
+        match self {
+            Self::Room(length) | Self::Nowhere(length) | Self::Null(length) => length,
+            Self::NoLength => 0,
+        }
+    }
+
+    fn or_nowhere(self, room: usize) -> usize {
+        match self {
+            Self::Nowhere(_) => NOWHERE,
+            Self::Null(_) => 0,
+            Self::Room(_) | Self::NoLength => room,
+        }
+    }
 }
 
 /// A socket's name as the kernel wrote it.
@@ -112,6 +129,14 @@ impl Name {
         Self {
             bytes: room[..written.map_or(0, |last| last + 1)].to_vec(),
             length,
+        }
+    }
+
+    /// A whole value of these bytes.
+    pub fn exactly(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.to_vec(),
+            length: bytes.len() as i32,
         }
     }
 
@@ -196,14 +221,8 @@ pub struct Answer {
 
 pub fn ask(call: Call, fd: RawFd, place: Place) -> Result<Answer, Errno> {
     let mut room = [CANARY; ROOM];
-    let mut length = match place {
-        Place::Room(length) | Place::Nowhere(length) => length,
-        Place::NoLength => 0,
-    };
-    let name_at = match place {
-        Place::Nowhere(_) => NOWHERE,
-        _ => room.as_mut_ptr() as usize,
-    };
+    let mut length = place.length();
+    let name_at = place.or_nowhere(room.as_mut_ptr() as usize);
     let length_at = match place {
         Place::NoLength => NOWHERE,
         _ => &raw mut length as usize,
@@ -226,21 +245,23 @@ pub fn ask(call: Call, fd: RawFd, place: Place) -> Result<Answer, Errno> {
 
 /// The name that `getsockopt(SO_PEERNAME)` gives, with `room` bytes for it.
 pub fn so_peername(fd: RawFd, room: i32) -> Result<Name, Errno> {
-    let mut bytes = [CANARY; ROOM];
-    let mut length = room;
-    // SAFETY: as in `ask`; the kernel writes at most `length` bytes of the name.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_getsockopt,
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_PEERNAME,
-            bytes.as_mut_ptr(),
-            &raw mut length,
-        )
+    get_option(fd, libc::SOL_SOCKET, libc::SO_PEERNAME, Place::Room(room))
+}
+
+/// What `getsockopt` gives: for options whose value is a socket's name, or is as long.
+pub fn get_option(fd: RawFd, level: c_int, option: c_int, place: Place) -> Result<Name, Errno> {
+    let mut room = [CANARY; ROOM];
+    let mut length = place.length();
+    let value_at = place.or_nowhere(room.as_mut_ptr() as usize);
+    let length_at = match place {
+        Place::NoLength => NOWHERE,
+        _ => &raw mut length as usize,
     };
+    // SAFETY: as in `ask`.
+    let result =
+        unsafe { libc::syscall(libc::SYS_getsockopt, fd, level, option, value_at, length_at) };
     Errno::result(result)?;
-    Ok(Name::read(&bytes, length))
+    Ok(Name::read(&room, length))
 }
 
 /// Sets a socket option whose value is an `int`.
@@ -384,6 +405,19 @@ pub struct SleepyPage {
     faults: OwnedFd,
 }
 
+/// Does `work` in a thread of nobody's, who may do nothing.
+pub fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    const NOBODY: libc::uid_t = 65534;
+    let task = || {
+        // SAFETY: no pointers. The system call, unlike the C library's function,
+        // changes this thread alone.
+        let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+        assert_eq!(Errno::result(result), Ok(0));
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(task).join().expect("it does not panic"))
+}
+
 /// `linux/userfaultfd.h`
 const UFFD_API: u64 = 0xaa;
 const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
@@ -434,6 +468,23 @@ impl SleepyPage {
         // SAFETY: the page is this process' own memory, which Rust knows nothing of.
         let result = unsafe { libc::recv(fd, self.page as *mut c_void, PAGE, 0) };
         Errno::result(result).map(|length| length as usize)
+    }
+
+    /// `getsockopt` into the page: sleeps if there is an answer.
+    pub fn get_option(&self, fd: RawFd, level: c_int, option: c_int) -> Result<i32, Errno> {
+        let mut length = PAGE as i32;
+        // SAFETY: as in `receive`, and the length is that of the page.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_getsockopt,
+                fd,
+                level,
+                option,
+                self.page,
+                &raw mut length,
+            )
+        };
+        Errno::result(result).map(|_| length)
     }
 
     /// `read` into the page: sleeps if there is something to read.

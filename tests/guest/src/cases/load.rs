@@ -40,6 +40,16 @@ pub const CASES: &[Case] = cases![Unloaded:
 /// Loads and unloads the module so many times while `work` is done again and again,
 /// in a thread of its own; each state lasts until it was done `per_state` times.
 fn load_and_unload_while(cycles: usize, per_state: usize, work: impl Fn() + Sync) {
+    load_and_unload_by(cycles, per_state, module::unload, work);
+}
+
+/// The same, by another way to unload it.
+pub(super) fn load_and_unload_by(
+    cycles: usize,
+    per_state: usize,
+    unload: impl Fn(),
+    work: impl Fn() + Sync,
+) {
     let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -53,7 +63,7 @@ fn load_and_unload_while(cycles: usize, per_state: usize, work: impl Fn() + Sync
             for _ in 0..cycles {
                 module::load();
                 wait_for_more(&count, per_state);
-                module::unload();
+                unload();
                 wait_for_more(&count, per_state);
             }
         }));

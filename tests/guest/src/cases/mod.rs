@@ -7,6 +7,7 @@ mod asked;
 mod born;
 mod die;
 mod errors;
+mod getsockopt;
 mod hostile;
 mod in_kernel;
 mod lifetime;
@@ -102,6 +103,7 @@ fn stock() -> Vec<&'static Case> {
         answers::CASES,
         options::CASES,
         errors::CASES,
+        getsockopt::CASES,
         wire::CASES,
         mptcp::CASES,
         namespaces::CASES,
@@ -117,6 +119,7 @@ fn stock() -> Vec<&'static Case> {
         lifetime::CASES,
         load::CASES,
         born::UNLOADED,
+        getsockopt::UNLOADED,
         in_kernel::LOADED,
         in_kernel::CASES,
         unload::CASES,

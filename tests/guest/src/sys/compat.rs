@@ -36,7 +36,7 @@ pub enum Convention {
 struct Page {
     name: [u8; ROOM],
     length: i32,
-    arguments: [u32; 4],
+    arguments: [u32; 5],
 }
 
 struct LowPage(*mut Page);
@@ -74,10 +74,42 @@ impl Drop for LowPage {
 
 /// Asks as [`super::ask`] does, of good memory that is said to be so long.
 pub fn ask(convention: Convention, call: Call, fd: RawFd, room: i32) -> Result<Answer, Errno> {
+    let numbers = (subcall(call), direct(call));
+    let (result, name) = call_with(convention, numbers, room, |name_at, length_at| {
+        [fd as u32, name_at, length_at, 0, 0]
+    })?;
+    let socket = matches!(call, Call::Accept | Call::Accept4).then(|| {
+        // SAFETY: the descriptor is new, and nobody else knows of it.
+        unsafe { OwnedFd::from_raw_fd(result) }
+    });
+    Ok(Answer { name, socket })
+}
+
+/// Asks as [`super::get_option`] does, of good memory that is said to be so long.
+pub fn get_option(
+    convention: Convention,
+    fd: RawFd,
+    level: c_int,
+    option: c_int,
+    room: i32,
+) -> Result<Name, Errno> {
+    let arguments =
+        |value_at, length_at| [fd as u32, level as u32, option as u32, value_at, length_at];
+    call_with(convention, GETSOCKOPT, room, arguments).map(|(_, value)| value)
+}
+
+/// Makes a call, `socketcall`'s or one of its own, with arguments among which are
+/// the addresses of the room and of its length.
+fn call_with(
+    convention: Convention,
+    (subcall, direct): (u32, u32),
+    room: i32,
+    arguments: impl Fn(u32, u32) -> [u32; 5],
+) -> Result<(c_int, Name), Errno> {
     let page = LowPage::new()?;
     let name_at = page.address(0);
     let length_at = page.address(std::mem::offset_of!(Page, length));
-    let arguments = [fd as u32, name_at, length_at, 0];
+    let arguments = arguments(name_at, length_at);
     // SAFETY: the page is mapped, and only ours.
     unsafe {
         page.0.write_volatile(Page {
@@ -89,26 +121,22 @@ pub fn ask(convention: Convention, call: Call, fd: RawFd, room: i32) -> Result<A
     let (number, registers) = match convention {
         Convention::Socketcall => {
             let arguments = page.address(std::mem::offset_of!(Page, arguments));
-            (SOCKETCALL, [subcall(call), arguments, 0, 0])
+            (SOCKETCALL, [subcall, arguments, 0, 0, 0])
         }
-        Convention::Direct => (direct(call), arguments),
+        Convention::Direct => (direct, arguments),
     };
     // SAFETY: the kernel writes to the page's name and length, at most ROOM bytes.
     let result = unsafe { interrupt(number, registers) };
     if result < 0 {
         return Err(Errno::from_raw(-result));
     }
-    let socket = matches!(call, Call::Accept | Call::Accept4).then(|| {
-        // SAFETY: the descriptor is new, and nobody else knows of it.
-        unsafe { OwnedFd::from_raw_fd(result) }
-    });
     // SAFETY: the page is mapped; the kernel has left a good `Page` in it.
     let told = unsafe { page.0.read_volatile() };
-    Ok(Answer {
-        name: Name::read(&told.name, told.length),
-        socket,
-    })
+    Ok((result, Name::read(&told.name, told.length)))
 }
+
+/// The numbers of `getsockopt`, as [`subcall`] and [`direct`] have them.
+const GETSOCKOPT: (u32, u32) = (15, 365);
 
 /// `include/uapi/linux/net.h`
 fn subcall(call: Call) -> u32 {
@@ -133,7 +161,7 @@ fn direct(call: Call) -> u32 {
 /// # Safety
 ///
 /// That of the system call.
-unsafe fn interrupt(number: u32, arguments: [u32; 4]) -> c_int {
+unsafe fn interrupt(number: u32, arguments: [u32; 5]) -> c_int {
     let result: u64;
     // SAFETY: it is the caller's. The compiler keeps `rbx` for itself, so it is
     // lent and given back.
@@ -147,6 +175,7 @@ unsafe fn interrupt(number: u32, arguments: [u32; 4]) -> c_int {
             in("rcx") u64::from(arguments[1]),
             in("rdx") u64::from(arguments[2]),
             in("rsi") u64::from(arguments[3]),
+            in("rdi") u64::from(arguments[4]),
             out("r8") _,
             out("r9") _,
             out("r10") _,
