@@ -21,6 +21,7 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::panic::catch_unwind;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ use crate::net::Way;
 use crate::net::PORT;
 use crate::sockets::Family;
 use crate::sockets::Listener;
+use crate::sys;
+use crate::sys::Place;
 use clock::Clock;
 use slab::Slabs;
 use wire::Wire;
@@ -46,6 +49,9 @@ const CONNECTIONS: usize = 1000;
 /// How often a name is asked for: batches, and calls in each of them.
 const BATCHES: usize = 200;
 const CALLS: usize = 100;
+
+/// DPVS's name for it.
+const TOA_SO_GET_LOOKUP: libc::c_int = 4096;
 
 /// How many connections there are at once when their memory is measured.
 const RECORDS: usize = 10_000;
@@ -170,7 +176,13 @@ impl<'a> Bench<'a> {
         let (socket, _) = self.connect();
         let peer = ask(self.clock, || socket.peer_addr().expect("it has a peer"));
         let own = ask(self.clock, || socket.local_addr().expect("it has a name"));
+        // An error without the module.
+        let fd = socket.as_raw_fd();
+        let option = ask(self.clock, || {
+            sys::get_option(fd, libc::IPPROTO_IP, TOA_SO_GET_LOOKUP, Place::AMPLE)
+        });
         self.row(rows, "getpeername", peer);
+        self.row(rows, "getsockopt 4096", option);
         if self.option.is_empty() {
             self.row(rows, "getsockname", own);
         }
