@@ -41,3 +41,4 @@ help:
 		while IFS='|' read -r target what; do printf '  %-12s %s\n' "$$target" "$$what"; done
 
 include Makefile.tests
+include Makefile.packages

@@ -46,6 +46,7 @@ module() {
 all() {
 	start_stages
 	stage "root of tools" "$SCRIPTS/root.sh" make tools
+	stage "one version" "$SCRIPTS/version.sh" check
 	stage "shellcheck" "$0" scripts
 	stage "rustfmt" "$0" formats
 	stage "clippy of the crates" "$0" crates

@@ -8,6 +8,8 @@
 #   test.sh vm      tests in a virtual machine only
 #   test.sh unload  a hundred loads and unloads, in virtual machines
 #   test.sh servers tests of servers that need a larger virtual machine's image
+#   test.sh packages
+#                   tests of tarballs and packages that need no virtual machine
 #   test.sh demo    no tests: the module at work, in a virtual machine
 #
 # KERNEL= says which kernel, see kernel.sh; one that the archive cannot serve
@@ -88,6 +90,18 @@ servers() {
 		prepare builds && boot "servers on $KERNEL" test-servers
 }
 
+# Each of these counts by itself, unless it could not begin.
+PACKAGE_TESTS=(dist)
+
+packages() {
+	local test counted
+	for test in "${PACKAGE_TESTS[@]}"; do
+		counted=$(wc -l <"$RESULTS")
+		stage "tests of $test" env "TOA_RESULTS=$RESULTS" "$REPO/tests/$test-test.sh" >&2 ||
+			[[ $(wc -l <"$RESULTS") != "$counted" ]] || echo "0 1 0" >>"$RESULTS"
+	done
+}
+
 demo() {
 	"$SCRIPTS/vm-test.sh" roots
 	"$SCRIPTS/vm-test.sh" builds
@@ -112,11 +126,11 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload | servers)
+	all | host | vm | unload | servers | packages)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
-		host) host ;;
+		host | packages) "$action" ;;
 		vm | unload) ! prepare roots || ! prepare builds || "$action" ;;
 		servers) servers || true ;;
 		esac

@@ -1,0 +1,52 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Packs what is committed into a source tarball: the same bytes from any clone.
+#
+#   dist.sh make [DIRECTORY]    toa-VERSION.tar.xz there (default: build);
+#                               prints its path
+#   dist.sh name                what it unpacks into: toa-VERSION
+#
+# Files have the commit's time (SOURCE_DATE_EPOCH is what others call it),
+# belong to root and come in git's order. xz is Debian 13's, with one thread.
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+name() {
+	echo "toa-$("$SCRIPTS/version.sh" print)"
+}
+
+# git, without what a user's configuration or the file system may change.
+git_here() {
+	git -C "$REPO" -c core.attributesFile=/dev/null -c core.autocrlf=false -c tar.umask=0022 "$@"
+}
+
+make_tarball() {
+	local dir=$1 name
+	need_host git=git
+	[[ $(git_here rev-parse --show-toplevel 2>/dev/null) == "$REPO" ]] ||
+		die "$REPO is no git clone: the tarball is made of a commit"
+	[[ -z $(git_here status --porcelain --untracked-files=no) ]] ||
+		say "${0##*/}: what is not committed is not packed: git commit it first if it belongs there"
+	name=$(name)
+	mkdir -p "$dir"
+	dir=$(realpath "$dir")
+	git_here archive --format=tar --prefix="$name/" HEAD >"$dir/$name.tar"
+	rm -f "$dir/$name.tar.xz"
+	"$SCRIPTS/root.sh" run tools xz --threads=1 -9 - <"$dir/$name.tar" >"$dir/$name.tar.xz.new"
+	rm "$dir/$name.tar"
+	mv "$dir/$name.tar.xz.new" "$dir/$name.tar.xz"
+	echo "$dir/$name.tar.xz"
+}
+
+main() {
+	case ${1:-} in
+	make) make_tarball "${2:-$REPO/build}" ;;
+	name) name ;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Sourced by tests that are scripts, after scripts/lib.sh: runs each function
+# named case_… in a process and a directory (TMP) of its own, prints TAP, and
+# closes with "N passed, N failed, N skipped".
+#
+# A case ends with `skip REASON` if it cannot be run here. What it prints is
+# shown if it fails.
+
+# The status of a skipped case, as automake has it.
+readonly SKIPPED=77
+
+# same WHAT EXPECTED GOT
+same() {
+	[[ $2 == "$3" ]] || die "$(printf '%s\n expected: %s\n got:      %s' "$@")"
+}
+
+# has WHAT TEXT GOT: TEXT is part of it.
+has() {
+	[[ $3 == *"$2"* ]] || die "$(printf '%s\n expected: …%s…\n got:      %s' "$@")"
+}
+
+skip() {
+	echo "$*" >"$TMP/reason"
+	exit "$SKIPPED"
+}
+
+# fails STATUS LINE COMMAND…: says that one line, and nothing else.
+fails() {
+	local status=$1 line=$2 got=0 said
+	shift 2
+	said=$("$@" 2>&1 >/dev/null </dev/null) || got=$?
+	same "message of $*" "$line" "$said"
+	same "status of $*" "$status" "$got"
+}
+
+# one_case NAME DIRECTORY
+one_case() {
+	TMP=$2
+	cd "$TMP" || exit
+	"case_$1"
+}
+
+# run_cases SCRIPT [NAME…]: all cases of SCRIPT, or those.
+run_cases() {
+	local script=$1 names name number=0 failed=0 skipped=0 dir status
+	shift
+	mapfile -t names < <(printf '%s\n' "$@")
+	[[ $# -gt 0 ]] || mapfile -t names < <(declare -F | sed -n 's/^declare -f case_//p')
+	echo "1..${#names[@]}"
+	for name in "${names[@]}"; do
+		number=$((number + 1))
+		dir=$(mktemp -d)
+		status=0
+		"$script" --case "$name" "$dir" >"$dir.log" 2>&1 || status=$?
+		case $status in
+		0) echo "ok $number - $name" ;;
+		"$SKIPPED")
+			skipped=$((skipped + 1))
+			echo "ok $number - $name # SKIP $(<"$dir/reason")"
+			;;
+		*)
+			failed=$((failed + 1))
+			echo "not ok $number - $name"
+			sed 's/^/# /' "$dir.log"
+			;;
+		esac
+		rm -rf --one-file-system "$dir" "$dir.log"
+	done
+	[[ -z ${TOA_RESULTS:-} ]] || echo "$((number - failed - skipped)) $failed $skipped" >>"$TOA_RESULTS"
+	echo "$((number - failed - skipped)) passed, $failed failed, $skipped skipped"
+	[[ $failed == 0 && $number -gt $skipped ]]
+}
+
+# cases_main "$@": the end of each such script.
+cases_main() {
+	case ${1:-} in
+	--case) one_case "$2" "$3" ;;
+	-h | --help | help) usage ;;
+	*) run_cases "$0" "$@" ;;
+	esac
+}
