@@ -38,7 +38,7 @@ help:
 	@echo 'make [TARGET] [KVER=kernel release] [KERNEL=suite of the archive]'
 	@echo
 	@sed -n 's/^## \([^:]*\): \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target what; do printf '  %-12s %s\n' "$$target" "$$what"; done
+		while IFS='|' read -r target what; do printf '  %-15s %s\n' "$$target" "$$what"; done
 
-include Makefile.tests
-include Makefile.packages
+# Neither is in what DKMS builds.
+-include Makefile.tests Makefile.packages
