@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
+use crate::qemu::Firmware;
 use crate::qemu::Machine;
 
 const HELP: &str = "\
@@ -28,6 +29,8 @@ toa-vm judge CONSOLE OUTPUT   judge the logs of an earlier run
   --plain           the output is not KTAP: judge exit status and console
   --append TEXT     more of the kernel's command line
   --threads KIND    `single` or `multi`: QEMU's TCG threads (default: single)
+  --firmware FILE   UEFI firmware with Secure Boot, which checks the kernel
+  --variables FILE  the firmware's variables, which it may change
   --icount          one processor, whose clock counts its instructions
   --qemu PROGRAM    (default: qemu-system-x86_64)
   --label TEXT      goes before the closing line
@@ -73,6 +76,7 @@ impl Args {
 
     fn from_parser(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
         let mut machine = Machine::default();
+        let (mut code, mut variables) = (None, None);
         let mut words = Vec::new();
         let mut args = Self {
             mode: Mode::Boot(Machine::default()),
@@ -92,6 +96,8 @@ impl Args {
                 Long("memory") => machine.memory_mb = parser.value()?.parse()?,
                 Long("append") => machine.append = parser.value()?.string()?,
                 Long("threads") => machine.threads = parser.value()?.parse()?,
+                Long("firmware") => code = Some(parser.value()?.into()),
+                Long("variables") => variables = Some(parser.value()?.into()),
                 Long("icount") => machine.icount = true,
                 Long("qemu") => machine.qemu = parser.value()?,
                 Long("out") => args.out = parser.value()?.into(),
@@ -108,8 +114,20 @@ impl Args {
                 _ => return Err(arg.unexpected()),
             }
         }
+        machine.firmware = firmware(code, variables)?;
         args.mode = mode(machine, &words)?;
         Ok(args)
+    }
+}
+
+fn firmware(
+    code: Option<PathBuf>,
+    variables: Option<PathBuf>,
+) -> Result<Option<Firmware>, lexopt::Error> {
+    match (code, variables) {
+        (None, None) => Ok(None),
+        (Some(code), Some(variables)) => Ok(Some(Firmware { code, variables })),
+        _ => Err("--firmware and --variables come together".into()),
     }
 }
 
@@ -140,6 +158,21 @@ mod tests {
         assert!(parse(&[]).is_err());
         assert!(parse(&["--kernel", "k", "--initrd", "i"]).is_err());
         assert!(parse(&["--kernel", "k", "--initrd", "i", "--payload", "p"]).is_ok());
+    }
+
+    #[test]
+    fn firmware_comes_with_its_variables() {
+        let boot = ["--kernel", "k", "--initrd", "i", "--payload", "p"];
+        let with = |more: &[&str]| parse(&[&boot[..], more].concat());
+        assert!(with(&["--firmware", "f"]).is_err());
+        assert!(with(&["--variables", "v"]).is_err());
+        let args = with(&["--firmware", "f", "--variables", "v"]).expect("valid");
+        let Mode::Boot(machine) = args.mode else {
+            panic!("it boots");
+        };
+        let firmware = machine.firmware.expect("it was named");
+        assert_eq!(firmware.code, PathBuf::from("f"));
+        assert_eq!(firmware.variables, PathBuf::from("v"));
     }
 
     #[test]

@@ -32,6 +32,14 @@ impl FromStr for Threads {
     }
 }
 
+/// UEFI firmware with Secure Boot, in place of the BIOS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Firmware {
+    pub code: PathBuf,
+    /// Its variables, the keys that it trusts among them: this run's own.
+    pub variables: PathBuf,
+}
+
 /// What QEMU is started with.
 pub struct Machine {
     pub qemu: OsString,
@@ -44,6 +52,7 @@ pub struct Machine {
     pub memory_mb: u32,
     pub append: String,
     pub threads: Threads,
+    pub firmware: Option<Firmware>,
     /// One processor, and a nanosecond of time for each instruction that it
     /// executes; where it has nothing to do, time jumps to the next timer.
     pub icount: bool,
@@ -60,6 +69,7 @@ impl Default for Machine {
             memory_mb: 2048,
             append: String::new(),
             threads: Threads::default(),
+            firmware: None,
             icount: false,
         }
     }
@@ -107,6 +117,9 @@ impl Machine {
         if self.icount {
             command.args(["-icount", "shift=0,sleep=off"]);
         }
+        if let Some(firmware) = &self.firmware {
+            command.args(firmware_arguments(firmware));
+        }
         for disk in &self.disks {
             command.args(disk_arguments(disk, "on"));
         }
@@ -120,10 +133,67 @@ impl Machine {
 
 /// A virtio disk. `cache=unsafe`: no run outlives the host.
 fn disk_arguments(path: &Path, snapshot: &str) -> [String; 2] {
-    // A comma in a file name is written twice in a list of QEMU's options.
-    let path = path.display().to_string().replace(',', ",,");
+    let path = in_option(path);
     [
         "-drive".to_owned(),
         format!("file={path},format=raw,if=virtio,cache=unsafe,snapshot={snapshot}"),
     ]
+}
+
+/// Flash that only system management mode can write to: the firmware of Secure
+/// Boot insists on it.
+fn firmware_arguments(firmware: &Firmware) -> [String; 8] {
+    let code = in_option(&firmware.code);
+    let variables = in_option(&firmware.variables);
+    [
+        "-machine".to_owned(),
+        "q35,smm=on".to_owned(),
+        "-global".to_owned(),
+        "driver=cfi.pflash01,property=secure,value=on".to_owned(),
+        "-drive".to_owned(),
+        format!("file={code},format=raw,if=pflash,unit=0,readonly=on"),
+        "-drive".to_owned(),
+        format!("file={variables},format=raw,if=pflash,unit=1,cache=unsafe"),
+    ]
+}
+
+/// A comma in a file name is written twice in a list of QEMU's options.
+fn in_option(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(machine: &Machine) -> Vec<String> {
+        let command = machine.command(Path::new("/s"));
+        let words = command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned());
+        words.collect()
+    }
+
+    #[test]
+    fn firmware_brings_flash_and_the_chipset_that_protects_it() {
+        let mut machine = Machine::default();
+        let plain = words(&machine);
+        assert!(!plain
+            .iter()
+            .any(|word| word.contains("pflash") || word.contains("q35")));
+        machine.firmware = Some(Firmware {
+            code: "/c,d".into(),
+            variables: "/v".into(),
+        });
+        let words = words(&machine);
+        let wanted = [
+            "q35,smm=on",
+            "driver=cfi.pflash01,property=secure,value=on",
+            "file=/c,,d,format=raw,if=pflash,unit=0,readonly=on",
+            "file=/v,format=raw,if=pflash,unit=1,cache=unsafe",
+        ];
+        for word in wanted {
+            assert!(words.iter().any(|one| one == word), "{word}: {words:?}");
+        }
+    }
 }
