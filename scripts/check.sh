@@ -26,7 +26,7 @@ formats() {
 
 scripts() {
 	cd "$REPO"
-	in_tools shellcheck -x -P SCRIPTDIR -P scripts scripts/*.sh scripts/guest/* tests/*.sh .ci/run packaging/toa-check dkms.conf
+	in_tools shellcheck -x -P SCRIPTDIR -P scripts scripts/*.sh scripts/guest/* tests/*.sh .ci/run packaging/toa-check dkms.conf debian/*.postinst debian/*.postrm
 }
 
 crates() {

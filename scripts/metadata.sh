@@ -31,7 +31,8 @@
 # Nothing is written into a directory of a package. It takes 190 MB, in
 #
 #   TOA_METADATA_CACHE   default: /var/cache/toa/metadata for root, else
-#                        ~/.cache/toa/metadata; one that root made is used
+#                        ~/.cache/toa/metadata; one that root made is used, or
+#                        of a package, in /usr/lib/toa/metadata
 #
 # and 800 MB there while it is made, with TOA_METADATA_JOBS compilers (default:
 # one for each processor). Exits 1 with one message if something is missing.
@@ -121,7 +122,7 @@ own_cache() {
 # The stamp is written last: a directory with one is whole.
 made_overlay() {
 	local dir dirs=("$CACHE/$NAME")
-	[[ -n ${TOA_METADATA_CACHE:-} ]] || dirs+=("$TOA_CACHE/metadata/$NAME")
+	[[ -n ${TOA_METADATA_CACHE:-} ]] || dirs+=("$TOA_CACHE/metadata/$NAME" "/usr/lib/toa/metadata/$NAME")
 	for dir in "${dirs[@]}"; do
 		[[ -e $dir/toa-metadata && $(<"$dir/toa-metadata") == "$(stamp)" ]] && echo "$dir" && return
 	done
