@@ -7,8 +7,8 @@
 #   kernel.sh packages   what a build root needs for it, with versions
 #   kernel.sh fetch      bring image, modules, initial RAM disk; print where
 #
-# KERNEL=  trixie-backports (default), sid or experimental; with -rt appended
-#          the PREEMPT_RT flavour
+# KERNEL=  trixie-backports (default), forky, sid or experimental: the cloud
+#          flavour; with -rt appended the PREEMPT_RT one, with -amd64 the full one
 # KVER=    a version to take instead of the newest one, such as 7.2.9
 #
 # A kernel fits if the archive has, in exactly its version, headers, modules,
@@ -19,16 +19,19 @@
 shopt -s inherit_errexit
 
 KERNEL=${KERNEL:-trixie-backports}
-SUITE=${KERNEL%-rt}
-FLAVOUR=cloud-amd64
-[[ $KERNEL != *-rt ]] || FLAVOUR=rt-amd64
+case $KERNEL in
+*-rt) SUITE=${KERNEL%-rt} FLAVOUR=rt-amd64 ;;
+*-amd64) SUITE=${KERNEL%-amd64} FLAVOUR=amd64 ;;
+*) SUITE=$KERNEL FLAVOUR=cloud-amd64 ;;
+esac
+readonly FLAVOURS=(cloud-amd64 amd64 rt-amd64)
 KERNELS=$TOA_CACHE/kernels
 
 # Where the kernel's suite takes compilers from, the first choice first.
 toolchain_suites() {
 	case $SUITE in
 	trixie-backports) echo trixie trixie-backports ;;
-	sid) echo sid ;;
+	forky | sid) echo "$SUITE" ;;
 	experimental) echo sid experimental ;;
 	*) die "KERNEL=$KERNEL is not known: see --help" ;;
 	esac
@@ -40,6 +43,7 @@ candidates() {
 	local limit
 	limit=$(archive_versions "linux-headers-$FLAVOUR" "$SUITE" | sed -n 1p)
 	archive_cache pkgnames linux-headers- | grep -E -- "-[0-9].*-$FLAVOUR\$" |
+		grep -vE -- "-(cloud|rt)-$FLAVOUR\$" |
 		xargs apt-cache -c "$TOA_CACHE/apt/apt.conf" madison |
 		awk -F ' *[|] *' -v suite="$SUITE" '{ sub(/^ */, "", $1); split($3, a, " "); split(a[2], b, "/") }
 			b[1] == suite { print $2, $1 }' | newest_first |
@@ -139,7 +143,7 @@ resolved() {
 # of each flavour that comes in the same version, so flavours share a root.
 packages() {
 	local flavour tool
-	for flavour in cloud-amd64 rt-amd64; do
+	for flavour in "${FLAVOURS[@]}"; do
 		tool=linux-headers-${release%-"$FLAVOUR"}-$flavour
 		! has "$tool" "$version" || echo "$tool=$version"
 	done

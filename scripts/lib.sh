@@ -163,7 +163,7 @@ archive_conf() {
 	local dir=$TOA_CACHE/apt
 	mkdir -p "$dir/lists/partial" "$dir/archives/partial"
 	: >"$dir/status"
-	archive_sources trixie trixie-backports sid experimental >"$dir/sources.list"
+	archive_sources trixie trixie-backports forky sid experimental >"$dir/sources.list"
 	cat >"$dir/apt.conf" <<-CONF
 		Dir::Etc::main "/dev/null";
 		Dir::Etc::parts "/dev/null";

@@ -68,6 +68,7 @@ versions_of() {
 # The suites of a root, the one to prefer first.
 suites_of() {
 	case $1-${KERNEL:-} in
+	build-forky*) echo forky ;;
 	build-sid*) echo sid ;;
 	build-experimental*) echo sid experimental ;;
 	*) echo trixie trixie-backports ;;
