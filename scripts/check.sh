@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Looks at the sources without running the module: rustfmt, clippy for the
-# module and for the user-space crates, shellcheck. Warnings are errors.
+# module and for the user-space crates, rustdoc for the library, shellcheck.
+# Warnings are errors.
 #
 #   check.sh all        everything
-#   check.sh formats | scripts | crates | module
+#   check.sh formats | scripts | crates | docs | module
 #
 # KERNEL= says for which kernel the module is built (see kernel.sh).
 
@@ -20,6 +21,7 @@ formats() {
 	cd "$REPO"
 	in_tools rustfmt --check --edition 2021 toa.rs tests/kernel/toa_test.rs
 	in_tools cargo fmt --all --check --manifest-path tests/Cargo.toml
+	in_tools cargo fmt --all --check --manifest-path peer/Cargo.toml
 	[[ ! -e tests/fuzz/Cargo.toml ]] ||
 		in_tools cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 }
@@ -30,8 +32,16 @@ scripts() {
 }
 
 crates() {
-	in_tools cargo clippy --locked --workspace --all-targets \
-		--manifest-path "$REPO/tests/Cargo.toml" -- -D warnings
+	local crates
+	for crates in tests peer; do
+		in_tools cargo clippy --locked --workspace --all-targets \
+			--manifest-path "$REPO/$crates/Cargo.toml" -- -D warnings
+	done
+}
+
+docs() {
+	in_tools env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps \
+		--manifest-path "$REPO/peer/Cargo.toml"
 }
 
 # Not without a kernel to build for, which the tests count as skipped.
@@ -50,6 +60,7 @@ all() {
 	stage "shellcheck" "$0" scripts
 	stage "rustfmt" "$0" formats
 	stage "clippy of the crates" "$0" crates
+	stage "documentation" "$0" docs
 	stage "no panic" "$SCRIPTS/root.sh" run tools "$REPO/tests/no-panic.sh"
 	stage "clippy of the module" "$0" module
 	stage "host tests" "$SCRIPTS/test.sh" cargo-test
@@ -58,7 +69,7 @@ all() {
 
 main() {
 	case ${1:-} in
-	all | formats | scripts | crates | module) "$1" ;;
+	all | formats | scripts | crates | docs | module) "$1" ;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;
 	esac

@@ -34,8 +34,14 @@ host() {
 }
 
 cargo_test() {
-	CARGO_TARGET_DIR=$REPO/build/target "$SCRIPTS/root.sh" run tools \
-		cargo test --locked --workspace --no-fail-fast --manifest-path "$REPO/tests/Cargo.toml" 2>&1 | tee "$LOG" >&2
+	local crates status=0
+	: >"$LOG"
+	for crates in tests peer; do
+		CARGO_TARGET_DIR=$REPO/build/target "$SCRIPTS/root.sh" run tools \
+			cargo test --locked --workspace --no-fail-fast --manifest-path "$REPO/$crates/Cargo.toml" 2>&1 |
+			tee -a "$LOG" >&2 || status=$?
+	done
+	return "$status"
 }
 
 # The tests on one kernel, after `prepare` made all that they need.

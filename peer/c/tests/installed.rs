@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The library as cargo-c installs it: header, pkg-config file, shared and static
+//! library. It takes cargo-c, a C compiler, pkg-config and binutils.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::mem::offset_of;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use toa_peer_c::toa_peer;
+
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Where it is installed, once for all tests, by the command of the README.
+fn prefix() -> &'static Path {
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    PREFIX.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let prefix = directory.join("installed");
+        let _ = fs::remove_dir_all(&prefix);
+        run(Command::new(env!("CARGO"))
+            .args(["cinstall", "--locked", "--release", "--prefix"])
+            .arg(&prefix)
+            .arg("--libdir")
+            .arg(prefix.join("lib"))
+            .current_dir(HERE)
+            .env("CARGO_TARGET_DIR", directory.join("target")));
+        prefix
+    })
+}
+
+/// Runs a program to its good end; gives what it says.
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {complaint}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn pkg_config(flags: &[&str]) -> Vec<String> {
+    let mut command = Command::new("pkg-config");
+    command.args(flags).arg("toa_peer");
+    let said = run(command.env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")));
+    said.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Compiles a C file, strictly, with what pkg-config says.
+fn compile(source: &Path, name: &str, flags: &[String]) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    run(Command::new("cc")
+        .args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"])
+        .arg("-o")
+        .arg(&program)
+        .arg(source)
+        .args(flags));
+    program
+}
+
+/// What the C program prints if the struct is laid out as here.
+fn layout() -> String {
+    let size = size_of::<toa_peer>();
+    let client = offset_of!(toa_peer, client);
+    let balancer = offset_of!(toa_peer, balancer);
+    let origin = offset_of!(toa_peer, origin);
+    format!("{size} {client} {balancer} {origin}\n")
+}
+
+#[test]
+fn installed_header_is_that_of_the_tree() {
+    let installed = fs::read_to_string(prefix().join("include/toa_peer.h")).expect("a header");
+    let ours = Path::new(HERE).join("toa_peer.h");
+    let ours = fs::read_to_string(ours).unwrap_or_default();
+    assert!(
+        installed == ours,
+        "copy {0}/include/toa_peer.h to {HERE}/toa_peer.h",
+        prefix().display()
+    );
+}
+
+#[test]
+fn shared_library_exports_what_the_header_declares() {
+    let header = fs::read_to_string(prefix().join("include/toa_peer.h")).expect("a header");
+    let declared: BTreeSet<&str> = header
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("int ")?.split_once('(')?.0))
+        .collect();
+    let library = prefix().join("lib/libtoa_peer.so");
+    let symbols = run(Command::new("nm")
+        .args(["--dynamic", "--defined-only", "--format=just-symbols"])
+        .arg(library));
+    let exported: BTreeSet<&str> = symbols.lines().collect();
+    assert_eq!(exported, declared);
+    assert_eq!(declared.len(), 3);
+}
+
+#[test]
+fn c_program_uses_the_shared_library() {
+    let source = Path::new(HERE).join("tests/loopback.c");
+    let program = compile(&source, "shared", &pkg_config(&["--cflags", "--libs"]));
+    let needed = run(Command::new("readelf").arg("--dynamic").arg(&program));
+    assert!(needed.contains("[libtoa_peer.so.0.1]"), "{needed}");
+    let said = run(Command::new(program).env("LD_LIBRARY_PATH", prefix().join("lib")));
+    assert_eq!(said, layout());
+}
+
+#[test]
+fn c_program_uses_the_static_library() {
+    let source = Path::new(HERE).join("tests/loopback.c");
+    let flags: Vec<String> = pkg_config(&["--cflags", "--libs", "--static"])
+        .into_iter()
+        .map(|flag| match flag.as_str() {
+            "-ltoa_peer" => "-l:libtoa_peer.a".to_owned(),
+            _ => flag,
+        })
+        .collect();
+    let program = compile(&source, "static", &flags);
+    let needed = run(Command::new("readelf").arg("--dynamic").arg(&program));
+    assert!(!needed.contains("libtoa_peer"), "{needed}");
+    assert_eq!(run(&mut Command::new(program)), layout());
+}
+
+#[test]
+fn example_server_is_compiled_without_a_warning() {
+    let source = Path::new(HERE).join("../examples/server.c");
+    let program = compile(&source, "server", &pkg_config(&["--cflags", "--libs"]));
+    assert_eq!(program.file_name(), Some(OsStr::new("server")));
+}
