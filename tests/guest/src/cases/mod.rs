@@ -59,7 +59,7 @@ impl Boot {
     pub fn case_bound(self) -> Duration {
         match self {
             Self::Stock | Self::NoIpv6 | Self::Servers => Duration::from_secs(300),
-            Self::Unload | Self::OneCpu => Duration::from_secs(1200),
+            Self::Unload | Self::OneCpu => Duration::from_secs(3600),
         }
     }
 
