@@ -172,8 +172,10 @@ enter() {
 		touch "$root$bind"
 		mount --bind "$bind" "$root$bind"
 	done
+	# Not by exec: orphans go to the first process of the namespace, and GNU make as that one may
+	# wait for them forever.
 	# shellcheck disable=SC2016 # the shell in the root expands it
-	exec chroot "$root" /usr/bin/env -i "${ENVIRONMENT[@]}" \
+	chroot "$root" /usr/bin/env -i "${ENVIRONMENT[@]}" \
 		/bin/sh -c 'cd "$0" && exec "$@"' "$cwd" "$@"
 }
 
