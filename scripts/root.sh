@@ -12,6 +12,8 @@
 #   tools   Rust, QEMU, shellcheck, …: user-space programs and the VM
 #   build   what the README lists for building the module, for the kernel that
 #           KERNEL= and KVER= select (see kernel.sh)
+#   dkms    the same and DKMS
+#   secureboot   firmware with Secure Boot, and what makes keys for it
 #   guest   the virtual machine's user land (made only into an image)
 #   guest-more   the same and larger servers
 #   go      Go, for a server of the tests
@@ -32,6 +34,8 @@ packages_of() {
 	list=$(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$SCRIPTS/packages/$1.txt")
 	if [[ $1 == guest-more ]]; then
 		packages_of guest
+	elif [[ $1 == dkms ]]; then
+		packages_of build
 	elif [[ $1 == build ]]; then
 		exact=$("$SCRIPTS/kernel.sh" packages)
 		grep -vxF -e linux-headers-RELEASE -e linux-source-X.Y \
@@ -68,9 +72,9 @@ versions_of() {
 # The suites of a root, the one to prefer first.
 suites_of() {
 	case $1-${KERNEL:-} in
-	build-forky*) echo forky ;;
-	build-sid*) echo sid ;;
-	build-experimental*) echo sid experimental ;;
+	build-forky* | dkms-forky*) echo forky ;;
+	build-sid* | dkms-sid*) echo sid ;;
+	build-experimental* | dkms-experimental*) echo sid experimental ;;
 	*) echo trixie trixie-backports ;;
 	esac
 }

@@ -8,6 +8,8 @@
 #   test.sh vm      tests in a virtual machine only
 #   test.sh unload  a hundred loads and unloads, in virtual machines
 #   test.sh servers tests of servers that need a larger virtual machine's image
+#   test.sh secure-boot
+#                   tests of a machine with Secure Boot
 #   test.sh packages
 #                   tests of tarballs and packages that need no virtual machine
 #   test.sh demo    no tests: the module at work, in a virtual machine
@@ -96,6 +98,18 @@ servers() {
 		prepare builds && boot "servers on $KERNEL" test-servers
 }
 
+secure_boot() {
+	local status=0
+	stage "firmware and keys" "$SCRIPTS/secure-boot.sh" keys || status=$?
+	case $status in
+	0) ;;
+	"$NO_KERNEL") echo "0 0 1" >>"$RESULTS" && return ;;
+	*) echo "0 1 0" >>"$RESULTS" && return ;;
+	esac
+	stage "modules signed by DKMS" "$SCRIPTS/secure-boot.sh" modules || { echo "0 1 0" >>"$RESULTS" && return; }
+	boot "Secure Boot on $KERNEL" test-secure-boot
+}
+
 # Each of these counts by itself, unless it could not begin.
 PACKAGE_TESTS=(dist)
 
@@ -132,13 +146,14 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload | servers | packages)
+	all | host | vm | unload | servers | secure-boot | packages)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
 		host | packages) "$action" ;;
 		vm | unload) ! prepare roots || ! prepare builds || "$action" ;;
 		servers) servers || true ;;
+		secure-boot) ! prepare roots || ! prepare builds || secure_boot ;;
 		esac
 		total
 		;;

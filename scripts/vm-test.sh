@@ -13,6 +13,9 @@
 #                                   the tests of loads, on one processor
 #   vm-test.sh test-servers [ARGUMENT…]
 #                                   the tests of servers that need a larger image
+#   vm-test.sh test-secure-boot [ARGUMENT…]
+#                                   the tests with Secure Boot, after
+#                                   secure-boot.sh made keys and modules
 #   vm-test.sh demo                 toa-guest demo, its output as it comes
 #   vm-test.sh boot DIR COMMAND [OPTION…]
 #                                   any files and any command, with options of
@@ -128,6 +131,7 @@ payload() {
 	mkdir -p "$dir/bin"
 	cp "$BUILD/$release/module/toa.ko" "$BUILD/$release/module/tests/kernel/toa_test.ko" "$dir/"
 	cp "$TARGET"/release/toa-{guest,balancer,go-server} "$dir/bin/"
+	[[ -z ${MODULES:-} ]] || cp -r "$MODULES"/. "$dir"
 }
 
 # boot DIRECTORY COMMAND [OPTION…]: boots with DIRECTORY as /toa. One at a time
@@ -203,6 +207,15 @@ run_test_servers() {
 		--label "$release, servers: "
 }
 
+# The modules and the firmware's variables are those of secure-boot.sh.
+run_test_secure_boot() {
+	local made=$BUILD/$release/secure-boot
+	cp "$made/variables.fd" "$made/variables-of-this-run.fd"
+	MODULES=$made/modules VM_DIR=${VM_DIR:-$BUILD/$release/vm-secure-boot} ktap --boot secure-boot "$@" -- \
+		--label "$release, Secure Boot: " \
+		--firmware "$made/firmware.fd" --variables "$made/variables-of-this-run.fd"
+}
+
 run_demo() {
 	payload "$BUILD/$release/payload"
 	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest demo" --plain
@@ -242,7 +255,7 @@ main() {
 	case $action in
 	module | test-module | clippy | programs | go-server) "${action//-/_}" ;;
 	roots | builds) "$action" ;;
-	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | demo)
+	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"
 		;;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's log, from the moment it was opened on (`/dev/kmsg`, the kernel's
+//! The kernel's log, from its start or from the moment it was opened on (`/dev/kmsg`, the kernel's
 //! `Documentation/ABI/testing/dev-kmsg`).
 
 use std::fs::File;
@@ -49,13 +49,19 @@ pub struct KernelLog {
 }
 
 impl KernelLog {
-    /// Shows what is said from now on.
-    pub fn from_now() -> Self {
-        let mut file = OpenOptions::new()
+    /// Shows what has been said since the boot, as far as it is kept.
+    pub fn from_boot() -> Self {
+        let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/kmsg")
             .expect("/dev/kmsg is there");
+        Self { file }
+    }
+
+    /// Shows what is said from now on.
+    pub fn from_now() -> Self {
+        let Self { mut file } = Self::from_boot();
         file.seek(SeekFrom::End(0)).expect("the log's end is known");
         Self { file }
     }

@@ -50,8 +50,9 @@ const HELP: &str = "\
 Tests toa.ko inside the virtual machine that the harness boots.
 
 toa-guest test [--boot NAME] [--filter TEXT]... [--list]
-    run the tests of that boot, stock (default), no-ipv6, unload, one-cpu or
-    servers, whose names contain TEXT, and write KTAP; or only name them
+    run the tests of that boot, stock (default), no-ipv6, unload, one-cpu,
+    servers or secure-boot, whose names contain TEXT, and write KTAP; or only
+    name them
 toa-guest demo
     show what real servers log without the module and with it
 toa-guest bench

@@ -20,7 +20,12 @@ pub fn is_loaded() -> bool {
 
 /// `insmod toa.ko PARAMETERS`.
 pub fn insert(parameters: &str) -> Result<(), Errno> {
-    let file = File::open(PATH).unwrap_or_else(|error| panic!("{PATH}: {error}"));
+    insert_file(PATH, parameters)
+}
+
+/// The same of another file.
+pub fn insert_file(path: &str, parameters: &str) -> Result<(), Errno> {
+    let file = File::open(path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let parameters = CString::new(parameters).expect("parameters have no NUL");
     finit_module(file, &parameters, ModuleInitFlags::empty())
 }

@@ -21,6 +21,8 @@ use crate::qemu::Machine;
 /// Chunks that wait to be read; QEMU waits when there are more.
 const CHUNKS: usize = 64;
 
+const ESCAPE: u8 = 0x1b;
+
 /// More than any run says: a machine that talks without end is stopped.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -223,12 +225,31 @@ impl Logs {
             let end = self.shown + length + 1;
             let line = &self.output[self.shown..end];
             if !line.starts_with(MARKER.as_bytes()) {
-                stdout.write_all(line)?;
+                stdout.write_all(&without_escapes(line))?;
             }
             self.shown = end;
         }
         stdout.flush()
     }
+}
+
+/// The line without what moves a terminal's cursor: firmware clears the screen of
+/// every serial line. What it writes is ECMA-48's control sequences: ESC `[`, and
+/// then anything up to a letter.
+fn without_escapes(line: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match after.strip_prefix(b"[") {
+            Some(sequence) if byte == ESCAPE => {
+                let end = sequence.iter().position(u8::is_ascii_alphabetic);
+                rest = end.map_or(&[], |end| &sequence[end + 1..]);
+            }
+            _ => text.push(byte),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -256,6 +277,14 @@ mod tests {
         let (ending, console, _) = run_in(&dir, &machine, &args).expect("the script runs");
         fs::remove_dir_all(&dir).expect("the directory was ours");
         (ending, console)
+    }
+
+    #[test]
+    fn what_firmware_does_to_a_terminal_is_not_shown() {
+        let line = b"\x1b[2J\x1b[01;01H\x1b[=3h\x1b[2J\x1b[01;01HKTAP version 1\n";
+        assert_eq!(without_escapes(line), b"KTAP version 1\n");
+        assert_eq!(without_escapes(b"a[1] \x1b b\n"), b"a[1] \x1b b\n");
+        assert_eq!(without_escapes(b"cut \x1b[1"), b"cut ");
     }
 
     #[test]

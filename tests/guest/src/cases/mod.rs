@@ -20,6 +20,7 @@ mod options;
 mod paths;
 mod programs;
 mod real_servers;
+mod secure_boot;
 mod unload;
 mod wire;
 
@@ -42,13 +43,15 @@ pub enum Boot {
     OneCpu,
     /// The same as a server's, with servers that are large.
     Servers,
+    /// The same as a server's, by firmware with Secure Boot.
+    Secure,
 }
 
 impl Boot {
     /// What must be there for the tests to mean what they say.
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
-            Self::Stock | Self::Unload | Self::Servers => &[],
+            Self::Stock | Self::Unload | Self::Servers | Self::Secure => &[],
             Self::NoIpv6 => &["ipv6.disable=1", "init_on_alloc=0", "slab_debug=FZP"],
             Self::OneCpu => &["nr_cpus=1"],
         }
@@ -58,7 +61,7 @@ impl Boot {
     /// this is a call that the kernel does not end.
     pub fn case_bound(self) -> Duration {
         match self {
-            Self::Stock | Self::NoIpv6 | Self::Servers => Duration::from_secs(300),
+            Self::Stock | Self::NoIpv6 | Self::Servers | Self::Secure => Duration::from_secs(300),
             Self::Unload | Self::OneCpu => Duration::from_secs(3600),
         }
     }
@@ -78,6 +81,7 @@ impl Boot {
                 .flatten()
                 .collect(),
             Self::Servers => programs::MORE.iter().collect(),
+            Self::Secure => secure_boot::CASES.iter().collect(),
         }
     }
 }
@@ -92,6 +96,7 @@ impl FromStr for Boot {
             "unload" => Ok(Self::Unload),
             "one-cpu" => Ok(Self::OneCpu),
             "servers" => Ok(Self::Servers),
+            "secure-boot" => Ok(Self::Secure),
             _ => Err(format!("there is no boot {name}")),
         }
     }

@@ -1,0 +1,133 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Makes what the tests with Secure Boot need, in build/RELEASE/secure-boot.
+#
+#   secure-boot.sh keys       two keys; the firmware, and its variables, in which
+#                             it trusts the first one and whoever signed the kernel
+#   secure-boot.sh modules    toa.ko, signed with the first key by DKMS, and what
+#                             the kernel has to refuse beside it; after
+#                             vm-test.sh module, whose toa.ko is not signed
+#
+# KERNEL=, KVER= say which kernel (see kernel.sh). Exits 77 if its image is not
+# signed.
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+# Who put the keys into the variables, as far as the firmware is told.
+readonly OWNER=3d0c1a5e-7f5b-4d0f-9a37-5a1ba1a9c0de
+
+# --- keys, in the root secureboot ----------------------------------------------
+
+# key NAME: a certificate for code, NAME.pem, with its key NAME.key. It outlives
+# no test.
+key() {
+	openssl req -quiet -new -x509 -newkey rsa:2048 -noenc -days 30 -subj "/CN=toa $1 key/" \
+		-addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=codeSigning \
+		-keyout "$1.key" -out "$1.pem"
+}
+
+# The certificate in the kernel image's own signature.
+signer_of() {
+	sbattach --detach signature "$1" >&2 || return
+	openssl pkcs7 -inform der -in signature -print_certs | openssl x509
+}
+
+write_keys() {
+	local image=$1
+	cp "$image" image
+	signer_of image >signer.pem || { say "${image##*/} has no signature: skipped" && exit "$NO_KERNEL"; }
+	say "the kernel's signer: $(openssl x509 -in signer.pem -noout -subject)"
+	key enrolled
+	key stranger
+	cp /usr/share/OVMF/OVMF_CODE_4M.secboot.fd firmware.fd
+	virt-fw-vars --loglevel warning --input /usr/share/OVMF/OVMF_VARS_4M.fd --output variables.fd \
+		--set-pk "$OWNER" enrolled.pem --add-kek "$OWNER" enrolled.pem \
+		--add-db "$OWNER" enrolled.pem --add-db "$OWNER" signer.pem --secure-boot
+	rm -f image signature
+}
+
+keys() {
+	local kernel_dir release found
+	found=$("$SCRIPTS/kernel.sh" fetch)
+	eval "$found"
+	rm -rf "$REPO/build/$release/secure-boot"
+	mkdir -p "$REPO/build/$release/secure-boot"
+	cd "$REPO/build/$release/secure-boot"
+	"$SCRIPTS/root.sh" run secureboot "$SCRIPTS/secure-boot.sh" write-keys "$kernel_dir/vmlinuz"
+}
+
+# --- modules, in the root dkms -------------------------------------------------
+
+# Runs in a mount namespace of its own: what is written here goes away with it.
+own() {
+	local path
+	for path; do
+		mkdir -p "$path"
+		mount -t tmpfs tmpfs "$path"
+	done
+}
+
+# DKMS with sources, results and configuration that are not the root's.
+dkms_build() {
+	local release=$1 version=$2 keys=$3
+	own /var/lib/dkms /etc/dkms/framework.conf.d
+	make --no-print-directory -C "$REPO" DESTDIR=/var/lib/dkms install-dkms
+	openssl x509 -in "$keys/enrolled.pem" -outform der -out /var/lib/dkms/enrolled.der
+	printf '%s\n' "source_tree=/var/lib/dkms/usr/src" "mok_signing_key=$keys/enrolled.key" \
+		"mok_certificate=/var/lib/dkms/enrolled.der" >/etc/dkms/framework.conf.d/toa.conf
+	dkms build "toa/$version" -k "$release" || { cat /var/lib/dkms/toa/*/build/make.log && return 1; }
+}
+
+write_modules() {
+	local release=$1 keys=$2 version sign_file
+	version=$("$SCRIPTS/version.sh" print)
+	sign_file=/lib/modules/$release/build/scripts/sign-file
+	dkms_build "$release" "$version" "$keys" >&2
+	cp "/var/lib/dkms/toa/$version/$release/x86_64/module/toa.ko" toa.ko
+	mkdir refused
+	cp "$REPO/build/$release/module/toa.ko" refused/unsigned.ko
+	"$sign_file" sha256 "$keys/stranger.key" "$keys/stranger.pem" refused/unsigned.ko refused/stranger.ko
+	# One letter of the description is another one.
+	LC_ALL=C sed 's/description=Real/description=Deal/' toa.ko >refused/changed.ko
+	signers
+}
+
+# What modinfo says is what this is about: DKMS goes on if it cannot sign.
+signers() {
+	local file signer
+	for file in toa.ko refused/*.ko; do
+		signer=$(modinfo -F signer "$file")
+		say "$file: signed by '$signer'"
+		case $file:$signer in
+		'toa.ko:toa enrolled key' | 'refused/changed.ko:toa enrolled key') ;;
+		'refused/stranger.ko:toa stranger key' | 'refused/unsigned.ko:') ;;
+		*) die "$file must not be signed by '$signer'" ;;
+		esac
+	done
+	! cmp -s toa.ko refused/changed.ko || die "refused/changed.ko is not changed"
+}
+
+modules() {
+	local release found made
+	found=$("$SCRIPTS/kernel.sh" resolve)
+	eval "$found"
+	made=$REPO/build/$release/secure-boot
+	rm -rf "$made/modules"
+	mkdir "$made/modules"
+	cd "$made/modules"
+	"$SCRIPTS/root.sh" run dkms "$SCRIPTS/secure-boot.sh" write-modules "$release" "$made"
+}
+
+main() {
+	case ${1:-} in
+	keys | modules) "$1" ;;
+	write-keys) write_keys "$2" ;;
+	write-modules) write_modules "$2" "$3" ;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"
