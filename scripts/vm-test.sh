@@ -180,7 +180,7 @@ ktap() {
 }
 
 run_test() {
-	ktap "$@" -- --label "$release: "
+	ktap "$@" -- --label "$release: " --timeout 3600
 }
 
 # What slab_debug puts into free memory is found there again, for certain.
@@ -192,13 +192,13 @@ run_test_no_ipv6() {
 # A hundred loads, on two processors.
 run_test_unload() {
 	VM_DIR=${VM_DIR:-$BUILD/$release/vm-unload} ktap --boot unload "$@" -- \
-		--label "$release, loads: " --timeout 3600
+		--label "$release, loads: " --timeout 7200
 }
 
 # All loads, on one processor.
 run_test_one_cpu() {
 	VM_DIR=${VM_DIR:-$BUILD/$release/vm-one-cpu} ktap --boot one-cpu "$@" -- \
-		--label "$release, one processor: " --append nr_cpus=1 --timeout 3600
+		--label "$release, one processor: " --append nr_cpus=1 --timeout 7200
 }
 
 # PostgreSQL and the like do not fit into the image that all other tests use.
