@@ -111,7 +111,7 @@ secure_boot() {
 }
 
 # Each of these counts by itself, unless it could not begin.
-PACKAGE_TESTS=(dist)
+PACKAGE_TESTS=(dist prebuilt)
 
 packages() {
 	local test counted

@@ -1,0 +1,138 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Installs the toa.ko beside it, which was built for one kernel, on a server that
+# runs this kernel. On any other it says why not, and changes nothing.
+#
+#   install.sh              toa.ko into /lib/modules/RELEASE/updates, and have it
+#                           loaded at each start-up
+#   install.sh check        only say whether it would
+#   install.sh uninstall    take away what it installed, for every kernel
+
+set -eu
+
+here=$(dirname "$0")
+modules=/lib/modules
+startup=/etc/modules-load.d/toa.conf
+
+die() {
+	echo "install.sh: $*" >&2
+	exit 1
+}
+
+# manifest NAME: its value.
+manifest() {
+	sed -n "s/^$1: //p" "$here/MANIFEST"
+}
+
+needed() {
+	[ "$(id -u)" = 0 ] || die "run it as root"
+	for command in modinfo depmod sha256sum; do
+		command -v "$command" >/dev/null || die "$command is missing: install kmod and coreutils"
+	done
+}
+
+# --- is it for this server? ----------------------------------------------------
+
+whole() {
+	for file in MANIFEST toa.ko modules-load.conf; do
+		[ -r "$here/$file" ] || die "$file is missing beside install.sh: unpack the whole tarball"
+	done
+	sum=$(sha256sum "$here/toa.ko" | cut -d ' ' -f 1)
+	[ "$sum" = "$(manifest sha256)" ] ||
+		die "toa.ko is not the file that MANIFEST tells of (sha256 $sum): fetch the tarball again"
+}
+
+same_kernel() {
+	running=$(uname -r)
+	[ "$running" = "$kernel" ] ||
+		die "this server runs $running, and this toa.ko is for $kernel: take the tarball for $running"
+	# Debian's kernels name their package's version: two builds of one release may differ.
+	build=$(uname -v | sed -n 's/.* Debian \([^ ]*\).*/\1/p')
+	[ -z "$build" ] || [ "$build" = "$(manifest build)" ] ||
+		die "this server runs Debian's build $build of $running, and this toa.ko is for $(manifest build): take the tarball for $build"
+}
+
+same_vermagic() {
+	magic=$(modinfo -F vermagic "$here/toa.ko")
+	[ "${magic%% *}" = "$kernel" ] ||
+		die "toa.ko's vermagic is '$magic', and MANIFEST says $kernel: fetch the tarball again"
+	other=$(find "$modules/$kernel/kernel" -name '*.ko*' 2>/dev/null | head -n 1)
+	[ -n "$other" ] || die "there are no modules in $modules/$kernel/kernel: install the kernel's package again"
+	theirs=$(modinfo -F vermagic "$other")
+	[ "$theirs" = "$magic" ] ||
+		die "toa.ko's vermagic is '$magic', and that of this kernel's modules '$theirs': build it for this kernel"
+}
+
+# A kernel that is locked down takes signed modules only.
+trusted() {
+	[ -r /sys/kernel/security/lockdown ] || return 0
+	grep -q '\[none\]' /sys/kernel/security/lockdown || [ -n "$(modinfo -F signer "$here/toa.ko")" ] ||
+		die "this server is locked down by Secure Boot, and toa.ko is not signed: make it with SIGN_KEY= and SIGN_CERT="
+}
+
+alone() {
+	for file in "$modules/$kernel/updates/dkms/toa.ko"*; do
+		[ ! -e "$file" ] || die "$file is there already: take one way, this one or DKMS"
+	done
+}
+
+check() {
+	whole
+	kernel=$(manifest kernel)
+	same_kernel
+	same_vermagic
+	trusted
+	alone
+}
+
+# --- what it changes -----------------------------------------------------------
+
+install_module() {
+	mkdir -p "$modules/$kernel/updates" "$(dirname "$startup")"
+	cp "$here/toa.ko" "$modules/$kernel/updates/.toa.ko.new"
+	chmod 644 "$modules/$kernel/updates/.toa.ko.new"
+	mv "$modules/$kernel/updates/.toa.ko.new" "$modules/$kernel/updates/toa.ko"
+	depmod "$kernel"
+	cp "$here/modules-load.conf" "$startup"
+	chmod 644 "$startup"
+	echo "toa $(manifest version) is installed for $kernel and loaded at each start-up; now: modprobe toa"
+}
+
+uninstall() {
+	removed=
+	for file in "$modules"/*/updates/toa.ko; do
+		[ -e "$file" ] || continue
+		removed=yes
+		rm "$file"
+		directory=${file%/toa.ko}
+		rmdir "$directory" 2>/dev/null || true
+		kernel=$(basename "${directory%/updates}")
+		depmod "$kernel"
+		echo "toa is no longer installed for $kernel"
+	done
+	rm -f "$startup"
+	[ -n "$removed" ] || die "there is no toa.ko in $modules/*/updates"
+	[ ! -d /sys/module/toa ] || echo "toa is still loaded: rmmod toa"
+}
+
+case ${1:-install} in
+install)
+	needed
+	check
+	install_module
+	;;
+check)
+	needed
+	check
+	echo "toa.ko fits this server's kernel $kernel"
+	;;
+uninstall)
+	needed
+	uninstall
+	;;
+*)
+	sed -n '4,/^[^#]*$/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,105 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Packs toa.ko for one kernel, to be installed on servers that run this kernel and
+# have no compilers.
+#
+#   prebuilt.sh make [DIRECTORY]    build it, and pack it there (default: build);
+#                                   prints the tarball's path
+#   prebuilt.sh pack DIRECTORY      pack the toa.ko that was built before
+#
+# The tarball has toa.ko, install.sh, and MANIFEST: the kernel and its build, the
+# compiler, the sources' commit, and toa.ko's sha256.
+#
+# KERNEL=, KVER=           which kernel (see kernel.sh)
+# SIGN_KEY=, SIGN_CERT=    files with a key and its certificate, to sign toa.ko for
+#                          servers with Secure Boot
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+# The commit that the sources are of, as far as it can be known.
+commit() {
+	local id
+	id=$(git -C "$REPO" rev-parse HEAD 2>/dev/null) || { echo "unknown: no git clone" && return; }
+	[[ -z $(git -C "$REPO" status --porcelain --untracked-files=no) ]] || id+=" with changes"
+	echo "$id"
+}
+
+manifest() {
+	local module=$1
+	cat <<-MANIFEST
+		module: toa
+		version: $("$SCRIPTS/version.sh" print)
+		kernel: $release
+		build: $version
+		vermagic: $(modinfo -F vermagic "$module")
+		headers: linux-headers-$release $version
+		rustc: $rustc_text
+		signer: $(modinfo -F signer "$module")
+		sha256: $(sha256sum "$module" | cut -d ' ' -f 1)
+		commit: $(commit)
+	MANIFEST
+}
+
+# sign MODULE KEY CERTIFICATE: as DKMS does. Runs in the root build.
+sign() {
+	local release
+	release=$(modinfo -F vermagic "$1" | cut -d ' ' -f 1)
+	"/lib/modules/$release/build/scripts/sign-file" sha256 "$2" "$3" "$1"
+}
+
+# The key is seen in the root for as long as it takes.
+sign_with() {
+	local dir=$1
+	[[ -r $SIGN_KEY && -r ${SIGN_CERT:-} ]] ||
+		die "SIGN_KEY= and SIGN_CERT= have to name a key and its certificate"
+	mkdir -m 700 "$dir/key"
+	cp "$SIGN_KEY" "$dir/key/key"
+	cp "$SIGN_CERT" "$dir/key/certificate"
+	"$SCRIPTS/root.sh" run build "$SCRIPTS/prebuilt.sh" sign "$dir/toa/toa.ko" "$dir/key/key" "$dir/key/certificate"
+	rm -rf "$dir/key"
+}
+
+pack() {
+	# shellcheck disable=SC2034 # what kernel.sh tells
+	local out=$1 found release version source binary rustc rustc_text name work
+	found=$("$SCRIPTS/kernel.sh" resolve)
+	eval "$found"
+	need_host modinfo=kmod xz=xz-utils
+	[[ -s $REPO/build/$release/module/toa.ko ]] || die "there is no toa.ko for $release: prebuilt.sh make"
+	mkdir -p "$out"
+	out=$(realpath "$out")
+	name=toa-$("$SCRIPTS/version.sh" print)_$release
+	work=$(mktemp -d "$REPO/build/prebuilt.XXXXXX")
+	# shellcheck disable=SC2064 # now
+	trap "rm -rf '$work'" EXIT
+	mkdir "$work/toa"
+	cp "$REPO/build/$release/module/toa.ko" "$work/toa/"
+	"$SCRIPTS/root.sh" run tools strip --strip-debug "$work/toa/toa.ko"
+	[[ -z ${SIGN_KEY:-} ]] || sign_with "$work"
+	cp "$REPO/LICENSE" "$REPO/packaging/install.sh" "$REPO/packaging/modules-load.conf" "$work/toa/"
+	manifest "$work/toa/toa.ko" >"$work/toa/MANIFEST"
+	chmod -R u=rwX,go=rX "$work/toa"
+	mv "$work/toa" "$work/$name"
+	tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner -cJf "$out/$name.tar.xz" "$name"
+	say "$(cat "$work/$name/MANIFEST")"
+	echo "$out/$name.tar.xz"
+}
+
+main() {
+	case ${1:-} in
+	make)
+		stage "find a kernel" "$SCRIPTS/kernel.sh" resolve >&2
+		stage "root for building" "$SCRIPTS/root.sh" make build
+		stage "module" "$SCRIPTS/vm-test.sh" module
+		pack "${2:-$REPO/build}"
+		;;
+	pack) pack "${2:-$REPO/build}" ;;
+	sign) sign "$2" "$3" "$4" ;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"

@@ -1,0 +1,303 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The tarball with a module for one kernel: what it says, whom it refuses, what
+# it leaves; and the script that loads a copied module.
+#
+#   prebuilt-test.sh [CASE…]
+#
+# Run it as root. Modules here are empty but for what modinfo reads, and the
+# servers are the root of tools, with another uname and other /lib/modules.
+# Prints TAP.
+
+. "$(dirname "$0")/../scripts/lib.sh"
+SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
+REPO=$(dirname "$SCRIPTS")
+WORK=$REPO/build/prebuilt-test
+. "$REPO/tests/cases.sh"
+
+# --- made beforehand -----------------------------------------------------------
+
+# module FILE NAME=VALUE…: what modinfo needs of a module. Runs in the root.
+module() {
+	local file=$1
+	shift
+	{
+		echo '.section .modinfo,"a"'
+		printf '.asciz "%s"\n' "$@"
+	} | gcc -x assembler -c -o "$file" -
+}
+
+# The project with such a module in the place of the built one, packed by
+# prebuilt.sh. Sets what the cases compare with.
+set_stage() {
+	local release version rustc_text found
+	found=$("$SCRIPTS/kernel.sh" resolve)
+	eval "$found"
+	rm -rf "$WORK"
+	mkdir -p "$WORK/project/build/$release/module" "$WORK/out"
+	cp -r "$REPO"/{scripts,packaging,toa.rs,LICENSE} "$WORK/project/"
+	"$SCRIPTS/root.sh" run tools "$0" --module "$WORK/project/build/$release/module/toa.ko" \
+		"vermagic=$release SMP preempt mod_unload " "version=0.0.0"
+	"$WORK/project/scripts/prebuilt.sh" pack "$WORK/out" >"$WORK/path"
+	printf '%s=%q\n' release "$release" version "$version" rustc_text "$rustc_text" >"$WORK/kernel"
+}
+
+# --- a server ------------------------------------------------------------------
+
+# In a mount namespace of its own: a kernel, its modules, and no module toa.
+become_server() {
+	# shellcheck disable=SC1091 # made above
+	. "$WORK/kernel"
+	mkdir -p /usr/lib/modules /etc/modules-load.d /sys
+	mount -t tmpfs tmpfs /usr/lib/modules
+	mount -t tmpfs tmpfs /etc/modules-load.d
+	mount -t tmpfs tmpfs /sys
+	mkdir -p "$TMP/bin" "/lib/modules/$release/kernel/net"
+	runs "$release" "$version"
+	module "/lib/modules/$release/kernel/net/other.ko" "vermagic=$release SMP preempt mod_unload "
+	touch "/lib/modules/$release"/modules.{order,builtin,builtin.modinfo}
+	depmod "$release"
+	PATH=$TMP/bin:$PATH
+	tar -xJf "$(<"$WORK/path")" --strip-components=1
+	listing >before
+}
+
+# runs RELEASE BUILD: what uname says.
+runs() {
+	stand_in uname <<-STUB
+		case \$1 in
+		-r) echo '$1' ;;
+		-v) echo '#1 SMP PREEMPT_DYNAMIC Debian $2 (2026-11-15)' ;;
+		*) exit 2 ;;
+		esac
+	STUB
+}
+
+stand_in() {
+	{ echo '#!/bin/sh' && cat; } >"$TMP/bin/$1"
+	chmod +x "$TMP/bin/$1"
+}
+
+listing() {
+	find /lib/modules/ /etc/modules-load.d -type f -exec sha256sum {} + | sort -k 2
+}
+
+# refuses LINE [COMMAND…]: says that, and changes nothing.
+refuses() {
+	local line=$1
+	shift
+	[[ $# -gt 0 ]] || set -- ./install.sh
+	fails 1 "$line" "$@"
+	same "files" "$(<before)" "$(listing)"
+}
+
+# --- the tarball ---------------------------------------------------------------
+
+case_tarball_and_manifest_name_kernel_compiler_and_sources() {
+	become_server
+	local toa
+	toa=$(sed -n 's/^        "\([0-9.]*\)"$/\1/p' "$REPO/toa.rs")
+	same "tarball" "toa-${toa}_$release.tar.xz" "$(basename "$(<"$WORK/path")")"
+	same "files" "LICENSE MANIFEST install.sh modules-load.conf toa.ko" \
+		"$(tar -tJf "$(<"$WORK/path")" | sed -n 's|^[^/]*/\(.\)|\1|p' | paste -sd' ')"
+	same "manifest" "$(
+		cat <<-MANIFEST
+			module: toa
+			version: $toa
+			kernel: $release
+			build: $version
+			vermagic: $release SMP preempt mod_unload
+			headers: linux-headers-$release $version
+			rustc: $rustc_text
+			signer:
+			sha256: $(sha256sum toa.ko | cut -d ' ' -f 1)
+		MANIFEST
+	)" "$(sed -e '/^commit: /d' -e 's/ *$//' MANIFEST)"
+	grep -qE '^commit: ([0-9a-f]{40}( with changes)?|unknown: no git clone)$' MANIFEST || die "$(grep commit MANIFEST)"
+}
+
+# --- install.sh ----------------------------------------------------------------
+
+case_installs_for_this_kernel_and_takes_it_away_again() {
+	become_server
+	same "check" "toa.ko fits this server's kernel $release" "$(./install.sh check)"
+	same "files" "$(<before)" "$(listing)"
+	same "install" "toa $(sed -n 's/^version: //p' MANIFEST) is installed for $release and loaded at each start-up; now: modprobe toa" \
+		"$(./install.sh)"
+	same "module" "$(sha256sum <toa.ko)" "$(sha256sum <"/lib/modules/$release/updates/toa.ko")"
+	same "mode" "644 root root" "$(stat -c '%a %U %G' "/lib/modules/$release/updates/toa.ko")"
+	same "modprobe finds" "insmod /lib/modules/$release/updates/toa.ko" \
+		"$(modprobe -S "$release" --show-depends toa | sed 's/ *$//')"
+	same "at start-up" toa "$(grep -v '^#' /etc/modules-load.d/toa.conf)"
+	./install.sh >/dev/null
+	same "uninstall" "toa is no longer installed for $release" "$(./install.sh uninstall)"
+	same "files" "$(<before)" "$(listing)"
+	[[ ! -e /lib/modules/$release/updates ]] || die "a directory is left"
+}
+
+case_uninstall_says_that_toa_is_still_loaded() {
+	become_server
+	./install.sh >/dev/null
+	mkdir -p /sys/module/toa
+	has "uninstall" "toa is still loaded: rmmod toa" "$(./install.sh uninstall)"
+}
+
+case_nothing_to_uninstall() {
+	become_server
+	refuses "install.sh: there is no toa.ko in /lib/modules/*/updates" ./install.sh uninstall
+}
+
+case_refuses_another_kernel() {
+	become_server
+	runs 7.9.9-cloud-amd64 "$version"
+	refuses "install.sh: this server runs 7.9.9-cloud-amd64, and this toa.ko is for $release: take the tarball for 7.9.9-cloud-amd64"
+}
+
+case_refuses_another_build_of_the_same_release() {
+	become_server
+	runs "$release" 7.9.9-2
+	refuses "install.sh: this server runs Debian's build 7.9.9-2 of $release, and this toa.ko is for $version: take the tarball for 7.9.9-2"
+}
+
+case_refuses_a_module_that_the_manifest_does_not_tell_of() {
+	become_server
+	echo >>toa.ko
+	refuses "install.sh: toa.ko is not the file that MANIFEST tells of (sha256 $(sha256sum toa.ko | cut -d ' ' -f 1)): fetch the tarball again"
+}
+
+case_refuses_a_module_of_another_kernel_than_the_manifest_says() {
+	become_server
+	module toa.ko "vermagic=7.9.9 SMP "
+	sed -i "s/^sha256: .*/sha256: $(sha256sum toa.ko | cut -d ' ' -f 1)/" MANIFEST
+	refuses "install.sh: toa.ko's vermagic is '7.9.9 SMP ', and MANIFEST says $release: fetch the tarball again"
+}
+
+case_refuses_a_kernel_whose_modules_have_another_vermagic() {
+	become_server
+	module "/lib/modules/$release/kernel/net/other.ko" "vermagic=$release SMP preempt_rt mod_unload "
+	listing >before
+	refuses "install.sh: toa.ko's vermagic is '$release SMP preempt mod_unload ', and that of this kernel's modules '$release SMP preempt_rt mod_unload ': build it for this kernel"
+}
+
+case_refuses_a_kernel_without_modules() {
+	become_server
+	rm -r "/lib/modules/$release"
+	listing >before
+	refuses "install.sh: there are no modules in /lib/modules/$release/kernel: install the kernel's package again"
+}
+
+case_refuses_to_install_an_unsigned_module_under_secure_boot() {
+	become_server
+	mkdir -p /sys/kernel/security
+	echo "none [integrity] confidentiality" >/sys/kernel/security/lockdown
+	refuses "install.sh: this server is locked down by Secure Boot, and toa.ko is not signed: make it with SIGN_KEY= and SIGN_CERT="
+	echo "[none] integrity confidentiality" >/sys/kernel/security/lockdown
+	./install.sh check >/dev/null
+}
+
+case_refuses_beside_the_module_of_dkms() {
+	become_server
+	mkdir -p "/lib/modules/$release/updates/dkms"
+	touch "/lib/modules/$release/updates/dkms/toa.ko.xz"
+	listing >before
+	refuses "install.sh: /lib/modules/$release/updates/dkms/toa.ko.xz is there already: take one way, this one or DKMS"
+}
+
+case_refuses_half_a_tarball() {
+	become_server
+	rm MANIFEST
+	refuses "install.sh: MANIFEST is missing beside install.sh: unpack the whole tarball"
+}
+
+case_refuses_without_kmod() {
+	become_server
+	mkdir few
+	ln -s "$(command -v sh)" "$(command -v dirname)" "$(command -v id)" "$(command -v sha256sum)" few
+	refuses "install.sh: modinfo is missing: install kmod and coreutils" env PATH="$TMP/few" ./install.sh
+}
+
+case_refuses_who_is_not_root() {
+	become_server
+	chmod 755 "$TMP"
+	refuses "install.sh: run it as root" setpriv --reuid 65534 --clear-groups "$TMP/install.sh"
+}
+
+# --- load-copied-toa -----------------------------------------------------------
+
+# A server onto which toa.ko was copied; insmod writes down how it was called.
+become_server_with_copy() {
+	become_server
+	stand_in insmod <<-STUB
+		echo "\$@" >>"$TMP/inserted"
+	STUB
+	stand_in logger <<-STUB
+		echo "\$@" >>"$TMP/logged"
+	STUB
+	touch inserted logged
+	LOAD=$REPO/packaging/load-copied-toa
+}
+
+# loads_nothing LINE: in both places, and does not try.
+loads_nothing() {
+	fails 1 "toa: $1, servers see the balancer instead of their clients" "$LOAD" "$TMP/toa.ko"
+	same "log" "-p daemon.err -t toa -- $1, servers see the balancer instead of their clients" "$(<logged)"
+	same "insmod" "${2:-}" "$(<inserted)"
+}
+
+case_copied_module_is_loaded_by_its_kernel() {
+	become_server_with_copy
+	"$LOAD" "$TMP/toa.ko" max_records=1000
+	same "insmod" "$TMP/toa.ko max_records=1000" "$(<inserted)"
+	same "log" "" "$(<logged)"
+}
+
+case_copied_module_is_not_loaded_by_another_kernel() {
+	become_server_with_copy
+	runs 7.9.9-cloud-amd64 7.9.9-1
+	loads_nothing "$TMP/toa.ko is for the kernel $release, and 7.9.9-cloud-amd64 runs"
+}
+
+case_copied_module_that_is_missing_or_none_or_refused_is_told() {
+	become_server_with_copy
+	echo "no module" >toa.ko
+	loads_nothing "$TMP/toa.ko is no kernel module"
+	rm toa.ko logged
+	loads_nothing "$TMP/toa.ko is missing"
+	rm logged
+	module toa.ko "vermagic=$release SMP "
+	stand_in insmod <<-STUB
+		exit 1
+	STUB
+	loads_nothing "$TMP/toa.ko could not be loaded"
+}
+
+case_module_that_is_loaded_already_is_left_alone() {
+	become_server_with_copy
+	mkdir -p /sys/module/toa
+	runs 7.9.9-cloud-amd64 7.9.9-1
+	"$LOAD" "$TMP/toa.ko"
+	same "insmod" "" "$(<inserted)"
+}
+
+main() {
+	case ${1:-} in
+	--module)
+		shift
+		module "$@"
+		;;
+	--inside)
+		shift
+		run_cases "$0" "$@"
+		;;
+	--case) unshare --mount --propagation unchanged "$0" --in-namespace "$2" "$3" ;;
+	--in-namespace) one_case "$2" "$3" ;;
+	-h | --help | help) usage 0 ;;
+	*)
+		set_stage
+		"$SCRIPTS/root.sh" run tools env "TOA_RESULTS=${TOA_RESULTS:-/dev/null}" "$0" --inside "$@"
+		;;
+	esac
+}
+
+main "$@"
