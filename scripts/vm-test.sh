@@ -25,6 +25,7 @@
 #
 #   vm-test.sh programs             the user-space programs, release builds
 #   vm-test.sh go-server            the tests' server in Go
+#   vm-test.sh peer-servers         the example servers of peer/
 #   vm-test.sh module               toa.ko for KERNEL, in build/<release>/module
 #   vm-test.sh test-module          the tests' own module, beside it
 #   vm-test.sh clippy               both, looked at by clippy
@@ -56,12 +57,32 @@ programs() {
 	in_tools cargo build --release --locked --workspace --bins --manifest-path "$REPO/tests/Cargo.toml" >&2
 }
 
-# Go has no need of the host's libraries; what it compiles is kept in the cache.
-go_server() {
+# go_build NAME DIRECTORY SOURCES: Go has no need of the host's libraries; what it
+# compiles is kept in the cache.
+go_build() {
 	mkdir -p "$TARGET/release"
 	"$SCRIPTS/root.sh" run go env CGO_ENABLED=0 GOTOOLCHAIN=local "GOCACHE=$TOA_CACHE/go" \
-		go build -C "$REPO/tests/guest/servers/go" -buildvcs=false -ldflags=-s \
-		-o "$TARGET/release/toa-go-server" . >&2
+		go build -C "$REPO/$2" -buildvcs=false -ldflags=-s -o "$TARGET/release/$1" "$3" >&2
+}
+
+go_server() {
+	go_build toa-go-server tests/guest/servers/go .
+}
+
+# In C with the library as it is installed; in Rust as the host tests have compiled
+# it. Python's is run as it is.
+peer_servers() {
+	local prefix=$BUILD/peer
+	go_build peer-server-go peer/examples server.go
+	in_tools cargo build --locked --example server --manifest-path "$REPO/peer/Cargo.toml" >&2
+	cp "$TARGET/debug/examples/server" "$TARGET/release/peer-server-rust"
+	rm -rf "$prefix"
+	in_tools cargo cinstall --locked --release --manifest-path "$REPO/peer/c/Cargo.toml" \
+		--prefix "$prefix" --libdir "$prefix/lib" >&2
+	# shellcheck disable=SC2016 # the shell in the root expands it
+	in_tools env "PKG_CONFIG_PATH=$prefix/lib/pkgconfig" sh -c \
+		'cc -O2 -Wall -Wextra -Werror -o "$1" "$2" $(pkg-config --cflags --libs toa_peer) -Wl,-rpath,/toa/lib' \
+		sh "$TARGET/release/peer-server-c" "$REPO/peer/examples/server.c"
 }
 
 # The module's sources as git sees them, or all files where there is no git.
@@ -130,7 +151,10 @@ payload() {
 	rm -rf "$dir"
 	mkdir -p "$dir/bin"
 	cp "$BUILD/$release/module/toa.ko" "$BUILD/$release/module/tests/kernel/toa_test.ko" "$dir/"
-	cp "$TARGET"/release/toa-{guest,balancer,go-server} "$dir/bin/"
+	cp "$TARGET"/release/toa-{guest,balancer,go-server} "$TARGET"/release/peer-server-{rust,c,go} "$dir/bin/"
+	cp "$REPO/peer/examples/server.py" "$dir/bin/peer-server.py"
+	cp -PR "$BUILD/peer/lib" "$dir/lib"
+	rm -r "$dir"/lib/{pkgconfig,*.a}
 	[[ -z ${MODULES:-} ]] || cp -r "$MODULES"/. "$dir"
 }
 
@@ -244,6 +268,7 @@ roots() {
 builds() {
 	stage "programs" "$0" programs
 	stage "server in Go" "$0" go-server
+	stage "example servers" "$0" peer-servers
 	stage "module" "$0" module
 	stage "tests' module" "$0" test-module
 }
@@ -253,7 +278,7 @@ main() {
 	local action=${1:-} release version source binary rustc rustc_text kernel_dir guest
 	[[ $# == 0 ]] || shift
 	case $action in
-	module | test-module | clippy | programs | go-server) "${action//-/_}" ;;
+	module | test-module | clippy | programs | go-server | peer-servers) "${action//-/_}" ;;
 	roots | builds) "$action" ;;
 	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | demo)
 		kernel resolve

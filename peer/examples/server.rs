@@ -48,8 +48,8 @@ fn run(address: &str, port: &str) -> io::Result<()> {
 
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     let line = line(toa_peer::peer(&stream)?);
-    println!("{line}");
-    writeln!(stream, "{line}")
+    print!("{line}");
+    stream.write_all(line.as_bytes())
 }
 
 fn line(peer: Peer) -> String {
@@ -58,5 +58,5 @@ fn line(peer: Peer) -> String {
     if let Some(balancer) = peer.balancer {
         line += &format!(", balancer {} port {}", balancer.ip(), balancer.port());
     }
-    line
+    line + "\n"
 }

@@ -18,6 +18,7 @@ mod namespaces;
 mod no_ipv6;
 mod options;
 mod paths;
+mod peer_servers;
 mod programs;
 mod real_servers;
 mod secure_boot;
@@ -111,6 +112,7 @@ fn stock() -> Vec<&'static Case> {
         getsockopt::CASES,
         wire::CASES,
         mptcp::CASES,
+        peer_servers::LOADED,
         namespaces::CASES,
         many::CASES,
         real_servers::CASES,
@@ -121,6 +123,7 @@ fn stock() -> Vec<&'static Case> {
         hostile::CASES,
         paths::CASES,
         programs::CASES,
+        peer_servers::CASES,
         lifetime::CASES,
         load::CASES,
         born::UNLOADED,
