@@ -21,6 +21,7 @@ formats() {
 	cd "$REPO"
 	in_tools rustfmt --check --edition 2021 toa.rs tests/kernel/toa_test.rs
 	in_tools cargo fmt --all --check --manifest-path tests/Cargo.toml
+	in_tools cargo fmt --all --check --manifest-path nginx/Cargo.toml
 	in_tools cargo fmt --all --check --manifest-path peer/Cargo.toml
 	[[ ! -e tests/fuzz/Cargo.toml ]] ||
 		in_tools cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
@@ -60,6 +61,7 @@ all() {
 	stage "shellcheck" "$0" scripts
 	stage "rustfmt" "$0" formats
 	stage "clippy of the crates" "$0" crates
+	stage "clippy of nginx's modules" "$SCRIPTS/nginx.sh" check
 	stage "documentation" "$0" docs
 	stage "no panic" "$SCRIPTS/root.sh" run tools "$REPO/tests/no-panic.sh"
 	stage "clippy of the module" "$0" module

@@ -17,6 +17,7 @@
 #   guest   the virtual machine's user land (made only into an image)
 #   guest-more   the same and larger servers
 #   go      Go, for a server of the tests
+#   nginx   what building nginx's modules takes, in the suite NGINX= (trixie, sid)
 #
 # They are kept under TOA_CACHE (/var/cache/toa), named after a hash of their
 # packages' exact versions, so a newer package in the archive makes a new root.
@@ -75,6 +76,7 @@ suites_of() {
 	build-forky* | dkms-forky*) echo forky ;;
 	build-sid* | dkms-sid*) echo sid ;;
 	build-experimental* | dkms-experimental*) echo sid experimental ;;
+	nginx-*) echo "${NGINX:-trixie}" ;;
 	*) echo trixie trixie-backports ;;
 	esac
 }

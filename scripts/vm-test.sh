@@ -97,7 +97,7 @@ sources() {
 copy_sources() {
 	local dir=$1 file
 	mkdir -p "$dir"
-	sources | grep -vP '^(tests/(?!kernel/)|peer/|build/|\.ci/)' | while read -r file; do
+	sources | grep -vP '^(tests/(?!kernel/)|peer/|nginx/|build/|\.ci/)' | while read -r file; do
 		[[ ! -e $REPO/$file ]] || cmp -s "$REPO/$file" "$dir/$file" || {
 			mkdir -p "$(dirname "$dir/$file")"
 			cp -p "$REPO/$file" "$dir/$file"

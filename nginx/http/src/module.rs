@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What nginx sees: the tables that it looks for in a dynamic module
+//! (`src/core/ngx_module.h`, `src/http/ngx_http_config.h`), and the functions in
+//! them. Each turns raw arguments into safe views, calls what is safe, and turns the
+//! result back.
+
+use core::ffi::c_void;
+use core::mem::offset_of;
+use core::ptr;
+
+use nginx_sys::ngx_array_push;
+use nginx_sys::ngx_command_t;
+use nginx_sys::ngx_conf_set_flag_slot;
+use nginx_sys::ngx_conf_t;
+use nginx_sys::ngx_connection_t;
+use nginx_sys::ngx_cycle_t;
+use nginx_sys::ngx_http_add_variable;
+use nginx_sys::ngx_http_handler_pt;
+use nginx_sys::ngx_http_init_connection;
+use nginx_sys::ngx_http_module_t;
+use nginx_sys::ngx_http_phases_NGX_HTTP_POST_READ_PHASE;
+use nginx_sys::ngx_http_phases_NGX_HTTP_PREACCESS_PHASE;
+use nginx_sys::ngx_http_request_t;
+use nginx_sys::ngx_int_t;
+use nginx_sys::ngx_listening_t;
+use nginx_sys::ngx_module_t;
+use nginx_sys::ngx_str_t;
+use nginx_sys::ngx_uint_t;
+use nginx_sys::ngx_variable_value_t;
+use nginx_sys::NGX_CONF_FLAG;
+use nginx_sys::NGX_HTTP_INTERNAL_SERVER_ERROR;
+use nginx_sys::NGX_HTTP_LOC_CONF;
+use nginx_sys::NGX_HTTP_LOC_CONF_OFFSET;
+use nginx_sys::NGX_HTTP_MAIN_CONF;
+use nginx_sys::NGX_HTTP_MODULE;
+use nginx_sys::NGX_HTTP_SRV_CONF;
+use ngx::core::Status;
+use ngx::http::HttpModule;
+use ngx::http::HttpModuleLocationConf;
+use ngx::http::HttpModuleMainConf;
+use ngx::http::NgxHttpCoreModule;
+use ngx::ngx_string;
+use toa_nginx::notice;
+use toa_nginx::Connection;
+use toa_nginx::Variable;
+
+use crate::location::Location;
+use crate::real_ip;
+use crate::request::Request;
+
+pub(crate) struct Module;
+
+impl HttpModule for Module {
+    fn module() -> &'static ngx_module_t {
+        // SAFETY: nginx writes to it before it calls any function of the module, and
+        // not again while one runs.
+        unsafe { &*ptr::addr_of!(ngx_http_toa_module) }
+    }
+
+    /// Before the configuration is read, in which the variables may be used.
+    unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+        for (index, variable) in Variable::ALL.into_iter().enumerate() {
+            // SAFETY: nginx keeps the name, which is static and never written to.
+            let added = unsafe { ngx_http_add_variable(cf, &mut name_of(variable), 0).as_mut() };
+            let Some(added) = added else {
+                return Status::NGX_ERROR.into();
+            };
+            added.get_handler = Some(evaluate);
+            added.data = index;
+        }
+        Status::NGX_OK.into()
+    }
+
+    unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+        // SAFETY: nginx is about to read the phases' handlers, and not while it calls
+        // this.
+        let core = unsafe { cf.as_ref() }.and_then(NgxHttpCoreModule::main_conf_mut);
+        let phases = core.map(|core| &mut core.phases);
+        let Some(phases) = phases else {
+            return Status::NGX_ERROR.into();
+        };
+        for phase in [
+            ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
+            ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
+        ] {
+            let Some(phase) = phases.get_mut(phase as usize) else {
+                return Status::NGX_ERROR.into();
+            };
+            // SAFETY: nginx has made the array, for elements of that type.
+            let place = unsafe { ngx_array_push(&mut phase.handlers) };
+            if place.is_null() {
+                return Status::NGX_ERROR.into();
+            }
+            // SAFETY: it is the array's new element.
+            unsafe { place.cast::<ngx_http_handler_pt>().write(Some(handle)) };
+        }
+        Status::NGX_OK.into()
+    }
+}
+
+// SAFETY: `create_loc_conf` makes it.
+unsafe impl HttpModuleLocationConf for Module {
+    type LocationConf = Location;
+}
+
+fn name_of(variable: Variable) -> ngx_str_t {
+    let name = variable.name();
+    ngx_str_t {
+        data: name.as_ptr().cast_mut(),
+        len: name.len(),
+    }
+}
+
+/// The value of a variable for a request.
+unsafe extern "C" fn evaluate(
+    request: *mut ngx_http_request_t,
+    value: *mut ngx_variable_value_t,
+    index: usize,
+) -> ngx_int_t {
+    // SAFETY: nginx calls it with a request that it is at, of an open connection, and
+    // with a place for the value.
+    let (connection, value) = unsafe {
+        let connection = request.as_ref().map(|request| request.connection);
+        let connection = connection.and_then(|raw| Connection::from_raw(raw));
+        (connection, value.as_mut())
+    };
+    let (Some(variable), Some(value)) = (Variable::ALL.get(index), value) else {
+        return Status::NGX_ERROR.into();
+    };
+    variable.evaluate(connection.and_then(Connection::peers), value);
+    Status::NGX_OK.into()
+}
+
+/// A phase of a request.
+unsafe extern "C" fn handle(request: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls it with a request that it is at.
+    let request = unsafe { Request::from_raw(request) };
+    match request.map(|request| real_ip::apply(&request)) {
+        Some(Err(_)) => NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t,
+        // The next handler of the phase goes on.
+        Some(Ok(())) | None => Status::NGX_DECLINED.into(),
+    }
+}
+
+/// The first function of each connection: the kernel is asked who the peers are,
+/// then it is nginx's again.
+unsafe extern "C" fn init_connection(connection: *mut ngx_connection_t) {
+    // SAFETY: nginx has accepted the connection just now.
+    if let Some(connection) = unsafe { Connection::from_raw(connection) } {
+        connection.peers();
+    }
+    // SAFETY: it is as nginx called this.
+    unsafe { ngx_http_init_connection(connection) };
+}
+
+/// When the configuration has been read, in the master.
+unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    // SAFETY: nginx calls it with the cycle that begins.
+    unsafe {
+        notice::say_once(cycle);
+        listen_first(cycle);
+    }
+    Status::NGX_OK.into()
+}
+
+/// Puts our function before nginx's, for all listeners that have that.
+///
+/// # Safety
+///
+/// The cycle is one that begins: nobody accepts from its listeners yet.
+unsafe fn listen_first(cycle: *mut ngx_cycle_t) {
+    // SAFETY: as the caller says. A cycle's listeners are an array of that type.
+    let listeners = unsafe { (*cycle).listening.as_slice_mut::<ngx_listening_t>() };
+    let nginx_s = ngx_http_init_connection as unsafe extern "C" fn(*mut ngx_connection_t);
+    for listener in listeners {
+        let is_nginx_s = |handler| ptr::fn_addr_eq(handler, nginx_s);
+        if listener.handler.is_some_and(is_nginx_s) {
+            listener.handler = Some(init_connection);
+        }
+    }
+}
+
+static mut COMMANDS: [ngx_command_t; 2] = [
+    ngx_command_t {
+        name: ngx_string!("toa_real_ip"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_FLAG)
+            as ngx_uint_t,
+        set: Some(ngx_conf_set_flag_slot),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        offset: offset_of!(Location, real_ip),
+        post: ptr::null_mut(),
+    },
+    ngx_command_t::empty(),
+];
+
+static CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: Some(Module::preconfiguration),
+    postconfiguration: Some(Module::postconfiguration),
+    create_main_conf: None,
+    init_main_conf: None,
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: Some(Module::create_loc_conf),
+    merge_loc_conf: Some(Module::merge_loc_conf),
+};
+
+ngx::ngx_modules!(ngx_http_toa_module);
+
+/// With the signature of the nginx that it is built for, which `load_module`
+/// compares.
+#[used]
+#[allow(non_upper_case_globals)]
+static mut ngx_http_toa_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw const CONTEXT).cast_mut().cast::<c_void>(),
+    commands: (&raw mut COMMANDS).cast(),
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_module: Some(init_module),
+    ..ngx_module_t::default()
+};

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! nginx's stream module for servers behind a TOA balancer: `ngx_stream_toa_module`.
+//!
+//! It adds the variables `$toa_remote_addr`, `$toa_remote_port` and
+//! `$toa_balancer_addr` ([`toa_nginx`]). [`module`] is what nginx sees of it.
+
+mod module;
