@@ -118,7 +118,8 @@ impl<'a> Server<'a> {
             .expect("a line comes");
         let expected = line(client.address, self.balancer(), origin);
         note(told.trim_end());
-        assert_eq!(told, expected, "{way:?} to port {}", self.port);
+        let log = || fs::read_to_string(&self.log).unwrap_or_default();
+        assert_eq!(told, expected, "{way:?} to port {}: {}", self.port, log());
         self.expected += &expected;
     }
 
