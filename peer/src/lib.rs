@@ -1,6 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-#![doc = include_str!("../README.md")]
+//! Who is the client of a TCP socket behind a FullNAT load balancer, and which
+//! balancer is between them.
+//!
+//! The balancer puts its client's address into a TCP option. The kernel module toa
+//! reads it, and [`peer`] asks the module; where it is not loaded, or knows no
+//! client, `getpeername`. A server that listens on an IPv4 address behind a NAT64
+//! balancer has no other way to know its IPv6 clients.
+//!
+//! ```
+//! use std::io;
+//! use std::net::TcpStream;
+//!
+//! fn log(stream: &TcpStream) -> io::Result<()> {
+//!     let peer = toa_peer::peer(stream)?;
+//!     println!("client {} by {}", peer.client, peer.origin);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The sockets of tokio, mio and socket2 will do as well as those of the standard
+//! library: all that is taken is a descriptor ([`AsFd`]).
+//!
+//! It can be believed only if nobody but the balancer reaches the server's port:
+//! whoever else does can claim any address.
+
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -207,6 +231,11 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => address,
     }
 }
+
+/// Its examples are compiled, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(test)]
 mod tests {
