@@ -7,6 +7,8 @@ use std::fs;
 use std::fs::OpenOptions;
 use std::io::Write;
 
+use crate::wait;
+
 const TRACING: &str = "/sys/kernel/tracing";
 
 /// What the module hooks.
@@ -106,18 +108,41 @@ impl Probes {
         probes
     }
 
-    /// How often the function was entered, and left.
+    /// How often the function was entered, and left, by those that the probes ran for.
     #[track_caller]
     pub fn hits(&self, function: &str) -> [u64; 2] {
+        Self::counts(function).map(|[hits, _]| hits)
+    }
+
+    /// How often the function was called, as soon as nobody is in it: a connection
+    /// can be accepted before its `tcp_child_process` returns on another processor.
+    /// A probe in a softirq that interrupts another probe does not run, and counts
+    /// as missed.
+    #[track_caller]
+    pub fn calls(&self, function: &str) -> u64 {
+        wait::until("everybody has left the function", || {
+            match Self::counts(function).map(|[hits, missed]| hits + missed) {
+                [entered, left] if entered == left => Ok(entered),
+                [entered, left] => Err(format!("{function}: {entered} in, {left} out")),
+            }
+        })
+    }
+
+    /// The hits and misses of both probes.
+    #[track_caller]
+    fn counts(function: &str) -> [[u64; 2]; 2] {
         let profile = read("kprobe_profile");
         ["in", "out"].map(|side| {
             let name = format!("{function}_{side}");
-            let hits = profile.lines().find_map(|line| {
+            let counts = profile.lines().find_map(|line| {
                 let mut words = line.split_whitespace();
-                (words.next() == Some(&name)).then(|| words.next())?
+                let [event, hits, missed] = [(); 3].map(|()| words.next());
+                (event == Some(&name)).then(|| [hits, missed].map(|n| n?.parse().ok()))
             });
-            hits.and_then(|hits| hits.parse().ok())
-                .unwrap_or_else(|| panic!("{name}: {profile}"))
+            match counts {
+                Some([Some(hits), Some(missed)]) => [hits, missed],
+                _ => panic!("{name}: {profile}"),
+            }
         })
     }
 }
