@@ -18,6 +18,7 @@ pub const CASES: &[Case] = cases![Unloaded:
     apache_logs_the_client_with_the_module_and_the_balancer_without,
     haproxy_sees_the_client_with_the_module_and_the_balancer_without,
     sshd_logs_the_client_with_the_module_and_the_balancer_without,
+    ssh_login_is_told_the_client_with_the_module_and_the_balancer_without,
     redis_lists_the_client_with_the_module_and_the_balancer_without,
     asyncio_sees_the_client_with_the_module_and_the_balancer_without,
     go_sees_the_client_with_the_module_and_the_balancer_without,
@@ -76,6 +77,10 @@ fn haproxy_sees_the_client_with_the_module_and_the_balancer_without() {
 
 fn sshd_logs_the_client_with_the_module_and_the_balancer_without() {
     check(&table::SSHD);
+}
+
+fn ssh_login_is_told_the_client_with_the_module_and_the_balancer_without() {
+    check(&table::SSH_LOGIN);
 }
 
 fn redis_lists_the_client_with_the_module_and_the_balancer_without() {

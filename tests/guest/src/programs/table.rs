@@ -4,14 +4,21 @@
 //! in a directory of the test's.
 
 use std::fs;
+use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
+use std::net::IpAddr;
+use std::net::Shutdown;
 use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
+use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 
 use super::Mapped;
@@ -19,7 +26,10 @@ use super::Program;
 use super::Says;
 use super::Seen;
 use crate::namespace;
+use crate::net::SERVER_V4;
+use crate::net::SERVER_V6;
 use crate::sockets::Family;
+use crate::wait;
 
 const V4: u16 = 8101;
 const V6_ONLY: u16 = 8102;
@@ -103,31 +113,11 @@ pub const HAPROXY: Program = Program {
     client: Seen::parse,
 };
 
-/// `Connection from ADDRESS port PORT on …`, of LogLevel VERBOSE. It leaves a
-/// source alone that often connects without a login.
+/// `Connection from ADDRESS port PORT on …`, of LogLevel VERBOSE.
 pub const SSHD: Program = Program {
     listens: NOT_DUAL_STACK,
     mapped: Mapped::AsItIs,
-    command: |root| {
-        let key = root.join("host_key").display().to_string();
-        namespace::run(
-            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &key]),
-        );
-        fs::create_dir_all("/run/sshd").expect("sshd's empty directory");
-        let configuration = format!(
-            "Port {V4}\n\
-             HostKey {key}\n\
-             PidFile none\n\
-             LogLevel VERBOSE\n\
-             UsePAM no\n\
-             PerSourcePenalties no\n"
-        );
-        let file = configure(root, "sshd_config", &configuration);
-        let mut command = Command::new("/usr/sbin/sshd");
-        command.args(["-D", "-f", &file, "-E"]);
-        command.arg(root.join("log"));
-        command
-    },
+    command: sshd,
     ready: "",
     ending: Signal::SIGTERM,
     ask: |stream| {
@@ -144,6 +134,107 @@ pub const SSHD: Program = Program {
         Seen::parse(&from.replace(" port ", " "))
     },
 };
+
+/// `SSH_CONNECTION` of a login, and `SSH_CLIENT`, which must tell the same.
+pub const SSH_LOGIN: Program = Program {
+    command: |root| {
+        let key = new_key(&Path::new(SSH_HOME).join("id_ed25519"));
+        fs::copy(format!("{key}.pub"), root.join("authorized_keys"))
+            .expect("a key that may log in");
+        sshd(root)
+    },
+    ask: log_in,
+    says: Says::InAnswer,
+    client: |answer| {
+        let (client, connection) = answer.split_once('\n')?;
+        let words: Vec<&str> = connection.split(' ').collect();
+        let [address, port, own_address, own_port] = words[..] else {
+            return None;
+        };
+        let own_address: IpAddr = own_address.parse().ok()?;
+        let own = [SERVER_V4.into(), SERVER_V6.into()].contains(&own_address);
+        let same = client == format!("{address} {port} {own_port}");
+        let seen = Seen::parse(&format!("{address} {port}"));
+        seen.filter(|_| own && own_port == V4.to_string() && same)
+    },
+    ..SSHD
+};
+
+/// Where the client's ssh looks for root's keys.
+const SSH_HOME: &str = "/root/.ssh";
+
+/// sshd leaves a source alone that often connects without a login, unless it is told
+/// not to.
+fn sshd(root: &Path) -> Command {
+    let key = new_key(&root.join("host_key"));
+    fs::create_dir_all("/run/sshd").expect("sshd's empty directory");
+    let configuration = format!(
+        "Port {V4}\n\
+         HostKey {key}\n\
+         AuthorizedKeysFile {root}/authorized_keys\n\
+         StrictModes no\n\
+         PidFile none\n\
+         LogLevel VERBOSE\n\
+         UsePAM no\n\
+         PerSourcePenalties no\n",
+        root = root.display()
+    );
+    let file = configure(root, "sshd_config", &configuration);
+    let mut command = Command::new("/usr/sbin/sshd");
+    command.args(["-D", "-f", &file, "-E"]);
+    command.arg(root.join("log"));
+    command
+}
+
+/// Makes a pair of keys in the place of an older one; gives the private one's path.
+fn new_key(path: &Path) -> String {
+    fs::create_dir_all(path.parent().expect("a directory")).expect("a directory for keys");
+    let _ = fs::remove_file(path);
+    let path = path.display().to_string();
+    namespace::run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &path]));
+    path
+}
+
+/// A login over a connection that exists: ssh talks to it through a UNIX socket.
+fn log_in(stream: &mut TcpStream) -> String {
+    let path = Path::new(SSH_HOME).join("connection");
+    let _ = fs::remove_file(&path);
+    let door = UnixListener::bind(&path).expect("a socket for ssh");
+    let mut ssh = Command::new("ssh");
+    ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]);
+    ssh.args([
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+    ]);
+    ssh.arg("-o")
+        .arg(format!("ProxyCommand=nc -U {}", path.display()));
+    ssh.args([
+        "root@server",
+        "echo \"$SSH_CLIENT\"; echo \"$SSH_CONNECTION\"",
+    ]);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            wait::ready(&door, PollFlags::POLLIN, "ssh at its door");
+            let (inner, _) = door.accept().expect("ssh comes");
+            join(stream, &inner);
+        });
+        namespace::run(&mut ssh).trim_end().to_owned()
+    })
+}
+
+/// Copies both ways until both have ended.
+fn join(outer: &TcpStream, inner: &UnixStream) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = io::copy(&mut &*outer, &mut &*inner);
+            let _ = inner.shutdown(Shutdown::Write);
+        });
+        let _ = io::copy(&mut &*inner, &mut &*outer);
+        let _ = outer.shutdown(Shutdown::Write);
+    });
+}
 
 /// `addr=ADDRESS:PORT` of CLIENT LIST.
 pub const REDIS: Program = Program {
