@@ -133,8 +133,8 @@ resolved() {
 	archive_update
 	if [[ ! -s $file || $file -ot $TOA_CACHE/apt/fresh || $file -ot $0 ]]; then
 		mkdir -p "$KERNELS/resolved"
-		resolve >"$file.new"
-		mv "$file.new" "$file"
+		resolve >"$file.$$"
+		mv "$file.$$" "$file"
 	fi
 	cat "$file"
 }
