@@ -13,6 +13,7 @@
 #   build   what the README lists for building the module, for the kernel that
 #           KERNEL= and KVER= select (see kernel.sh)
 #   dkms    the same and DKMS
+#   rpm     the same and rpm
 #   secureboot   firmware with Secure Boot, and what makes keys for it
 #   guest   the virtual machine's user land (made only into an image)
 #   guest-more   the same and larger servers
@@ -37,6 +38,8 @@ packages_of() {
 		packages_of guest
 	elif [[ $1 == dkms ]]; then
 		packages_of build
+	elif [[ $1 == rpm ]]; then
+		packages_of dkms
 	elif [[ $1 == build ]]; then
 		exact=$("$SCRIPTS/kernel.sh" packages)
 		grep -vxF -e linux-headers-RELEASE -e linux-source-X.Y \
@@ -73,9 +76,9 @@ versions_of() {
 # The suites of a root, the one to prefer first.
 suites_of() {
 	case $1-${KERNEL:-} in
-	build-forky* | dkms-forky*) echo forky ;;
-	build-sid* | dkms-sid*) echo sid ;;
-	build-experimental* | dkms-experimental*) echo sid experimental ;;
+	build-forky* | dkms-forky* | rpm-forky*) echo forky ;;
+	build-sid* | dkms-sid* | rpm-sid*) echo sid ;;
+	build-experimental* | dkms-experimental* | rpm-experimental*) echo sid experimental ;;
 	nginx-*) echo "${NGINX:-trixie}" ;;
 	*) echo trixie trixie-backports ;;
 	esac

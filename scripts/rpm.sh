@@ -1,0 +1,49 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Makes the package toa-dkms of Fedora's kind, in a root of Debian, and looks at
+# it. It has not been run on Fedora.
+#
+#   rpm.sh make     of the last commit's tarball (dist.sh), in build/rpm; rpmlint
+#                   has nothing to say, and tests/rpm-test.sh installs and erases it
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+OUT=$REPO/build/rpm
+
+# Runs in the root rpm.
+build_and_look() {
+	local tarball=$1 said
+	# What it needs is there, as Debian's packages, which have no macros of systemd.
+	rpmbuild --quiet --nodeps -ta "$tarball" --define "_topdir $OUT/top" \
+		--define '_unitdir /usr/lib/systemd/system' --define '_modulesloaddir /usr/lib/modules-load.d' \
+		--define 'systemd_post() :' --define 'systemd_preun() :' --define 'systemd_postun() :'
+	mv "$OUT"/top/RPMS/noarch/*.rpm "$OUT"/top/SRPMS/*.rpm "$OUT"
+	rm -rf "$OUT/top"
+	said=$(rpmlint --config "$REPO/packaging/rpmlint.toml" "$OUT"/*.rpm) || { say "$said" && die "rpmlint complains, see above"; }
+	say "$said"
+	grep -q ' 0 errors, 0 warnings' <<<"$said" || die "rpmlint complains, see above"
+}
+
+make_packages() {
+	local tarball
+	rm -rf "$OUT"
+	mkdir -p "$OUT"
+	tarball=$("$SCRIPTS/dist.sh" make "$OUT")
+	stage "root of rpm" "$SCRIPTS/root.sh" make rpm
+	stage "rpm" "$SCRIPTS/root.sh" run rpm "$SCRIPTS/rpm.sh" in-root "$tarball"
+	stage "tests of rpm" "$REPO/tests/rpm-test.sh"
+	find "$OUT" -name '*.rpm' | sort
+}
+
+main() {
+	case ${1:-} in
+	make) make_packages ;;
+	in-root) build_and_look "$2" ;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"

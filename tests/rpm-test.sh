@@ -1,0 +1,140 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The rpm package, which scripts/rpm.sh made: its files, and what its scriptlets do
+# in a root directory with DKMS and a kernel's headers.
+#
+#   rpm-test.sh [CASE…]
+#
+# Run it as root. The root directory is a layer on top of the root of Debian that
+# the package was built in, so rpm knows of no other packages there: what it
+# requires is looked at, not resolved. Prints TAP.
+
+. "$(dirname "$0")/../scripts/lib.sh"
+SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
+REPO=$(dirname "$SCRIPTS")
+OUT=$REPO/build/rpm
+. "$REPO/tests/cases.sh"
+
+version() {
+	sed -n 's/^        "\([0-9.]*\)"$/\1/p' "$REPO/toa.rs"
+}
+
+package() {
+	find "$OUT" -name 'toa-dkms-*.noarch.rpm'
+}
+
+# The root directory ROOT with the headers of one kernel, and their metadata if they
+# have been made before. Its changes go away with the case.
+become_system() {
+	local made
+	ROOT=$TMP/root
+	mkdir -p "$ROOT" "$TMP/upper" "$TMP/work"
+	mount -t overlay -o "lowerdir=/,upperdir=$TMP/upper,workdir=$TMP/work" overlay "$ROOT"
+	mount -t proc proc "$ROOT/proc"
+	mount --rbind /dev "$ROOT/dev"
+	RELEASE=$(sed -n 's/^release=//p' "$OUT/kernel")
+	find "$ROOT/lib/modules" -mindepth 1 -maxdepth 1 ! -name "$RELEASE" -exec rm -r {} +
+	# What the kernel's own package would have brought: else DKMS runs no depmod.
+	touch "$ROOT/lib/modules/$RELEASE"/modules.{dep,order,builtin,builtin.modinfo}
+	rm -rf "$ROOT/var/cache/toa"
+	mkdir -p "$ROOT/var/cache/toa/metadata"
+	for made in "$TOA_CACHE/metadata/${RELEASE}_"*; do
+		[[ ! -e $made ]] || cp -a "$made" "$ROOT/var/cache/toa/metadata/"
+	done
+	rpm --root "$ROOT" --initdb
+	listing >before
+}
+
+# All files but those of rpm, of depmod, of logs, and the key that DKMS makes for itself.
+listing() {
+	(cd "$TMP/upper" && find . -mindepth 1 \( -path ./var/lib/rpm -o -path ./usr/lib/sysimage -o -path ./var/log -o -path ./tmp -o -path ./var/cache/toa \) -prune -o ! -type d -print |
+		sed -e '\|^\./usr/lib/modules/[^/]*/modules\.|d' -e '\|^\./var/lib/dkms/mok\.|d' | sort)
+}
+
+install_package() {
+	env -u TOA_METADATA_CACHE rpm --root "$ROOT" --nodeps -i "$(package)" >said 2>&1 || die "rpm -i: $(<said)"
+}
+
+erase_package() {
+	rpm --root "$ROOT" -e toa-dkms >said 2>&1 || die "rpm -e: $(<said)"
+}
+
+in_root() {
+	chroot "$ROOT" env -u TOA_METADATA_CACHE "$@"
+}
+
+# --- the package ---------------------------------------------------------------
+
+case_has_these_files() {
+	local src
+	src=/usr/src/toa-$(version)
+	same "files" "$(
+		{
+			printf '%s\n' /etc/modprobe.d/toa.conf /usr/lib/modules-load.d/toa.conf \
+				/usr/lib/systemd/system/toa-check.service /usr/libexec/toa /usr/libexec/toa/toa-check \
+				/usr/share/doc/toa-dkms /usr/share/doc/toa-dkms/README.md \
+				/usr/share/licenses/toa-dkms /usr/share/licenses/toa-dkms/LICENSE \
+				"$src" "$src"/{Kbuild,Makefile,dkms.conf,toa_bindings.h} \
+				"$src"/scripts "$src"/scripts/{lib,metadata,toolchain}.sh
+			find "$REPO" -maxdepth 1 -name '*.rs' ! -name toa_bindings.rs -printf "$src/%f\n"
+		} | sort
+	)" "$(rpm -qlp "$(package)" | sed "s|/toa-dkms-$(version)|/toa-dkms|" | sort)"
+	same "owners" "root root" "$(rpm -qp --qf '[%{FILEUSERNAME} %{FILEGROUPNAME}\n]' "$(package)" | sort -u)"
+	same "executables" "/usr/libexec/toa/toa-check $src/scripts/metadata.sh" \
+		"$(rpm -qp --qf '[%{FILEMODES:perms} %{FILENAMES}\n]' "$(package)" | awk '/^-rwxr-xr-x/ { print $2 }' | sort | paste -sd' ')"
+	same "configuration" /etc/modprobe.d/toa.conf "$(rpm -qcp "$(package)")"
+}
+
+case_requires_what_builds_the_module() {
+	local needed
+	needed=$(rpm -qp --requires "$(package)")
+	for one in bindgen-cli 'dkms >= 3.0.11' make rust rust-src; do
+		grep -qxF -- "$one" <<<"$needed" || die "does not require $one: $needed"
+	done
+	same "recommends" kernel-devel "$(rpm -qp --recommends "$(package)")"
+	same "version" "$(version) noarch GPL-2.0-only" "$(rpm -qp --qf '%{VERSION} %{ARCH} %{LICENSE}' "$(package)")"
+}
+
+# --- its scriptlets ------------------------------------------------------------
+
+case_installed_it_is_built_and_erased_it_is_gone() {
+	become_system
+	install_package
+	has "dkms status" "toa/$(version), $RELEASE, x86_64: installed" "$(in_root dkms status)"
+	same "vermagic" "$RELEASE" "$(in_root modinfo -k "$RELEASE" -F vermagic toa | cut -d ' ' -f 1)"
+	same "rpm -V" "" "$(rpm --root "$ROOT" --nodeps -V toa-dkms)"
+	erase_package
+	same "dkms status" "" "$(in_root dkms status)"
+	[[ ! -e $ROOT/var/cache/toa ]] || die "/var/cache/toa is left"
+	same "files" "$(<before)" "$(listing)"
+	! grep -s toa "$ROOT/lib/modules/$RELEASE/modules.dep" || die "depmod was not run"
+}
+
+case_a_build_that_fails_is_told_and_the_package_stays() {
+	become_system
+	rm "$ROOT/usr/bin/bindgen"
+	install_package
+	has "rpm -i" "toa: the kernel $RELEASE has no toa.ko: bindgen is missing" "$(<said)"
+	same "rpm -q" "toa-dkms-$(version)-1.noarch" "$(rpm --root "$ROOT" -q toa-dkms)"
+	erase_package
+}
+
+main() {
+	case ${1:-} in
+	--inside)
+		shift
+		run_cases "$0" "$@"
+		;;
+	--case) unshare --mount --propagation unchanged "$0" --in-namespace "$2" "$3" ;;
+	--in-namespace) one_case "$2" "$3" ;;
+	-h | --help | help) usage 0 ;;
+	*)
+		[[ -n $(package) ]] || die "there is no package in build/rpm: make rpm"
+		"$SCRIPTS/kernel.sh" resolve >"$OUT/kernel"
+		"$SCRIPTS/root.sh" run rpm env "TOA_RESULTS=${TOA_RESULTS:-/dev/null}" "$0" --inside "$@"
+		;;
+	esac
+}
+
+main "$@"
