@@ -111,7 +111,7 @@ secure_boot() {
 }
 
 # Each of these counts by itself, unless it could not begin.
-PACKAGE_TESTS=(dist prebuilt)
+PACKAGE_TESTS=(dist prebuilt matrix)
 
 packages() {
 	local test counted

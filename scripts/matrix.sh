@@ -1,0 +1,141 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds the module for each kernel that the archive has, runs the tests on it, and
+# writes what came out into the README's table.
+#
+#   matrix.sh run      all of it; the last line is "N passed, N failed, N skipped",
+#                      in which a module that was built counts as one
+#   matrix.sh table    only write the table, of what the runs left in build/matrix
+#
+# MATRIX=   which kernels, by the names that KERNEL= takes (see kernel.sh), with
+#           :build appended those that are only built for:
+#           MATRIX="trixie-backports trixie-backports-rt:build"
+#
+# Rows of kernels that were not asked for stay as they are. A kernel that cannot be
+# had is skipped, with its reason.
+
+. "$(dirname "$0")/lib.sh"
+shopt -s inherit_errexit
+
+ROWS=$REPO/build/matrix
+README=$REPO/README.md
+
+# All names, in the table's order.
+names() {
+	local suite
+	for suite in trixie-backports forky sid experimental; do
+		printf '%s\n' "$suite" "$suite-amd64" "$suite-rt"
+	done
+}
+
+flavour_of() {
+	case $1 in
+	*-rt) echo "PREEMPT_RT" ;;
+	*-amd64) echo "full" ;;
+	*) echo "cloud" ;;
+	esac
+}
+
+# row NAME KERNEL STATE: kept for the table.
+row() {
+	printf "| \`%s\` | %s | %s |\n" "$@" >"$ROWS/$1.row"
+	say "matrix: $1: ${2:+$2: }$3"
+}
+
+# The last reason that kernel.sh gave.
+reason() {
+	sed -n -e 's/^kernel.sh: passing over [^ ]* [^ ]*: \(.*\)/\1/p' \
+		-e 's/^kernel.sh: \(no .*\) fits: skipped$/\1 in the archive/p' "$1" | sed -n 1p
+}
+
+# one NAME[:build]: "PASSED FAILED SKIPPED" lines to RESULTS.
+one() {
+	# shellcheck disable=SC2034 # what kernel.sh tells
+	local name=${1%:build} found status=0 release version source binary rustc rustc_text
+	export KERNEL=$name
+	found=$("$SCRIPTS/kernel.sh" resolve 2>"$ROWS/$name.log") || status=$?
+	case $status in
+	0) eval "$found" ;;
+	"$NO_KERNEL")
+		row "$name" "" "skipped: $(reason "$ROWS/$name.log")"
+		echo "0 0 1" >>"$RESULTS"
+		return
+		;;
+	*) cat "$ROWS/$name.log" >&2 && exit "$status" ;;
+	esac
+	if ! stage "module for $name" "$SCRIPTS/vm-test.sh" module; then
+		row "$name" "$version, $(flavour_of "$name")" "does not build"
+		echo "0 1 0" >>"$RESULTS"
+		return
+	fi
+	echo "1 0 0" >>"$RESULTS"
+	if [[ $1 == *:build ]]; then
+		row "$name" "$version, $(flavour_of "$name")" "built only"
+	else
+		tests "$name"
+	fi
+}
+
+tests() {
+	local name=$1 results=$ROWS/$1.results counts state
+	: >"$results"
+	stage "tests on $name" env "TOA_RESULTS=$results" "$SCRIPTS/test.sh" vm >&2 || true
+	counts=$(sum_results "$results")
+	case $counts in
+	"0 passed"*) state="built; the tests did not run" ;;
+	*" 0 failed"*) state="tested: ${counts/, 0 failed/}" ;;
+	*) state="built; ${counts%, *}" ;;
+	esac
+	cat "$results" >>"$RESULTS"
+	row "$name" "$version, $(flavour_of "$name")" "${state%, 0 skipped}"
+}
+
+# Between the two comments, the rows of this run in the places of older ones.
+table() {
+	local name rows
+	mkdir -p "$ROWS"
+	rows=$(
+		printf '%s\n' "| \`KERNEL=\` | kernel | state |" "|---|---|---|"
+		while read -r name; do
+			cat "$ROWS/$name.row" 2>/dev/null || grep -F "| \`$name\` |" "$README" || true
+		done < <(names)
+	)
+	grep -q '^<!-- matrix' "$README" || die "README.md has no place for the table: a line with <!-- matrix"
+	awk -v rows="$rows" '/^<!-- end of matrix/ { print rows; skip = 0 } !skip { print } /^<!-- matrix/ { skip = 1 }' \
+		"$README" >"$ROWS/README"
+	cat "$ROWS/README" >"$README"
+	say "$rows"
+}
+
+run() {
+	local names counts
+	read -ra names <<<"${MATRIX:-$(names | paste -sd' ')}"
+	for name in "${names[@]}"; do
+		names | grep -qxF -- "${name%:build}" || die "$name is no kernel of the matrix: see --help"
+	done
+	mkdir -p "$ROWS"
+	RESULTS=$ROWS/results
+	: >"$RESULTS"
+	start_stages
+	stage "root of tools" "$SCRIPTS/root.sh" make tools
+	for name in "${names[@]}"; do
+		one "$name"
+	done
+	table
+	stage_table >&2
+	counts=$(sum_results "$RESULTS")
+	echo "$counts"
+	[[ $counts == *" 0 failed"* && $counts != "0 passed"* ]]
+}
+
+main() {
+	case ${1:-} in
+	run) run ;;
+	table) table ;;
+	-h | --help | help) usage ;;
+	*) usage 1 >&2 ;;
+	esac
+}
+
+main "$@"

@@ -1,0 +1,133 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The matrix of kernels: what it counts, and what it writes into the README.
+#
+#   matrix-test.sh [CASE…]
+#
+# The archive, the builds and the virtual machines are stand-ins. Prints TAP.
+
+. "$(dirname "$0")/../scripts/lib.sh"
+SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
+REPO=$(dirname "$SCRIPTS")
+. "$REPO/tests/cases.sh"
+
+# A project whose archive has two kernels, and whose README has a table.
+set_stage() {
+	mkdir -p project/scripts
+	cp "$SCRIPTS/lib.sh" "$SCRIPTS/matrix.sh" project/scripts/
+	cat >project/README.md <<-'README'
+		Before.
+		<!-- matrix: of a test -->
+		| `KERNEL=` | kernel | state |
+		|---|---|---|
+		| `sid` | 1.0-1, cloud | tested: 9 passed |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+		<!-- end of matrix -->
+		After.
+	README
+	stand_in root.sh <<<"exit 0"
+	stand_in kernel.sh <<-'STUB'
+		case $KERNEL in
+		trixie-backports | sid) printf '%s=%q\n' release 7.9 version 7.9-1 source s binary b rustc r rustc_text t ;;
+		sid-amd64)
+			echo "kernel.sh: passing over linux-headers-7.9 7.9-1: no linux-source-7.9 of that version" >&2
+			echo "kernel.sh: no amd64 kernel of sid fits: skipped" >&2
+			exit 77
+			;;
+		forky)
+			echo "kernel.sh: no cloud-amd64 kernel of forky fits: skipped" >&2
+			exit 77
+			;;
+		*) exit 75 ;;
+		esac
+	STUB
+	builds "exit 0"
+	tests 'echo "20 0 0" >>"$TOA_RESULTS"; echo "5 0 1" >>"$TOA_RESULTS"'
+}
+
+stand_in() {
+	{ echo '#!/bin/bash' && cat; } >"project/scripts/$1"
+	chmod +x "project/scripts/$1"
+}
+
+builds() {
+	stand_in vm-test.sh <<<"$1"
+}
+
+tests() {
+	stand_in test.sh <<<"$1"
+}
+
+# matrix STATUS LAST-LINE KERNELS: then the README's rows are standard input.
+matrix() {
+	local status=0
+	TOA_STAGES='' MATRIX=$3 project/scripts/matrix.sh run >out 2>err || status=$?
+	same "status ($(<err))" "$1" "$status"
+	same "last line" "$2" "$(tail -n 1 out)"
+	same "README" "$(printf '%s\n' Before. '<!-- matrix: of a test -->' "| \`KERNEL=\` | kernel | state |" '|---|---|---|' \
+		"$(cat)" '<!-- end of matrix -->' After.)" "$(<project/README.md)"
+}
+
+case_tested_and_built_only_are_told_apart_and_other_rows_stay() {
+	set_stage
+	matrix 0 "27 passed, 0 failed, 1 skipped" "trixie-backports sid:build" <<-'ROWS'
+		| `trixie-backports` | 7.9-1, cloud | tested: 25 passed, 1 skipped |
+		| `sid` | 7.9-1, cloud | built only |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+	ROWS
+}
+
+case_kernel_that_cannot_be_had_is_skipped_with_its_reason() {
+	set_stage
+	matrix 0 "1 passed, 0 failed, 2 skipped" "forky sid:build sid-amd64" <<-'ROWS'
+		| `forky` |  | skipped: no cloud-amd64 kernel of forky in the archive |
+		| `sid` | 7.9-1, cloud | built only |
+		| `sid-amd64` |  | skipped: no linux-source-7.9 of that version |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+	ROWS
+}
+
+case_build_that_fails_is_red() {
+	set_stage
+	builds "exit 1"
+	matrix 1 "0 passed, 1 failed, 0 skipped" "sid" <<-'ROWS'
+		| `sid` | 7.9-1, cloud | does not build |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+	ROWS
+}
+
+case_tests_that_fail_are_red() {
+	set_stage
+	tests 'echo "24 1 0" >>"$TOA_RESULTS"'
+	matrix 1 "25 passed, 1 failed, 0 skipped" "sid" <<-'ROWS'
+		| `sid` | 7.9-1, cloud | built; 24 passed, 1 failed |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+	ROWS
+}
+
+case_tests_that_do_not_run_are_red() {
+	set_stage
+	tests 'echo "0 1 0" >>"$TOA_RESULTS"'
+	matrix 1 "1 passed, 1 failed, 0 skipped" "sid" <<-'ROWS'
+		| `sid` | 7.9-1, cloud | built; the tests did not run |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+	ROWS
+}
+
+case_without_an_archive_there_is_no_answer() {
+	set_stage
+	cp project/README.md before
+	local status=0
+	MATRIX=experimental project/scripts/matrix.sh run >out 2>err || status=$?
+	same "status" 75 "$status"
+	same "README" "$(<before)" "$(<project/README.md)"
+}
+
+case_unknown_kernels_are_refused() {
+	set_stage
+	fails 1 "matrix.sh: bookworm is no kernel of the matrix: see --help" \
+		env MATRIX=bookworm project/scripts/matrix.sh run
+}
+
+cases_main "$@"
