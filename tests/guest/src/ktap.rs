@@ -22,8 +22,8 @@ impl Ktap {
         }
     }
 
-    /// A test's result; without problems it has passed.
-    pub fn result(&mut self, name: &str, problems: &[String]) {
+    /// A test's result; without problems it has passed, or was skipped for a reason.
+    pub fn result(&mut self, name: &str, problems: &[String], skipped: Option<&str>) {
         problems.iter().for_each(|problem| note(problem));
         self.number += 1;
         let word = match problems {
@@ -33,7 +33,8 @@ impl Ktap {
                 "not ok"
             }
         };
-        line(&format!("{word} {} {name}", self.number));
+        let directive = skipped.map_or(String::new(), |reason| format!(" # SKIP {reason}"));
+        line(&format!("{word} {} {name}{directive}", self.number));
     }
 
     pub fn all_passed(&self) -> bool {

@@ -8,6 +8,7 @@
 //! says with what it should say. [`runner`] looks after every test for what it
 //! left behind, and [`ktap`] tells the host. [`demo`] shows the same to people.
 
+mod apparmor;
 mod balancer;
 mod bench;
 mod capture;

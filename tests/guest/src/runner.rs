@@ -7,6 +7,7 @@
 use std::mem;
 use std::panic;
 use std::panic::catch_unwind;
+use std::panic::resume_unwind;
 use std::process::exit;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -62,6 +63,17 @@ pub fn problem(text: String) {
         .push(text);
 }
 
+/// Why the running case cannot say anything on this kernel.
+static SKIPPED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Ends the running case, which is then neither passed nor failed: the kernel has
+/// nothing of what it is about.
+pub fn skip(reason: &str) -> ! {
+    *SKIPPED.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    // Past the hook: this is no problem.
+    resume_unwind(Box::new(()))
+}
+
 /// Whether all have passed, none of them in more than `bound`.
 pub fn run(cases: &[&Case], bound: Duration) -> bool {
     panic::set_hook(Box::new(|info| {
@@ -82,7 +94,11 @@ pub fn run(cases: &[&Case], bound: Duration) -> bool {
         let problems = run_one(case, &mut log);
         drop(watch);
         ktap::note(&format!("{:.1} s", started.elapsed().as_secs_f32()));
-        ktap.result(case.name, &problems);
+        let skipped = SKIPPED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        ktap.result(case.name, &problems, skipped.as_deref());
     }
     let _ = catch_unwind(|| bring(State::Unloaded));
     let left = problems(&mut log);

@@ -3,6 +3,8 @@
 //! Servers of the distribution say who their client is: in an answer or in a log,
 //! each in its own words.
 
+use crate::apparmor;
+use crate::apparmor::Profiles;
 use crate::balancer::Plan;
 use crate::module;
 use crate::net;
@@ -11,6 +13,7 @@ use crate::programs::table;
 use crate::programs::Program;
 use crate::programs::Running;
 use crate::runner::cases;
+use crate::runner::skip;
 use crate::runner::Case;
 
 /// Those that are small, or that no other test covers.
@@ -20,6 +23,7 @@ pub const CASES: &[Case] = cases![Unloaded:
     sshd_logs_the_client_with_the_module_and_the_balancer_without,
     ssh_login_is_told_the_client_with_the_module_and_the_balancer_without,
     redis_lists_the_client_with_the_module_and_the_balancer_without,
+    apparmor_names_the_client_with_the_module_and_the_balancer_without,
     asyncio_sees_the_client_with_the_module_and_the_balancer_without,
     go_sees_the_client_with_the_module_and_the_balancer_without,
 ];
@@ -85,6 +89,15 @@ fn ssh_login_is_told_the_client_with_the_module_and_the_balancer_without() {
 
 fn redis_lists_the_client_with_the_module_and_the_balancer_without() {
     check(&table::REDIS);
+}
+
+/// It decides the same with and without, as its rules have no addresses.
+fn apparmor_names_the_client_with_the_module_and_the_balancer_without() {
+    if !apparmor::asks_for_peers() {
+        skip("AppArmor of this kernel does not ask for peers");
+    }
+    let _profiles = Profiles::load();
+    check(&table::CONFINED);
 }
 
 fn asyncio_sees_the_client_with_the_module_and_the_balancer_without() {

@@ -25,6 +25,7 @@ use super::Mapped;
 use super::Program;
 use super::Says;
 use super::Seen;
+use crate::apparmor;
 use crate::namespace;
 use crate::net::SERVER_V4;
 use crate::net::SERVER_V6;
@@ -289,6 +290,26 @@ pub const ASYNCIO: Program = Program {
     ask: get,
     says: Says::InAnswer,
     client: Seen::parse,
+};
+
+/// AppArmor's line in the kernel's log about a read that it denies.
+pub const CONFINED: Program = Program {
+    listens: EACH,
+    mapped: Mapped::AsItIs,
+    command: |root| {
+        let script = include_str!("../../servers/confined_server.py");
+        let file = configure(root, "server.py", script);
+        let mut command = apparmor::confined("python3");
+        command
+            .args([&file, apparmor::SERVING])
+            .args(EACH.iter().map(|(_, port)| port.to_string()));
+        command
+    },
+    ready: "",
+    ending: Signal::SIGTERM,
+    ask: apparmor::denial,
+    says: Says::InAnswer,
+    client: apparmor::source,
 };
 
 /// net/http, whose listeners are MPTCP sockets: `Request.RemoteAddr`, which is

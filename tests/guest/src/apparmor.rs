@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! AppArmor: profiles of the tests, and a server that is confined by them (the
+//! kernel's `security/apparmor/`, and `security/lsm_audit.c` for what it logs).
+
+use std::fs;
+use std::io::Read;
+use std::io::Write;
+use std::net::IpAddr;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::kmsg::KernelLog;
+use crate::namespace;
+use crate::net;
+use crate::programs::Seen;
+use crate::wait;
+
+/// What AppArmor of this kernel knows to do.
+const FEATURES: &str = "/sys/kernel/security/apparmor/features";
+
+/// The profile under which a server accepts connections.
+const ACCEPTING: &str = "toa-accepting";
+
+/// The one under which it serves them: it may not receive.
+pub const SERVING: &str = "toa-serving";
+
+/// Whether AppArmor asks a socket for its peer's name, when a program uses a socket
+/// that was made under another profile: Linux 7.3 is the first that does.
+pub fn asks_for_peers() -> bool {
+    let symbols = fs::read_to_string("/proc/kallsyms").expect("the kernel's symbols");
+    let mut names = symbols.lines().filter_map(|line| line.split(' ').nth(2));
+    names.any(|name| name == "aa_inet_file_perm")
+}
+
+/// Seconds in which the kernel's log takes no more than so many lines of the audit.
+const RATE_LIMIT: &str = "/proc/sys/kernel/printk_ratelimit";
+
+/// Both profiles are in the kernel, and it logs each denial, until this is dropped.
+#[derive(Debug)]
+pub struct Profiles {
+    file: PathBuf,
+    rate_limit: String,
+}
+
+impl Profiles {
+    #[track_caller]
+    pub fn load() -> Self {
+        let text = format!(
+            "profile {ACCEPTING} {{\n\
+               file,\n\
+               capability,\n\
+               signal,\n\
+               network,\n\
+               change_profile -> {SERVING},\n\
+             }}\n\
+             profile {SERVING} {{\n\
+               file,\n\
+               capability,\n\
+               signal,\n\
+               network (send) inet stream,\n\
+               network (send) inet6 stream,\n\
+             }}\n"
+        );
+        let file = std::env::temp_dir().join("profiles");
+        fs::write(&file, text).expect("a file for profiles");
+        let rate_limit = fs::read_to_string(RATE_LIMIT).expect("a limit");
+        let profiles = Self { file, rate_limit };
+        fs::write(RATE_LIMIT, "0").expect("no limit");
+        profiles.parse("--replace");
+        profiles
+    }
+
+    /// By the features of this kernel, not those that Debian's own profiles are for.
+    #[track_caller]
+    fn parse(&self, action: &str) {
+        let mut parser = Command::new("apparmor_parser");
+        parser.args([action, "--skip-cache", "--policy-features", FEATURES]);
+        namespace::run(parser.arg(&self.file));
+    }
+}
+
+impl Drop for Profiles {
+    fn drop(&mut self) {
+        let _ = fs::write(RATE_LIMIT, &self.rate_limit);
+        self.parse("--remove");
+    }
+}
+
+/// A program that starts under [`ACCEPTING`].
+pub fn confined(program: &str) -> Command {
+    let mut command = Command::new("aa-exec");
+    command.args(["-p", ACCEPTING, "--", program]);
+    command
+}
+
+/// Sends a byte to a server that may not receive it; gives the kernel's words.
+pub fn denial(stream: &mut TcpStream) -> String {
+    let mut log = KernelLog::from_now();
+    stream.write_all(b"?").expect("the request goes out");
+    // A socket that is closed with data unread is reset, maybe before its answer
+    // has been read.
+    let mut answer = [0; "EACCES".len()];
+    stream.read_exact(&mut answer).expect("the answer comes");
+    assert_eq!(&answer, b"EACCES", "the server's read");
+    // The kernel's audit thread writes it.
+    wait::until("a line of AppArmor's in the log", || {
+        let denied = |line: &String| {
+            ["apparmor=\"DENIED\"", "class=\"net\""]
+                .iter()
+                .all(|words| line.contains(words))
+        };
+        let line = log.new_lines().into_iter().find(denied);
+        line.ok_or_else(|| "there is none".to_owned())
+    })
+}
+
+/// Whom that line names as the one that the data would have come from. What it has
+/// from the socket itself must be the balancer.
+pub fn source(line: &str) -> Option<Seen> {
+    let word = |key: &str| {
+        let mut words = line.split(' ').filter_map(|word| word.split_once('='));
+        words.find(|(name, _)| *name == key).map(|(_, value)| value)
+    };
+    let foreign: IpAddr = word("faddr")?.parse().ok()?;
+    let address = word("daddr")?.parse().ok()?;
+    let port = word("dest")?.parse().ok()?;
+    net::is_local_address(foreign).then_some(Seen {
+        address,
+        port: Some(port),
+    })
+}
