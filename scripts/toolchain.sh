@@ -35,12 +35,15 @@ install_command() {
 
 # --- packages ----------------------------------------------------------------
 
-# installed_version PACKAGE [FIELD]: nothing if it is not installed. FIELD can be
-# source:Version, the version of the source that the package was built from.
+# installed_version PACKAGE [FIELD]: nothing if its files are not there. FIELD can be
+# source:Version, the version of the source that the package was built from. When
+# DKMS builds, dpkg has unpacked the packages of this run, and is configuring one.
 installed_version() {
 	local status version
 	read -r status version < <(dpkg-query -W -f "\${db:Status-Status} \${${2:-Version}}\n" "$1" 2>/dev/null) || return 0
-	[[ $status != installed ]] || echo "$version"
+	case $status in
+	installed | unpacked | half-configured | triggers-awaited | triggers-pending) echo "$version" ;;
+	esac
 }
 
 # Versions that apt offers, newest first.

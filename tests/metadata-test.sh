@@ -287,6 +287,21 @@ case_tarball_missing() {
 		--kver "$KVER"
 }
 
+# As DKMS finds them while dpkg configures them.
+case_headers_that_are_being_configured() {
+	dpkg_says "linux-headers-$KVER" "half-configured $SOURCE_VERSION"
+	hide "/usr/src/$SOURCE.tar.xz"
+	fails_with "/usr/src/$SOURCE.tar.xz is missing, though $SOURCE is installed: apt install --reinstall $SOURCE" \
+		--kver "$KVER"
+}
+
+case_source_that_is_unpacked_but_not_configured() {
+	dpkg_says "$SOURCE" "unpacked $SOURCE_VERSION"
+	hide "/usr/src/$SOURCE.tar.xz"
+	fails_with "/usr/src/$SOURCE.tar.xz is missing, though $SOURCE is installed: apt install --reinstall $SOURCE" \
+		--kver "$KVER"
+}
+
 case_bison_flex_and_bc_missing() {
 	hide /usr/bin/bison /usr/bin/flex /usr/bin/bc
 	fails_with "bc is missing; bison is missing; flex is missing: apt install bc bison flex" --kver "$KVER"
