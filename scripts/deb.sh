@@ -7,6 +7,7 @@
 #   deb.sh metadata     toa-metadata-RELEASE for the kernel that KERNEL= and KVER=
 #                       select (see kernel.sh): with it a server builds toa
 #                       without that kernel's source
+#   deb.sh test         both, installed, upgraded and purged where KERNEL= is at home
 #
 # They are put into build/deb. The last lines name them.
 
@@ -76,8 +77,16 @@ make_metadata() {
 	find "$OUT" -name "${package}_*.deb"
 }
 
+test_packages() {
+	start_stages
+	stage "packages" "$0" make >/dev/null
+	stage "metadata package" "$0" metadata >/dev/null
+	stage "tests of the packages" "$REPO/tests/deb-test.sh"
+}
+
 main() {
 	case ${1:-} in
+	test) test_packages ;;
 	make) make_packages ;;
 	metadata) make_metadata ;;
 	in-root) build_and_look "$2" ;;

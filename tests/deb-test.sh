@@ -1,0 +1,202 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Installs, upgrades, removes and purges the Debian packages, in throwaway
+# copies of a root that has the headers and the source of a kernel.
+#
+#   deb-test.sh [CASE…]
+#
+# KERNEL= and KVER= say which kernel, and with it which Debian (see kernel.sh).
+# The packages are those of scripts/deb.sh. Run it as root. Prints TAP.
+
+. "$(dirname "$0")/../scripts/lib.sh"
+SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
+REPO=$(dirname "$SCRIPTS")
+. "$REPO/tests/cases.sh"
+. "$REPO/tests/scratch.sh"
+
+OUT=$REPO/build/deb
+
+# --- the stage ---------------------------------------------------------------
+
+# A server with dkms and one kernel's headers, of which no module was built.
+server() {
+	local found others
+	# shellcheck disable=SC2034 # of the kernel
+	declare -g release version source
+	found=$("$SCRIPTS/kernel.sh" resolve)
+	eval "$found"
+	SERVER=$TMP/server
+	scratch "$SERVER" "$("$SCRIPTS/root.sh" path build)"
+	# shellcheck disable=SC2016 # dpkg-query expands it
+	mapfile -t others < <(inside "$SERVER" dpkg-query -W -f '${Package}\n' 'linux-headers-[0-9]*' |
+		grep -vxF -e "linux-headers-$release" -e "linux-headers-${release%%-*}-common")
+	inside "$SERVER" dpkg --purge "${others[@]}" >apt.log
+	# Where roots have the cache of this test's own machine.
+	rmdir "$SERVER/var/cache/toa"
+	apt install --no-install-recommends dkms pahole libc6-dev
+	cp "$OUT"/toa-dkms_*_all.deb "$OUT/toa-metadata-${release}_"*.deb "$SERVER/root/"
+	HEADERS=$SERVER/usr/src/linux-headers-$release
+	MODULE=$SERVER/lib/modules/$release/updates/dkms/toa.ko
+	VERSION=$("$SCRIPTS/version.sh" print)
+}
+
+# The kernel's metadata as if it had been made here before.
+with_metadata() {
+	local overlay
+	overlay=$("$SCRIPTS/root.sh" run build "$SCRIPTS/metadata.sh" --kver "$release")
+	mkdir -p "$SERVER/var/cache/toa/metadata"
+	cp -a "$overlay" "$SERVER/var/cache/toa/metadata/"
+}
+
+# Reads apt's output from apt.log.
+apt() {
+	inside "$SERVER" apt-get -q -y "$@" >apt.log 2>&1 || fail "apt-get $*"
+}
+
+apt_fails() {
+	! inside "$SERVER" apt-get -q -y "$@" >apt.log 2>&1 || fail "apt-get $* did not fail"
+}
+
+fail() {
+	cat apt.log
+	die "$*"
+}
+
+# The lines that toa-check wrote.
+said() {
+	tr -d '\r' <apt.log | sed -n 's/^toa: //p'
+}
+
+dkms_status() {
+	inside "$SERVER" dkms status -m toa
+}
+
+# The files that are there, but for what programs write down about themselves.
+files() {
+	(cd "$SERVER" && find . -xdev \( -path ./root -o -path ./tmp -o -path ./var/cache/apt \
+		-o -path ./var/lib/apt -o -path ./var/log -o -path './var/lib/dpkg/*-old' \
+		-o -path ./var/cache/ldconfig -o -path ./proc -o -path ./run -o -path ./dev \) -prune -o -print | sort)
+}
+
+# appeared BEFORE AFTER: and with a minus what went.
+appeared() {
+	diff "$1" "$2" | sed -n 's/^> \.//p; s/^< \./-/p'
+}
+
+# newer PACKAGE: the same of version 9.9.9, sources and all.
+newer() {
+	local tree=$TMP/newer
+	dpkg-deb -R "$1" "$tree"
+	mv "$tree/usr/src/toa-$VERSION" "$tree/usr/src/toa-9.9.9"
+	sed -i "s/${VERSION//./\\.}/9.9.9/g" "$tree"/DEBIAN/{control,postinst,prerm,md5sums} \
+		"$tree"/usr/src/toa-9.9.9/{dkms.conf,toa.rs}
+	dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/newer.deb" >/dev/null
+}
+
+# --- claims ------------------------------------------------------------------
+
+case_install_upgrade_remove_and_purge_leave_nothing() {
+	server
+	files >before
+	with_metadata
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	same "modinfo" "$VERSION $release" "$(modinfo -F version "$MODULE") $(modinfo -F vermagic "$MODULE" | cut -d ' ' -f 1)"
+	same "complaints" "" "$(said)"
+	[[ -L $SERVER/etc/systemd/system/multi-user.target.wants/toa-check.service ]] || die "the unit is not enabled"
+
+	newer "$OUT/toa-dkms_${VERSION}_all.deb"
+	apt install --no-install-recommends /root/newer.deb
+	same "status" "toa/9.9.9, $release, x86_64: installed" "$(dkms_status)"
+	same "modinfo" "9.9.9" "$(modinfo -F version "$MODULE")"
+	same "sources" "toa-9.9.9" "$(cd "$SERVER/usr/src" && echo toa-*)"
+
+	echo "options toa max_records=7" >>"$SERVER/etc/modprobe.d/toa.conf"
+	apt remove toa-dkms
+	files >removed
+	same "left by remove" "$(
+		cat <<-LIST
+			/etc/modprobe.d/toa.conf
+			/var/lib/dkms/mok.key
+			/var/lib/dkms/mok.pub
+			/var/lib/dpkg/info/toa-dkms.list
+			/var/lib/dpkg/info/toa-dkms.postrm
+		LIST
+	)" "$(appeared before removed | grep -v /systemd)"
+	apt purge toa-dkms
+	files >purged
+	same "left by purge, the key that dkms made" "$(printf '/var/lib/dkms/mok.%s\n' key pub)" "$(appeared before purged)"
+}
+
+case_a_metadata_package_takes_the_place_of_the_source() {
+	server
+	inside "$SERVER" dpkg --purge "$source" >apt.log
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb" "/root/$(cd "$OUT" && echo "toa-metadata-${release}_"*.deb)"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	same "complaints" "" "$(said)"
+	[[ ! -e $SERVER/var/cache/toa ]] || die "metadata was made: $(find "$SERVER/var/cache/toa")"
+}
+
+case_without_the_source_apt_fails_and_says_which() {
+	server
+	inside "$SERVER" dpkg --purge "$source" >apt.log
+	apt_fails install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	same "said" "the kernel $release has no toa.ko: $source is missing: apt install $source=$version" "$(said)"
+	has "dpkg --audit" "toa-dkms" "$(inside "$SERVER" dpkg --audit)"
+	# The remedy, which is quicker than the one that was named.
+	apt install --no-install-recommends "/root/$(cd "$OUT" && echo "toa-metadata-${release}_"*.deb)"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
+}
+
+without_rust() {
+	sed -i 's/^CONFIG_RUST=y/# CONFIG_RUST is not set/' "$1"
+}
+
+case_a_kernel_without_rust_is_passed_over() {
+	server
+	with_metadata
+	without_rust "$HEADERS/.config"
+	without_rust "$HEADERS/include/config/auto.conf"
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	has "dkms" "BUILD_EXCLUSIVE directive which does not match this kernel" "$(tr -d '\r' <apt.log | paste -sd ' ')"
+	same "said" "the kernel $release has no toa.ko: it was built without Rust (CONFIG_RUST)" "$(said)"
+	same "status" "toa/$VERSION: added" "$(dkms_status)"
+	apt install --reinstall "linux-headers-$release=$version"
+	same "said" "" "$(said)"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+}
+
+case_metadata_of_a_kernel_that_is_gone_goes_too() {
+	server
+	with_metadata
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	[[ -n $(ls "$SERVER/var/cache/toa/metadata") ]] || die "there is no metadata"
+	apt purge "linux-headers-$release"
+	same "metadata" "" "$(ls "$SERVER/var/cache/toa/metadata")"
+}
+
+case_traces_of_another_toa_are_named() {
+	local file
+	server
+	file=/lib/modules/$release/extra/toa.ko
+	with_metadata
+	mkdir -p "$SERVER${file%/*}" "$SERVER/usr/src/toa-2.0.0.0"
+	touch "$SERVER$file"
+	printf '#!/bin/sh\n# insmod /root/toa.ko\n/sbin/insmod /root/toa.ko\n' >"$SERVER/etc/rc.local"
+	sed 's/^PACKAGE_VERSION=.*/PACKAGE_VERSION="2.0.0.0"/; s/^AUTOINSTALL=.*//' "$REPO/dkms.conf" \
+		>"$SERVER/usr/src/toa-2.0.0.0/dkms.conf"
+	inside "$SERVER" dkms add toa/2.0.0.0 >/dev/null
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	same "said" "$(
+		cat <<-SAID
+			$file is not from this package and may be loaded instead: remove it, then run depmod
+			line 3 of /etc/rc.local loads a toa by itself: remove it, /usr/lib/modules-load.d/toa.conf does that
+			DKMS has another module called toa, version 2.0.0.0: dkms remove toa/2.0.0.0 --all
+		SAID
+	)" "$(said)"
+}
+
+[[ ${1:-} != --case || -n ${TOA_OWN_MOUNTS:-} ]] || in_own_mounts "$0" "$@"
+cases_main "$@"
