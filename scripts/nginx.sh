@@ -48,10 +48,14 @@ locked_make() {
 	cp "${MODULES[@]/#/$cache/}" "$OUT/"
 }
 
-# Loads both as an administrator would: nginx compares its version and its
-# signature with the modules'.
+# Looks for panics, then loads both as an administrator would: nginx compares its
+# version and its signature with the modules'.
 look() {
-	local dir=$1
+	local dir=$1 module found
+	for module in "${MODULES[@]/#/$dir/}"; do
+		found=$(panics "$module")
+		[[ -z $found ]] || die "$module may panic: $found"
+	done
 	cd "$(mktemp -d)"
 	{
 		echo "load_module /usr/lib/nginx/modules/ngx_stream_module.so;"
@@ -61,6 +65,16 @@ look() {
 	nginx -t -q -e stderr -p "$PWD" -c "$PWD/nginx.conf" ||
 		die "nginx does not load the modules: build them for this nginx with make nginx-module"
 	nginx -v 2>&1 | sed 's/^nginx version: /both modules load into /'
+}
+
+# The functions of these crates that call one which panics: nginx's worker would
+# end with all its connections. Unreachable calls are none, the compiler drops them.
+panics() {
+	objdump -d --no-show-raw-insn "$1" | awk '
+		/^[0-9a-f]+ <.*>:$/ { name = $2 }
+		name ~ /toa_nginx|toa_peer|toa_module/ && /(call|jmp) .*(panic|unwrap_failed|expect_failed|_fail)/ {
+			print name, $NF
+		}'
 }
 
 make_modules() {

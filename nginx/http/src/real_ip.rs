@@ -6,13 +6,17 @@
 //! It is looked at when a request's header has been read, as the server has it,
 //! and once more when its location is known, before `allow`, `limit_conn` and
 //! `limit_req` are. Modules that are loaded with `load_module` are asked first, so
-//! nginx's own realip module, in both places, finds the client there already.
+//! nginx's own realip module, in both places, finds the client there already. A
+//! subrequest has the connection of its request, and leaves it as it is.
 
 use crate::request::NoMemory;
 use crate::request::Request;
 
 /// Does what the location of the request says.
 pub(crate) fn apply(request: &Request<'_>) -> Result<(), NoMemory> {
+    if !request.is_main() {
+        return Ok(());
+    }
     match (request.location().has_real_ip(), request.substitution()) {
         (true, Some(substitution)) => substitution.repeat(),
         (true, None) => substitute(request)?,

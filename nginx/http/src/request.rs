@@ -63,6 +63,11 @@ impl<'r> Request<'r> {
         self.location
     }
 
+    /// Whether it is the client's own, and not a part of one that nginx has made.
+    pub(crate) fn is_main(&self) -> bool {
+        ptr::eq(self.raw, self.raw.main)
+    }
+
     /// What `substitute` did before.
     pub(crate) fn substitution(&self) -> Option<&'r Substitution> {
         // SAFETY: a request that nginx is at has a pool.

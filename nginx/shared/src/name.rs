@@ -162,13 +162,17 @@ impl<const ROOM: usize> Text<ROOM> {
 impl Text<PORT_LENGTH> {
     fn decimal(number: u16) -> Self {
         let mut text = Self::new();
-        let powers = [10_000, 1000, 100, 10, 1];
-        let digits = powers
-            .into_iter()
-            .filter(|power| number >= *power || *power == 1)
-            .map(|power| b'0' + (number / power % 10) as u8);
+        let digits = [
+            number / 10_000,
+            number / 1000 % 10,
+            number / 100 % 10,
+            number / 10 % 10,
+            number % 10,
+        ];
+        let zeros = digits.iter().take_while(|digit| **digit == 0).count();
+        let digits = digits.into_iter().skip(zeros.min(PORT_LENGTH - 1));
         for (place, digit) in text.bytes.iter_mut().zip(digits) {
-            *place = digit;
+            *place = b'0' + digit as u8;
             text.length += 1;
         }
         text
