@@ -26,6 +26,7 @@
 #   vm-test.sh programs             the user-space programs, release builds
 #   vm-test.sh go-server            the tests' server in Go
 #   vm-test.sh peer-servers         the example servers of peer/
+#   nginx.sh bundles                the modules for nginx, and sid's nginx
 #   vm-test.sh module               toa.ko for KERNEL, in build/<release>/module
 #   vm-test.sh test-module          the tests' own module, beside it
 #   vm-test.sh clippy               both, looked at by clippy
@@ -155,6 +156,7 @@ payload() {
 	cp "$REPO/peer/examples/server.py" "$dir/bin/peer-server.py"
 	cp -PR "$BUILD/peer/lib" "$dir/lib"
 	rm -r "$dir"/lib/{pkgconfig,*.a}
+	[[ ! -d $BUILD/nginx/bundle ]] || cp -r "$BUILD/nginx/bundle" "$dir/nginx"
 	[[ -z ${MODULES:-} ]] || cp -r "$MODULES"/. "$dir"
 }
 
@@ -248,7 +250,7 @@ run_demo() {
 # What comes from the archive. After the first root there is more waiting than
 # work in it, so the rest is made side by side.
 roots() {
-	local building guest go status=0
+	local building guest go nginx status=0
 	stage "find a kernel" "$SCRIPTS/kernel.sh" resolve >&2
 	stage "root of tools" "$SCRIPTS/root.sh" make tools
 	stage "root for building" "$SCRIPTS/root.sh" make build &
@@ -257,10 +259,13 @@ roots() {
 	guest=$!
 	stage "root for Go" "$SCRIPTS/root.sh" make go &
 	go=$!
+	stage "roots for nginx" "$SCRIPTS/nginx.sh" roots &
+	nginx=$!
 	stage "kernel" "$SCRIPTS/kernel.sh" fetch >/dev/null || status=$?
 	wait "$building" || status=$?
 	wait "$guest" || status=$?
 	wait "$go" || status=$?
+	wait "$nginx" || status=$?
 	return "$status"
 }
 
@@ -269,6 +274,7 @@ builds() {
 	stage "programs" "$0" programs
 	stage "server in Go" "$0" go-server
 	stage "example servers" "$0" peer-servers
+	stage "modules for nginx" "$SCRIPTS/nginx.sh" bundles
 	stage "module" "$0" module
 	stage "tests' module" "$0" test-module
 }

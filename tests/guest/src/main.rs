@@ -21,6 +21,7 @@ mod module;
 mod namespace;
 mod net;
 mod netstat;
+mod nginx;
 mod path;
 mod proc_tcp;
 mod process;

@@ -15,6 +15,7 @@ mod load;
 mod many;
 mod mptcp;
 mod namespaces;
+mod nginx_module;
 mod no_ipv6;
 mod options;
 mod paths;
@@ -116,6 +117,7 @@ fn stock() -> Vec<&'static Case> {
         namespaces::CASES,
         many::CASES,
         real_servers::CASES,
+        nginx_module::CASES,
         asked::CASES,
         die::CASES,
         asked::UNLOADED,
@@ -124,6 +126,7 @@ fn stock() -> Vec<&'static Case> {
         paths::CASES,
         programs::CASES,
         peer_servers::CASES,
+        nginx_module::UNLOADED,
         lifetime::CASES,
         load::CASES,
         born::UNLOADED,

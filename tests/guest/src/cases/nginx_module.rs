@@ -1,0 +1,767 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! nginx, unmodified, with the modules of `nginx/`: an IPv4 listener knows its IPv6
+//! clients. And what shows them without our modules.
+
+use std::fs;
+use std::io::Write;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use nix::sys::signal::Signal;
+
+use crate::balancer::Plan;
+use crate::ktap::note;
+use crate::module;
+use crate::net;
+use crate::net::Net;
+use crate::net::Way;
+use crate::net::CLIENT_V6;
+use crate::nginx::ask;
+use crate::nginx::curl;
+use crate::nginx::with_tls;
+use crate::nginx::Fetched;
+use crate::nginx::Line;
+use crate::nginx::Nginx;
+use crate::nginx::Setup;
+use crate::nginx::Suite;
+use crate::process::Process;
+use crate::runner::cases;
+use crate::runner::Case;
+use crate::servers::wait_for_listener;
+use crate::servers::Directory;
+use crate::sockets;
+use crate::sockets::Client;
+
+pub const CASES: &[Case] = cases![Loaded:
+    nginx_module_tells_each_kind_of_client,
+    nginx_module_of_sid_tells_each_kind_of_client,
+    nginx_module_gives_the_client_to_maps_and_proxied_servers,
+    nginx_real_ip_makes_the_client_nginx_s_own,
+    nginx_real_ip_lets_access_rules_and_limits_judge_the_client,
+    nginx_real_ip_ends_with_each_request_of_a_kept_connection,
+    nginx_real_ip_follows_locations_redirects_and_subrequests,
+    nginx_module_tells_the_client_of_http2_and_tls,
+    nginx_module_tells_the_client_while_nginx_is_reloaded,
+    nginx_module_tells_nobody_of_unix_and_quic_listeners,
+    nginx_module_survives_malformed_requests,
+    nginx_stream_module_tells_each_kind_of_client,
+    nginx_without_our_module_shows_the_client_of_a_dual_stack_listener,
+    haproxy_of_a_dual_stack_listener_forwards_the_client,
+];
+
+pub const UNLOADED: &[Case] = cases![Unloaded:
+    nginx_module_without_toa_says_so_once_and_tells_nobody,
+];
+
+const HTTP: u16 = 80;
+const DUAL_STACK: u16 = 81;
+const TLS: u16 = 443;
+const STREAM: u16 = 8090;
+
+/// Ports beside these are for this host's own clients.
+const PORTS: [u16; 4] = [HTTP, DUAL_STACK, TLS, STREAM];
+const QUIC: u16 = 8443;
+const BEHIND: u16 = 8180;
+const BEHIND_PROXY_PROTOCOL: u16 = 8181;
+
+/// Who is told where nobody is known.
+const NOBODY: &str = "-";
+
+fn net() -> Net {
+    Net::with_ports(&Plan::dpvs(), &PORTS)
+}
+
+/// A request over a connection of its own, which the server ends.
+#[track_caller]
+fn visit(net: &Net, way: Way, port: u16, path: &str) -> SocketAddr {
+    let mut client = net.connect_to_port(way, port);
+    write!(client.stream, "GET {path} HTTP/1.0\r\n\r\n").expect("the request goes out");
+    sockets::read_all(&mut client.stream);
+    client.address
+}
+
+/// What the variables are to tell.
+#[track_caller]
+fn assert_told(line: &Line, client: SocketAddr) {
+    assert_eq!(line.client, client.ip().to_string(), "{line:?}");
+    assert_eq!(line.client_port, client.port().to_string(), "{line:?}");
+    assert!(is_balancer(&line.balancer), "{line:?}");
+}
+
+#[track_caller]
+fn assert_told_nobody(line: &Line) {
+    let told = [&line.client, &line.client_port, &line.balancer];
+    assert_eq!(told, [NOBODY; 3], "{line:?}");
+}
+
+fn is_balancer(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok_and(net::is_local_address)
+}
+
+/// nginx's own variables, where the client has taken the balancer's place.
+#[track_caller]
+fn assert_own(line: &Line, client: SocketAddr) {
+    assert_eq!(line.remote, client.ip().to_string(), "{line:?}");
+    assert_eq!(line.remote_port, client.port().to_string(), "{line:?}");
+}
+
+/// A virtual server's address for curl.
+fn url(scheme: &str, way: Way, port: u16, path: &str) -> String {
+    let host = SocketAddr::new(way.virtual_server(), port);
+    format!("{scheme}://{host}{path}")
+}
+
+/// curl on the client's host.
+#[track_caller]
+fn fetch(net: &Net, arguments: &[&str], way: Way, urls: &[String]) -> Vec<Fetched> {
+    let source = way.client().to_string();
+    let arguments = [&["--interface", &source], arguments].concat();
+    net.client.enter(|| curl(&arguments, urls))
+}
+
+#[track_caller]
+fn tells_each_kind_of_client(suite: Suite) {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            suite,
+            http: "server { listen 80; listen [::]:80; return 204; }\n\
+                   server { listen [::]:81 ipv6only=off; return 204; }",
+            ports: &[HTTP, DUAL_STACK],
+            ..Setup::default()
+        },
+    );
+    let mut visits = 0;
+    for port in [HTTP, DUAL_STACK] {
+        for way in Way::ALL {
+            let client = visit(&net, way, port, "/");
+            visits += 1;
+            let line = nginx.lines(visits).remove(visits - 1);
+            assert_eq!(line.status, "204");
+            assert_told(&line, client);
+            let text = client.ip().to_string();
+            match (port, way) {
+                // What an AF_INET socket's name has no room for.
+                (HTTP, Way::Nat64) => assert_eq!(line.remote, line.balancer, "{line:?}"),
+                (HTTP, _) | (_, Way::V6 | Way::Nat64) => assert_eq!(line.remote, text, "{line:?}"),
+                (_, Way::V4) => assert_eq!(line.remote, format!("::ffff:{text}"), "{line:?}"),
+            }
+            note(&format!("{way:?} to port {port}: {line:?}"));
+        }
+    }
+    nginx.assert_healthy();
+    assert_eq!(nginx.errors("toa: "), [""; 0], "a notice");
+}
+
+fn nginx_module_tells_each_kind_of_client() {
+    tells_each_kind_of_client(Suite::Trixie);
+}
+
+fn nginx_module_of_sid_tells_each_kind_of_client() {
+    tells_each_kind_of_client(Suite::Sid);
+}
+
+fn nginx_module_gives_the_client_to_maps_and_proxied_servers() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            http: "map $toa_remote_addr $known { default no; 2001:db8:7::7 yes; }\n\
+                   limit_req_zone $toa_remote_addr zone=clients:1m rate=1r/m;\n\
+                   server {\n\
+                     listen 80;\n\
+                     location /mapped { return 200 $known; }\n\
+                     location /limited { limit_req zone=clients; }\n\
+                     location / {\n\
+                       proxy_pass http://127.0.0.1:8180;\n\
+                       proxy_set_header X-Real-IP $toa_remote_addr;\n\
+                       proxy_set_header X-Real-Port $toa_remote_port;\n\
+                       proxy_set_header X-Balancer $toa_balancer_addr;\n\
+                     }\n\
+                   }\n\
+                   server {\n\
+                     listen 127.0.0.1:8180;\n\
+                     return 200 \"$http_x_real_ip $http_x_real_port $http_x_balancer\";\n\
+                   }",
+            ports: &[HTTP, BEHIND],
+            ..Setup::default()
+        },
+    );
+    let mut client = net.connect_to_port(Way::Nat64, HTTP);
+    assert_eq!(ask(&mut client.stream, "toa", "/mapped").body, "yes");
+    let told = ask(&mut client.stream, "toa", "/").body;
+    let [address, port, balancer] = told.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(address, client.address.ip().to_string());
+    assert_eq!(port, client.address.port().to_string());
+    assert!(is_balancer(balancer), "{balancer}");
+    let limited = |way| {
+        let mut client: Client = net.connect_to_port(way, HTTP);
+        ask(&mut client.stream, "toa", "/limited/index.html").status
+    };
+    // There is no such file. The IPv4 client is another one.
+    assert_eq!(limited(Way::Nat64), 404);
+    assert_eq!(limited(Way::Nat64), 503);
+    assert_eq!(limited(Way::V4), 404);
+    drop(client);
+    nginx.assert_healthy();
+}
+
+fn nginx_real_ip_makes_the_client_nginx_s_own() {
+    for suite in [Suite::Trixie, Suite::Sid] {
+        let net = net();
+        let nginx = Nginx::start(
+            &net,
+            Setup {
+                suite,
+                http: "toa_real_ip on;\n\
+                       server { listen 80; listen [::]:80; return 204; }\n\
+                       server { listen [::]:81 ipv6only=off; return 204; }",
+                ports: &[HTTP, DUAL_STACK],
+                ..Setup::default()
+            },
+        );
+        for (index, way) in Way::ALL.into_iter().enumerate() {
+            let client = visit(&net, way, HTTP, "/");
+            let line = nginx.lines(index + 1).remove(index);
+            assert_own(&line, client);
+            assert_told(&line, client);
+        }
+        // What nginx knows by itself stays as nginx writes it.
+        visit(&net, Way::V4, DUAL_STACK, "/");
+        let line = nginx.lines(4).remove(3);
+        assert_eq!(line.remote, "::ffff:203.0.113.7");
+        nginx.assert_healthy();
+    }
+}
+
+fn nginx_real_ip_lets_access_rules_and_limits_judge_the_client() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            http: "limit_req_zone $binary_remote_addr zone=requests:1m rate=1r/m;\n\
+                   limit_req_zone $binary_remote_addr zone=here:1m rate=1r/m;\n\
+                   server {\n\
+                     listen 80;\n\
+                     toa_real_ip on;\n\
+                     location /denied { deny 2001:db8:7::7; allow all; try_files /index.html =404; }\n\
+                     location /allowed { allow 2001:db8:7::7; deny all; try_files /index.html =404; }\n\
+                     location /limited { limit_req zone=requests; try_files /index.html =404; }\n\
+                     root ROOT;\n\
+                   }\n\
+                   server {\n\
+                     listen 81;\n\
+                     location /limited { toa_real_ip on; limit_req zone=here; \
+                       try_files /index.html =404; }\n\
+                     location /denied { deny 2001:db8:7::7; allow all; try_files /index.html =404; }\n\
+                     location /allowed { allow 2001:db8:7::7; deny all; try_files /index.html =404; }\n\
+                     root ROOT;\n\
+                   }",
+            ports: &[HTTP, DUAL_STACK],
+            ..Setup::default()
+        },
+    );
+    let status = |source: IpAddr, port, path| {
+        let target = SocketAddr::new(Way::Nat64.virtual_server(), port);
+        let client = net
+            .client
+            .enter(|| Client::connect(SocketAddr::new(source, 0), target));
+        let mut client = client.expect("it connects");
+        ask(&mut client.stream, "toa", path).status
+    };
+    let client = CLIENT_V6.into();
+    let other = "2001:db8:7::8".parse().expect("an address");
+    assert_eq!(status(client, HTTP, "/denied"), 403);
+    assert_eq!(status(client, HTTP, "/allowed"), 200);
+    assert_eq!(status(other, HTTP, "/denied"), 200);
+    assert_eq!(status(other, HTTP, "/allowed"), 403);
+    // Without the directive the rules are asked about the balancer.
+    assert_eq!(status(client, DUAL_STACK, "/denied"), 200);
+    assert_eq!(status(client, DUAL_STACK, "/allowed"), 403);
+    assert_eq!(status(client, HTTP, "/limited"), 200);
+    assert_eq!(status(client, HTTP, "/limited"), 503);
+    assert_eq!(status(other, HTTP, "/limited"), 200);
+    assert_eq!(status(other, HTTP, "/limited"), 503);
+    // A location's own setting is in time for its limits.
+    assert_eq!(status(client, DUAL_STACK, "/limited"), 200);
+    assert_eq!(status(client, DUAL_STACK, "/limited"), 503);
+    assert_eq!(status(other, DUAL_STACK, "/limited"), 200);
+    // Errors are logged with the client, too.
+    let forbidden = nginx.errors("access forbidden by rule, client: 2001:db8:7::7, ");
+    assert_eq!(forbidden.len(), 1, "{forbidden:?}");
+    let limited = nginx.errors("limiting requests");
+    assert!(
+        limited[0].contains("client: 2001:db8:7::7, "),
+        "{limited:?}"
+    );
+    nginx.assert_healthy();
+}
+
+fn nginx_real_ip_ends_with_each_request_of_a_kept_connection() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            http: "server { listen 80; server_name on; toa_real_ip on; return 200 on; }\n\
+                   server { listen 80; server_name off; return 200 off; }",
+            ports: &[HTTP],
+            ..Setup::default()
+        },
+    );
+    let mut client = net.connect_to_port(Way::Nat64, HTTP);
+    let hosts = ["on", "off", "on", "on", "off", "off"];
+    for host in hosts {
+        assert_eq!(ask(&mut client.stream, host, "/").body, host);
+    }
+    let lines = nginx.lines(hosts.len());
+    for (line, host) in lines.iter().zip(hosts) {
+        assert_eq!(line.connection, lines[0].connection);
+        assert_told(line, client.address);
+        match host {
+            "on" => assert_own(line, client.address),
+            _ => assert_eq!(line.remote, line.balancer, "{line:?}"),
+        }
+    }
+    drop(client);
+    nginx.assert_healthy();
+}
+
+fn nginx_real_ip_follows_locations_redirects_and_subrequests() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            http: "server {\n\
+                     listen 80;\n\
+                     root ROOT;\n\
+                     location /on { toa_real_ip on; try_files /index.html =404; }\n\
+                     location /off { try_files /index.html =404; }\n\
+                     location /on-to-off { toa_real_ip on; try_files /none /off; }\n\
+                     location /off-to-on { try_files /none /on; }\n\
+                     location /on-to-on { toa_real_ip on; error_page 403 =200 /on; deny all; }\n\
+                     location /there-and-back { toa_real_ip on; try_files /none /off-to-on; }\n\
+                     location /page { toa_real_ip on; ssi on; ssi_types *; try_files /page =404; }\n\
+                     location /part { proxy_pass http://127.0.0.1:8180; \
+                       proxy_set_header X-Real-IP $remote_addr; }\n\
+                   }\n\
+                   server {\n\
+                     listen 81;\n\
+                     toa_real_ip on;\n\
+                     root ROOT;\n\
+                     location /off { toa_real_ip off; try_files /index.html =404; }\n\
+                     location / { try_files /index.html =404; }\n\
+                   }\n\
+                   server { listen 127.0.0.1:8180; access_log off; return 200 $http_x_real_ip; }",
+            ports: &[HTTP, DUAL_STACK, BEHIND],
+            ..Setup::default()
+        },
+    );
+    let part = "[<!--# include virtual=\"/part\" -->]";
+    fs::write(nginx.path("page"), part).expect("a page with a part");
+    let visits = [
+        (HTTP, "/on", true),
+        (HTTP, "/off", false),
+        (HTTP, "/on-to-off", false),
+        (HTTP, "/off-to-on", true),
+        (HTTP, "/on-to-on", true),
+        (HTTP, "/there-and-back", true),
+        (DUAL_STACK, "/", true),
+        (DUAL_STACK, "/off", false),
+    ];
+    let mut kept = [HTTP, DUAL_STACK].map(|port| (port, net.connect_to_port(Way::Nat64, port)));
+    for (index, (port, path, own)) in visits.into_iter().enumerate() {
+        let client = kept.iter_mut().find(|(of, _)| *of == port);
+        let (_, client) = client.expect("a connection to the port");
+        assert_eq!(ask(&mut client.stream, "toa", path).status, 200, "{path}");
+        let line = nginx.lines(index + 1).remove(index);
+        assert_told(&line, client.address);
+        match own {
+            true => assert_own(&line, client.address),
+            false => assert_eq!(line.remote, line.balancer, "{line:?}"),
+        }
+    }
+    // A part of a page is fetched for the same client.
+    let mut client = net.connect_to_port(Way::Nat64, HTTP);
+    let address = client.address.ip();
+    write!(client.stream, "GET /page HTTP/1.0\r\n\r\n").expect("the request goes out");
+    let page = sockets::read_all(&mut client.stream);
+    let page = String::from_utf8_lossy(&page).into_owned();
+    assert!(page.ends_with(&format!("[{address}]")), "{page}");
+    drop((client, kept));
+    nginx.assert_healthy();
+}
+
+fn nginx_module_tells_the_client_of_http2_and_tls() {
+    let net = net();
+    let servers = with_tls(
+        "server {\n\
+           listen 443 ssl; listen 80; http2 on;\n\
+           location /on { toa_real_ip on; try_files /index.html =404; }\n\
+           location /off { try_files /index.html =404; }\n\
+           root ROOT;\n\
+         }",
+    );
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            http: &servers,
+            ports: &[HTTP, TLS],
+            ..Setup::default()
+        },
+    );
+    let runs = [
+        ("http", HTTP, "--http2-prior-knowledge", "2", "HTTP/2.0"),
+        ("https", TLS, "--http2", "2", "HTTP/2.0"),
+        ("https", TLS, "--http1.1", "1.1", "HTTP/1.1"),
+    ];
+    let paths = ["/on", "/off", "/on", "/off"];
+    let mut seen = 0;
+    for (scheme, port, argument, version, protocol) in runs {
+        let urls = paths.map(|path| url(scheme, Way::Nat64, port, path));
+        let fetched = fetch(&net, &[argument], Way::Nat64, &urls);
+        assert_eq!(fetched.len(), paths.len());
+        let lines = nginx.lines(seen + paths.len()).split_off(seen);
+        seen += paths.len();
+        for ((line, fetched), path) in lines.iter().zip(&fetched).zip(paths) {
+            assert_eq!((fetched.status, fetched.version.as_str()), (200, version));
+            assert_eq!(
+                (line.protocol.as_str(), line.uri.as_str()),
+                (protocol, path)
+            );
+            assert_told(line, fetched.local);
+            match path {
+                "/on" => assert_own(line, fetched.local),
+                _ => assert_eq!(line.remote, line.balancer, "{line:?}"),
+            }
+        }
+        // All over one connection.
+        assert!(fetched.iter().all(|one| one.local == fetched[0].local));
+    }
+    // Side by side, too.
+    let urls = [(); 8].map(|()| url("https", Way::Nat64, TLS, "/on"));
+    let fetched = fetch(&net, &["--http2", "--parallel"], Way::Nat64, &urls);
+    let lines = nginx.lines(seen + urls.len()).split_off(seen);
+    for line in lines {
+        let client = fetched
+            .iter()
+            .find(|one| one.local.port().to_string() == line.client_port);
+        assert_own(&line, client.expect("one of curl's ports").local);
+    }
+    nginx.assert_healthy();
+}
+
+fn nginx_module_tells_the_client_while_nginx_is_reloaded() {
+    const CLIENTS: usize = 3;
+    const RELOADS: usize = 3;
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            workers: 2,
+            http: "server { listen 80; toa_real_ip on; return 204; }",
+            ports: &[HTTP],
+            ..Setup::default()
+        },
+    );
+    let over = AtomicBool::new(false);
+    let visited = thread::scope(|scope| {
+        let clients = [(); CLIENTS].map(|()| {
+            scope.spawn(|| {
+                let mut visited = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    visited.push(visit(&net, Way::Nat64, HTTP, "/"));
+                }
+                visited
+            })
+        });
+        let end = End(&over);
+        for _ in 0..RELOADS {
+            let before = nginx.lines(0).len();
+            nginx.reload();
+            nginx.lines(before + 2 * CLIENTS);
+        }
+        drop(end);
+        clients.map(|client| client.join().expect("a client"))
+    });
+    let visited: Vec<SocketAddr> = visited.into_iter().flatten().collect();
+    let lines = nginx.lines(visited.len());
+    for client in &visited {
+        let port = client.port().to_string();
+        let of_client: Vec<&Line> = lines
+            .iter()
+            .filter(|line| line.client_port == port)
+            .collect();
+        assert!(!of_client.is_empty(), "{client} is not in the log");
+        for line in of_client {
+            assert_eq!(line.remote, CLIENT_V6.to_string(), "{line:?}");
+        }
+    }
+    for line in &lines {
+        assert_eq!(line.client, CLIENT_V6.to_string(), "{line:?}");
+    }
+    note(&format!("{} requests, {RELOADS} reloads", visited.len()));
+    nginx.assert_healthy();
+}
+
+/// Says so when it is dropped, also by a panic.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn nginx_module_tells_nobody_of_unix_and_quic_listeners() {
+    let net = net();
+    let servers = with_tls(
+        "toa_real_ip on;\n\
+         server { listen unix:ROOT/socket; return 204; }\n\
+         server { listen 8443 quic; listen 443 ssl; return 204; }",
+    );
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            http: &servers,
+            stream: "log_format toa '$remote_addr $toa_remote_addr $toa_remote_port \
+                     $toa_balancer_addr';\n\
+                     access_log ROOT/stream.log toa;\n\
+                     server { listen unix:ROOT/stream; return \"$toa_remote_addr\\n\"; }",
+            ports: &[TLS],
+            ..Setup::default()
+        },
+    );
+    let socket = nginx.path("socket").display().to_string();
+    let paths = ["http://toa/".to_owned(), "http://toa/".to_owned()];
+    let mut by_unix = Command::new("curl");
+    by_unix.args(["--silent", "--show-error", "--unix-socket", &socket]);
+    crate::namespace::run(by_unix.args(&paths));
+    let url = format!("https://127.0.0.1:{QUIC}/");
+    let by_quic = net
+        .server
+        .enter(|| curl(&["--http3-only"], &[url.clone(), url]));
+    assert!(by_quic.iter().all(|one| one.version == "3"), "{by_quic:?}");
+    let lines = nginx.lines(4);
+    for line in &lines {
+        assert_eq!(line.status, "204");
+        assert_told_nobody(line);
+    }
+    let remotes = lines.iter().map(|line| line.remote.as_str());
+    let expected = ["unix:", "unix:", "127.0.0.1", "127.0.0.1"];
+    assert_eq!(remotes.collect::<Vec<_>>(), expected);
+    assert_eq!(lines[3].protocol, "HTTP/3.0");
+
+    let stream = std::os::unix::net::UnixStream::connect(nginx.path("stream"));
+    let told = std::io::read_to_string(stream.expect("it listens")).expect("an answer");
+    assert_eq!(told, "-\n");
+    assert_eq!(nginx.raw_lines("stream.log", 1), ["unix: - - -"]);
+    nginx.assert_healthy();
+}
+
+fn nginx_module_survives_malformed_requests() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            http: "server { listen 80; http2 on; toa_real_ip on; return 204; }",
+            ports: &[HTTP],
+            ..Setup::default()
+        },
+    );
+    let long = [b"GET /".as_slice(), &[b'a'; 40_000], b" HTTP/1.1\r\n\r\n"].concat();
+    let malformed: [&[u8]; 8] = [
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        &long,
+    ];
+    let workers = nginx.workers();
+    assert_eq!(workers.len(), 1);
+    for bytes in malformed {
+        let mut client = net.connect_to_port(Way::Nat64, HTTP);
+        client.stream.write_all(bytes).expect("the bytes go out");
+        let _ = client.stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut client.stream, &mut answer);
+    }
+    let client = visit(&net, Way::Nat64, HTTP, "/good");
+    let lines = nginx.lines(1);
+    let lines = nginx.lines(lines.len());
+    let good = lines.iter().find(|line| line.uri == "/good");
+    assert_own(good.expect("it is logged"), client);
+    for line in lines {
+        assert_eq!(line.client, CLIENT_V6.to_string(), "{line:?}");
+    }
+    assert_eq!(nginx.workers(), workers);
+    nginx.assert_healthy();
+}
+
+fn nginx_stream_module_tells_each_kind_of_client() {
+    for suite in [Suite::Trixie, Suite::Sid] {
+        let net = net();
+        let nginx = Nginx::start(
+            &net,
+            Setup {
+                suite,
+                stream: "log_format toa '$remote_addr $toa_remote_addr $toa_remote_port \
+                         $toa_balancer_addr';\n\
+                         access_log ROOT/stream.log toa;\n\
+                         map $toa_remote_addr $known { default no; 2001:db8:7::7 yes; }\n\
+                         server { listen 8090; listen [::]:8090; \
+                           return \"$known $toa_remote_addr $toa_remote_port\\n\"; }",
+                ports: &[STREAM],
+                ..Setup::default()
+            },
+        );
+        for (index, way) in Way::ALL.into_iter().enumerate() {
+            let mut client = net.connect_to_port(way, STREAM);
+            let told = sockets::read_all(&mut client.stream);
+            let (ip, port) = (client.address.ip(), client.address.port());
+            let known = if ip.is_ipv6() { "yes" } else { "no" };
+            let expected = format!("{known} {ip} {port}\n");
+            assert_eq!(String::from_utf8_lossy(&told), expected);
+            let line = nginx.raw_lines("stream.log", index + 1).remove(index);
+            let [remote, client, client_port, balancer] = line.split(' ').collect::<Vec<_>>()[..]
+            else {
+                panic!("{line:?}");
+            };
+            assert_eq!(
+                (client, client_port),
+                (&*ip.to_string(), &*port.to_string())
+            );
+            assert!(is_balancer(balancer), "{line:?}");
+            match way {
+                Way::Nat64 => assert_eq!(remote, balancer),
+                _ => assert_eq!(remote, client),
+            }
+        }
+        nginx.assert_healthy();
+    }
+}
+
+fn nginx_without_our_module_shows_the_client_of_a_dual_stack_listener() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            modules: false,
+            http: "server { listen 80; return 204; }\n\
+                   server { listen [::]:81 ipv6only=off; return 204; }",
+            ports: &[HTTP, DUAL_STACK],
+            ..Setup::default()
+        },
+    );
+    visit(&net, Way::Nat64, HTTP, "/");
+    let client = visit(&net, Way::Nat64, DUAL_STACK, "/");
+    let lines = nginx.lines(2);
+    assert!(is_balancer(&lines[0].remote), "{lines:?}");
+    assert_own(&lines[1], client);
+    note(&format!("{lines:?}"));
+}
+
+fn haproxy_of_a_dual_stack_listener_forwards_the_client() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            modules: false,
+            http: "log_format forwarded '$http_x_forwarded_for $proxy_protocol_addr \
+                   $proxy_protocol_port';\n\
+                   access_log ROOT/forwarded.log forwarded;\n\
+                   server { listen 127.0.0.1:8180; return 204; }\n\
+                   server { listen 127.0.0.1:8181 proxy_protocol; return 204; }",
+            ports: &[BEHIND, BEHIND_PROXY_PROTOCOL],
+            ..Setup::default()
+        },
+    );
+    let directory = Directory::new(&net.server, "haproxy-forwards");
+    let file = directory.0.join("haproxy.cfg");
+    let configuration = format!(
+        "defaults\n\
+         \tmode http\n\
+         \ttimeout client 10s\n\
+         \ttimeout connect 10s\n\
+         \ttimeout server 10s\n\
+         \toption forwardfor\n\
+         listen header\n\
+         \tbind :::{HTTP} v4v6\n\
+         \tserver nginx 127.0.0.1:{BEHIND}\n\
+         listen proxy\n\
+         \tbind :::{DUAL_STACK} v4v6\n\
+         \tserver nginx 127.0.0.1:{BEHIND_PROXY_PROTOCOL} send-proxy\n"
+    );
+    fs::write(&file, configuration).expect("haproxy's configuration");
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(&file);
+    let _haproxy = Process::start_in(&net.server, &mut command, Signal::SIGTERM);
+    for port in [HTTP, DUAL_STACK] {
+        wait_for_listener(&net.server, port);
+    }
+    visit(&net, Way::Nat64, HTTP, "/");
+    let client = visit(&net, Way::Nat64, DUAL_STACK, "/");
+    let lines = nginx.raw_lines("forwarded.log", 2);
+    let (ip, port) = (client.ip(), client.port());
+    assert_eq!(lines, [format!("{ip} - -"), format!("{ip} {ip} {port}")]);
+    note(&format!("{lines:?}"));
+}
+
+fn nginx_module_without_toa_says_so_once_and_tells_nobody() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            workers: 2,
+            // Which is the level that nginx has if it is not told.
+            level: "error",
+            http: "toa_real_ip on;\n\
+                   server { listen 80; return 204; }",
+            stream: "server { listen 8090; return \"$toa_remote_addr $toa_remote_port \
+                     $toa_balancer_addr\\n\"; }",
+            ports: &[HTTP, STREAM],
+            ..Setup::default()
+        },
+    );
+    for requests in 1..=3 {
+        visit(&net, Way::Nat64, HTTP, "/");
+        let line = nginx.lines(requests).remove(requests - 1);
+        assert_told_nobody(&line);
+        assert!(is_balancer(&line.remote), "{line:?}");
+    }
+    let told = |net: &Net| {
+        let mut client = net.connect_to_port(Way::Nat64, STREAM);
+        String::from_utf8_lossy(&sockets::read_all(&mut client.stream)).into_owned()
+    };
+    assert_eq!(told(&net), "- - -\n");
+    let said = || nginx.errors("toa: ");
+    assert_eq!(said().len(), 1, "{:?}", said());
+    note(&said().remove(0));
+    // When there is one, nginx need not be started anew.
+    module::load();
+    let client = visit(&net, Way::Nat64, HTTP, "/");
+    let line = nginx.lines(4).remove(3);
+    assert_told(&line, client);
+    assert_own(&line, client);
+    let told = told(&net);
+    assert!(told.starts_with(&format!("{CLIENT_V6} ")), "{told}");
+    net.wait_for_no_records();
+    module::unload();
+    // Nor is it said again when the configuration is read again.
+    nginx.reload();
+    visit(&net, Way::Nat64, HTTP, "/");
+    assert_told_nobody(&nginx.lines(5)[4]);
+    let said = nginx.errors("toa: ");
+    assert_eq!(said.len(), 1, "{said:?}");
+    nginx.assert_healthy();
+}

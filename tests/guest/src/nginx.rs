@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! nginx with the modules of `nginx/`, as a distribution ships it, and what it
+//! logs.
+
+use std::fs;
+use std::fs::File;
+use std::io::Read;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::signal::kill;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::namespace;
+use crate::net::Net;
+use crate::process::Process;
+use crate::servers::wait_for_listener;
+use crate::servers::Directory;
+use crate::wait;
+
+/// Whose nginx it is, with the modules that were built for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// That of the machine itself.
+    Trixie,
+    /// From the payload, with its own libraries.
+    Sid,
+}
+
+/// Where the payload has the modules, and sid's nginx.
+const PAYLOAD: &str = "/toa/nginx";
+
+impl Suite {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Trixie => "trixie",
+            Self::Sid => "sid",
+        }
+    }
+
+    fn module(self, name: &str) -> String {
+        format!("{PAYLOAD}/{}/{name}", self.directory())
+    }
+
+    /// nginx's own module for TCP, which is a file of its own in Debian.
+    fn stream_module(self) -> String {
+        match self {
+            Self::Trixie => "/usr/lib/nginx/modules/ngx_stream_module.so".to_owned(),
+            Self::Sid => self.module("ngx_stream_module.so"),
+        }
+    }
+
+    fn command(self) -> Command {
+        match self {
+            Self::Trixie => Command::new("nginx"),
+            Self::Sid => {
+                let root = self.module("");
+                let mut command = Command::new(format!("{root}lib/ld-linux-x86-64.so.2"));
+                command.args(["--library-path", &format!("{root}lib")]);
+                command.arg(format!("{root}nginx"));
+                command
+            }
+        }
+    }
+}
+
+/// What a test says of the configuration. In it, ROOT is nginx's directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    pub suite: Suite,
+    /// Loads the modules of `nginx/`.
+    pub modules: bool,
+    pub workers: usize,
+    /// `error_log`'s level.
+    pub level: &'a str,
+    /// In the block `http`.
+    pub http: &'a str,
+    /// In the block `stream`.
+    pub stream: &'a str,
+    /// What it listens on.
+    pub ports: &'a [u16],
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            suite: Suite::Trixie,
+            modules: true,
+            workers: 1,
+            level: "notice",
+            http: "",
+            stream: "",
+            ports: &[],
+        }
+    }
+}
+
+const ACCESS_LOG: &str = "access.log";
+const ERROR_LOG: &str = "error.log";
+
+/// What is logged of a request, in this order, for [`Line`].
+const FORMAT: &str = "$remote_addr $remote_port $toa_remote_addr $toa_remote_port \
+     $toa_balancer_addr $status $server_protocol $connection $request_uri";
+
+/// The same without the modules.
+const PLAIN_FORMAT: &str = "$remote_addr $remote_port - - - $status $server_protocol $connection \
+     $request_uri";
+
+/// A line of the access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub remote: String,
+    pub remote_port: String,
+    pub client: String,
+    pub client_port: String,
+    pub balancer: String,
+    pub status: String,
+    pub protocol: String,
+    pub connection: String,
+    pub uri: String,
+}
+
+impl Line {
+    #[track_caller]
+    fn parse(line: &str) -> Self {
+        let fields: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let Ok(
+            [remote, remote_port, client, client_port, balancer, status, protocol, connection, uri],
+        ) = <[String; 9]>::try_from(fields)
+        else {
+            panic!("a line of the access log is {line:?}");
+        };
+        Self {
+            remote,
+            remote_port,
+            client,
+            client_port,
+            balancer,
+            status,
+            protocol,
+            connection,
+            uri,
+        }
+    }
+}
+
+/// An nginx that runs on the server's host.
+pub struct Nginx {
+    // Ends before its directory goes.
+    _process: Process,
+    directory: Directory,
+    master: Pid,
+    workers: usize,
+}
+
+impl Nginx {
+    /// Starts it; it listens.
+    #[track_caller]
+    pub fn start(net: &Net, setup: Setup<'_>) -> Self {
+        let directory = Directory::new(&net.server, "nginx-module");
+        let root = directory.0.display().to_string();
+        let file = directory.0.join("nginx.conf");
+        fs::write(&file, configuration(&root, setup)).expect("nginx's configuration");
+        let errors = File::create(directory.0.join("stderr")).expect("a file for its output");
+        let mut command = setup.suite.command();
+        command.arg("-e").arg(directory.0.join(ERROR_LOG));
+        command.arg("-c").arg(&file).stderr(errors);
+        let mut process = Process::start_in(&net.server, &mut command, Signal::SIGQUIT);
+        let master = Pid::from_raw(process.child().id() as i32);
+        for port in setup.ports {
+            wait_for_listener(&net.server, *port);
+        }
+        Self {
+            _process: process,
+            directory,
+            master,
+            workers: setup.workers,
+        }
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.0.join(file)
+    }
+
+    /// Makes it read its configuration again; new workers run, and none of the old.
+    #[track_caller]
+    pub fn reload(&self) {
+        let old = self.workers();
+        kill(self.master, Signal::SIGHUP).expect("nginx lives");
+        wait::until("new workers", || {
+            let now = self.children();
+            let renewed = now.len() == old.len() && !now.iter().any(|worker| old.contains(worker));
+            renewed
+                .then_some(())
+                .ok_or_else(|| format!("{old:?} became {now:?}"))
+        });
+    }
+
+    /// The process ids of its workers, when all have started.
+    #[track_caller]
+    pub fn workers(&self) -> Vec<String> {
+        wait::until("nginx's workers", || {
+            let workers = self.children();
+            match workers.len() == self.workers {
+                true => Ok(workers),
+                false => Err(format!("{workers:?}")),
+            }
+        })
+    }
+
+    #[track_caller]
+    fn children(&self) -> Vec<String> {
+        let master = self.master;
+        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
+        let children = children.expect("nginx lives");
+        children.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// The access log's lines; waits for so many.
+    #[track_caller]
+    pub fn lines(&self, count: usize) -> Vec<Line> {
+        let lines = self.raw_lines(ACCESS_LOG, count);
+        lines.iter().map(|line| Line::parse(line)).collect()
+    }
+
+    #[track_caller]
+    pub fn raw_lines(&self, file: &str, count: usize) -> Vec<String> {
+        wait::until("lines in nginx's log", || {
+            let lines = complete_lines(&self.read(file));
+            match lines.len() >= count {
+                true => Ok(lines),
+                false => Err(format!(
+                    "{} of {count}: {lines:?}, and errors: {}",
+                    lines.len(),
+                    self.read(ERROR_LOG)
+                )),
+            }
+        })
+    }
+
+    /// The lines of the error log that have that text.
+    pub fn errors(&self, text: &str) -> Vec<String> {
+        let mut lines = complete_lines(&self.read(ERROR_LOG));
+        lines.retain(|line| line.contains(text));
+        lines
+    }
+
+    /// Nobody has crashed, and nothing worse than an error was logged.
+    #[track_caller]
+    pub fn assert_healthy(&self) {
+        for text in ["exited on signal", "[alert]", "[crit]", "[emerg]"] {
+            assert_eq!(self.errors(text), [""; 0], "nginx's errors");
+        }
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).unwrap_or_default()
+    }
+}
+
+fn complete_lines(text: &str) -> Vec<String> {
+    text.split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix('\n'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn configuration(root: &str, setup: Setup<'_>) -> String {
+    let load = |name: &str| format!("load_module {name};\n");
+    let mut modules = String::new();
+    if !setup.stream.is_empty() {
+        modules += &load(&setup.suite.stream_module());
+    }
+    if setup.modules {
+        modules += &load(&setup.suite.module("ngx_http_toa_module.so"));
+        if !setup.stream.is_empty() {
+            modules += &load(&setup.suite.module("ngx_stream_toa_module.so"));
+        }
+    }
+    let stream = match setup.stream {
+        "" => String::new(),
+        stream => format!("stream {{\n{stream}\n}}\n"),
+    };
+    let format = if setup.modules { FORMAT } else { PLAIN_FORMAT };
+    format!(
+        "{modules}\
+         daemon off;\n\
+         user root;\n\
+         worker_processes {workers};\n\
+         pid ROOT/pid;\n\
+         error_log ROOT/{ERROR_LOG} {level};\n\
+         events {{ worker_connections 256; }}\n\
+         http {{\n\
+           log_format toa '{format}';\n\
+           access_log ROOT/{ACCESS_LOG} toa;\n\
+           client_body_temp_path ROOT/body;\n\
+           proxy_temp_path ROOT/proxy;\n\
+           fastcgi_temp_path ROOT/fastcgi;\n\
+           uwsgi_temp_path ROOT/uwsgi;\n\
+           scgi_temp_path ROOT/scgi;\n\
+           {http}\n\
+         }}\n\
+         {stream}",
+        workers = setup.workers,
+        level = setup.level,
+        http = setup.http,
+    )
+    .replace("ROOT", root)
+}
+
+/// A key and its certificate, for a configuration with TLS.
+#[track_caller]
+pub fn with_tls(http: &str) -> String {
+    let (key, certificate) = ("/tmp/toa-nginx-key", "/tmp/toa-nginx-certificate");
+    if !fs::exists(certificate).unwrap_or(false) {
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "req", "-x509", "-newkey", "ec", "-nodes", "-subj", "/CN=toa",
+        ]);
+        openssl.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-days", "3650"]);
+        namespace::run(openssl.args(["-keyout", key, "-out", certificate]));
+    }
+    format!("ssl_certificate {certificate};\nssl_certificate_key {key};\n{http}")
+}
+
+/// An answer of HTTP/1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+/// Makes a request over a connection that goes on, and reads all of the answer.
+#[track_caller]
+pub fn ask(stream: &mut TcpStream, host: &str, path: &str) -> Answer {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("the request goes out");
+    read_answer(stream)
+}
+
+#[track_caller]
+pub fn read_answer(stream: &mut TcpStream) -> Answer {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap_or_else(|error| {
+            panic!(
+                "the answer is {:?}: {error}",
+                String::from_utf8_lossy(&head)
+            )
+        });
+        head.extend(byte);
+    }
+    let head = String::from_utf8(head).expect("a header of text");
+    let field = |name: &str| {
+        head.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|value| value.trim().parse::<usize>().ok())
+    };
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let length = field("Content-Length:").unwrap_or_else(|| panic!("no length: {head}"));
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("the answer's body");
+    Answer {
+        status: status.unwrap_or_else(|| panic!("no status: {head}")),
+        body: String::from_utf8(body).expect("a body of text"),
+    }
+}
+
+/// What curl found, for each URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// curl's end of the connection.
+    pub local: SocketAddr,
+    pub status: u16,
+    pub version: String,
+}
+
+const WRITE_OUT: &str = "%{local_ip} %{local_port} %{http_code} %{http_version}\\n";
+
+/// Has curl fetch the URLs, over one connection if it can be.
+#[track_caller]
+pub fn curl(arguments: &[&str], urls: &[String]) -> Vec<Fetched> {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--insecure", "--max-time", "60"]);
+    curl.args(["--write-out", WRITE_OUT]).args(arguments);
+    for url in urls {
+        curl.args(["--output", "/dev/null", url]);
+    }
+    let told = namespace::run(&mut curl);
+    told.lines()
+        .map(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let [ip, port, status, version] = fields[..] else {
+                panic!("curl says {line:?}");
+            };
+            let local = format!("{ip}:{port}").parse();
+            let local = local.or_else(|_| format!("[{ip}]:{port}").parse());
+            Fetched {
+                local: local.unwrap_or_else(|error| panic!("curl says {line:?}: {error}")),
+                status: status.parse().expect("a status"),
+                version: version.to_owned(),
+            }
+        })
+        .collect()
+}
