@@ -42,11 +42,9 @@ manifest() {
 	MANIFEST
 }
 
-# sign MODULE KEY CERTIFICATE: as DKMS does. Runs in the root build.
+# sign RELEASE MODULE KEY CERTIFICATE: as DKMS does. Runs in the root build.
 sign() {
-	local release
-	release=$(modinfo -F vermagic "$1" | cut -d ' ' -f 1)
-	"/lib/modules/$release/build/scripts/sign-file" sha256 "$2" "$3" "$1"
+	"/lib/modules/$1/build/scripts/sign-file" sha256 "$3" "$4" "$2"
 }
 
 # The key is seen in the root for as long as it takes.
@@ -57,7 +55,8 @@ sign_with() {
 	mkdir -m 700 "$dir/key"
 	cp "$SIGN_KEY" "$dir/key/key"
 	cp "$SIGN_CERT" "$dir/key/certificate"
-	"$SCRIPTS/root.sh" run build "$SCRIPTS/prebuilt.sh" sign "$dir/toa/toa.ko" "$dir/key/key" "$dir/key/certificate"
+	"$SCRIPTS/root.sh" run build "$SCRIPTS/prebuilt.sh" sign "$release" "$dir/toa/toa.ko" \
+		"$dir/key/key" "$dir/key/certificate"
 	rm -rf "$dir/key"
 }
 
@@ -96,7 +95,7 @@ main() {
 		pack "${2:-$REPO/build}"
 		;;
 	pack) pack "${2:-$REPO/build}" ;;
-	sign) sign "$2" "$3" "$4" ;;
+	sign) sign "$2" "$3" "$4" "$5" ;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;
 	esac
