@@ -8,6 +8,8 @@
 #   secure-boot.sh modules    toa.ko, signed with the first key by DKMS, and what
 #                             the kernel has to refuse beside it; after
 #                             vm-test.sh module, whose toa.ko is not signed
+#   secure-boot.sh prebuilt   the tarballs of prebuilt.sh, signed with the first key
+#                             and not signed, and what tries them in the guest
 #
 # KERNEL=, KVER= say which kernel (see kernel.sh). Exits 77 if its image is not
 # signed.
@@ -120,9 +122,30 @@ modules() {
 	"$SCRIPTS/root.sh" run dkms "$SCRIPTS/secure-boot.sh" write-modules "$release" "$made"
 }
 
+# --- tarballs --------------------------------------------------------------------
+
+prebuilt() {
+	local release found made
+	found=$("$SCRIPTS/kernel.sh" resolve)
+	eval "$found"
+	made=$REPO/build/$release/secure-boot
+	rm -rf "$made/prebuilt"
+	mkdir -p "$made"/prebuilt/{unsigned,signed}
+	unpack "$made/prebuilt/unsigned"
+	SIGN_KEY=$made/enrolled.key SIGN_CERT=$made/enrolled.pem unpack "$made/prebuilt/signed"
+	cp "$REPO/tests/prebuilt-in-guest.sh" "$made/prebuilt/"
+}
+
+unpack() {
+	local tarball
+	tarball=$("$SCRIPTS/prebuilt.sh" pack "$1.tarball")
+	tar -xJf "$tarball" -C "$1" --strip-components=1
+	rm -r "$1.tarball"
+}
+
 main() {
 	case ${1:-} in
-	keys | modules) "$1" ;;
+	keys | modules | prebuilt) "$1" ;;
 	write-keys) write_keys "$2" ;;
 	write-modules) write_modules "$2" "$3" ;;
 	-h | --help | help) usage ;;

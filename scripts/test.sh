@@ -108,6 +108,8 @@ secure_boot() {
 	esac
 	stage "modules signed by DKMS" "$SCRIPTS/secure-boot.sh" modules || { echo "0 1 0" >>"$RESULTS" && return; }
 	boot "Secure Boot on $KERNEL" test-secure-boot
+	stage "prebuilt tarballs" "$SCRIPTS/secure-boot.sh" prebuilt || { echo "0 1 0" >>"$RESULTS" && return; }
+	boot "prebuilt tarballs on $KERNEL" test-prebuilt
 }
 
 # Each of these counts by itself, unless it could not begin.

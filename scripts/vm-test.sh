@@ -16,6 +16,7 @@
 #   vm-test.sh test-secure-boot [ARGUMENT…]
 #                                   the tests with Secure Boot, after
 #                                   secure-boot.sh made keys and modules
+#   vm-test.sh test-prebuilt        its tarballs, in the same machine
 #   vm-test.sh demo                 toa-guest demo, its output as it comes
 #   vm-test.sh boot DIR COMMAND [OPTION…]
 #                                   any files and any command, with options of
@@ -235,11 +236,23 @@ run_test_servers() {
 
 # The modules and the firmware's variables are those of secure-boot.sh.
 run_test_secure_boot() {
-	local made=$BUILD/$release/secure-boot
-	cp "$made/variables.fd" "$made/variables-of-this-run.fd"
+	local made=$BUILD/$release/secure-boot options
+	mapfile -t options < <(firmware "$made")
 	MODULES=$made/modules VM_DIR=${VM_DIR:-$BUILD/$release/vm-secure-boot} ktap --boot secure-boot "$@" -- \
-		--label "$release, Secure Boot: " \
-		--firmware "$made/firmware.fd" --variables "$made/variables-of-this-run.fd"
+		--label "$release, Secure Boot: " "${options[@]}"
+}
+
+run_test_prebuilt() {
+	local made=$BUILD/$release/secure-boot options
+	mapfile -t options < <(firmware "$made")
+	VM_DIR=${VM_DIR:-$BUILD/$release/vm-prebuilt} boot "$made/prebuilt" "exec sh /toa/prebuilt-in-guest.sh" \
+		--label "$release, prebuilt: " --expect 4 "${options[@]}"
+}
+
+# firmware DIRECTORY: its options, with variables for one run.
+firmware() {
+	cp "$1/variables.fd" "$1/variables-of-this-run.fd"
+	printf '%s\n' --firmware "$1/firmware.fd" --variables "$1/variables-of-this-run.fd"
 }
 
 run_demo() {
@@ -286,7 +299,7 @@ main() {
 	case $action in
 	module | test-module | clippy | programs | go-server | peer-servers) "${action//-/_}" ;;
 	roots | builds) "$action" ;;
-	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | demo)
+	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | test-prebuilt | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"
 		;;
