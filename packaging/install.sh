@@ -6,6 +6,8 @@
 #
 #   install.sh              toa.ko into /lib/modules/RELEASE/updates, and have it
 #                           loaded at each start-up
+#   install.sh ahead        the same for a kernel that is installed here, and will run
+#                           after a reboot
 #   install.sh check        only say whether it would
 #   install.sh uninstall    take away what it installed, for every kernel
 
@@ -43,14 +45,22 @@ whole() {
 		die "toa.ko is not the file that MANIFEST tells of (sha256 $sum): fetch the tarball again"
 }
 
-same_kernel() {
+# Debian's kernels name their package's version: two builds of one release may differ.
+runs_here() {
 	running=$(uname -r)
 	[ "$running" = "$kernel" ] ||
 		die "this server runs $running, and this toa.ko is for $kernel: take the tarball for $running"
-	# Debian's kernels name their package's version: two builds of one release may differ.
-	build=$(uname -v | sed -n 's/.* Debian \([^ ]*\).*/\1/p')
-	[ -z "$build" ] || [ "$build" = "$(manifest build)" ] ||
-		die "this server runs Debian's build $build of $running, and this toa.ko is for $(manifest build): take the tarball for $build"
+	same_build "$(uname -v | sed -n 's/.* Debian \([^ ]*\).*/\1/p')"
+}
+
+is_installed_here() {
+	[ -d "$modules/$kernel/kernel" ] || die "the kernel $kernel is not installed on this server: install it first"
+	same_build "$(dpkg-query -W -f '${Version}' "linux-modules-$kernel" 2>/dev/null || true)"
+}
+
+same_build() {
+	[ -z "$1" ] || [ "$1" = "$(manifest build)" ] ||
+		die "this server has Debian's build $1 of $kernel, and this toa.ko is for $(manifest build): take the tarball for $1"
 }
 
 same_vermagic() {
@@ -77,10 +87,12 @@ alone() {
 	done
 }
 
+# check WHICH: whether the kernel runs_here or is_installed_here, and the rest.
 check() {
+	needed
 	whole
 	kernel=$(manifest kernel)
-	same_kernel
+	"$1"
 	same_vermagic
 	trusted
 	alone
@@ -96,7 +108,7 @@ install_module() {
 	depmod "$kernel"
 	cp "$here/modules-load.conf" "$startup"
 	chmod 644 "$startup"
-	echo "toa $(manifest version) is installed for $kernel and loaded at each start-up; now: modprobe toa"
+	echo "toa $(manifest version) is installed for $kernel and loaded at each start-up; now: $1"
 }
 
 uninstall() {
@@ -118,13 +130,15 @@ uninstall() {
 
 case ${1:-install} in
 install)
-	needed
-	check
-	install_module
+	check runs_here
+	install_module "modprobe toa"
+	;;
+ahead)
+	check is_installed_here
+	install_module "reboot"
 	;;
 check)
-	needed
-	check
+	check runs_here
 	echo "toa.ko fits this server's kernel $kernel"
 	;;
 uninstall)

@@ -136,6 +136,34 @@ case_installs_for_this_kernel_and_takes_it_away_again() {
 	[[ ! -e /lib/modules/$release/updates ]] || die "a directory is left"
 }
 
+case_installs_ahead_for_a_kernel_that_does_not_run_yet() {
+	become_server
+	runs 7.9.9-cloud-amd64 7.9.9-1
+	dpkg_knows "$version"
+	same "ahead" "toa $(sed -n 's/^version: //p' MANIFEST) is installed for $release and loaded at each start-up; now: reboot" \
+		"$(./install.sh ahead)"
+	same "modprobe finds" "insmod /lib/modules/$release/updates/toa.ko" \
+		"$(modprobe -S "$release" --show-depends toa | sed 's/ *$//')"
+}
+
+# dpkg_knows VERSION: of the kernel's package.
+dpkg_knows() {
+	stand_in dpkg-query <<-STUB
+		[ "\$*" = "-W -f \\\${Version} linux-modules-$release" ] && echo '$1'
+	STUB
+}
+
+case_refuses_ahead_another_build_or_a_kernel_that_is_not_there() {
+	become_server
+	runs 7.9.9-cloud-amd64 7.9.9-1
+	dpkg_knows 7.9.9-2
+	refuses "install.sh: this server has Debian's build 7.9.9-2 of $release, and this toa.ko is for $version: take the tarball for 7.9.9-2" \
+		./install.sh ahead
+	rm -r "/lib/modules/$release"
+	listing >before
+	refuses "install.sh: the kernel $release is not installed on this server: install it first" ./install.sh ahead
+}
+
 case_uninstall_says_that_toa_is_still_loaded() {
 	become_server
 	./install.sh >/dev/null
@@ -157,7 +185,7 @@ case_refuses_another_kernel() {
 case_refuses_another_build_of_the_same_release() {
 	become_server
 	runs "$release" 7.9.9-2
-	refuses "install.sh: this server runs Debian's build 7.9.9-2 of $release, and this toa.ko is for $version: take the tarball for 7.9.9-2"
+	refuses "install.sh: this server has Debian's build 7.9.9-2 of $release, and this toa.ko is for $version: take the tarball for 7.9.9-2"
 }
 
 case_refuses_a_module_that_the_manifest_does_not_tell_of() {
