@@ -219,13 +219,13 @@ run_test_no_ipv6() {
 # A hundred loads, on two processors.
 run_test_unload() {
 	VM_DIR=${VM_DIR:-$BUILD/$release/vm-unload} ktap --boot unload "$@" -- \
-		--label "$release, loads: " --timeout 7200
+		--label "$release, loads: " --timeout 7200 --idle 600
 }
 
 # All loads, on one processor.
 run_test_one_cpu() {
 	VM_DIR=${VM_DIR:-$BUILD/$release/vm-one-cpu} ktap --boot one-cpu "$@" -- \
-		--label "$release, one processor: " --append nr_cpus=1 --timeout 7200
+		--label "$release, one processor: " --append nr_cpus=1 --timeout 7200 --idle 600
 }
 
 # PostgreSQL and the like do not fit into the image that all other tests use.

@@ -63,7 +63,7 @@ impl Boot {
     /// this is a call that the kernel does not end.
     pub fn case_bound(self) -> Duration {
         match self {
-            Self::Stock | Self::NoIpv6 | Self::Servers | Self::Secure => Duration::from_secs(300),
+            Self::Stock | Self::NoIpv6 | Self::Servers | Self::Secure => Duration::from_secs(1200),
             Self::Unload | Self::OneCpu => Duration::from_secs(3600),
         }
     }

@@ -183,6 +183,7 @@ fn all_ports_of_one_local_address_show_their_clients() {
                 accepted.assert_shows(client.address);
                 sockets::reset_at_end(&client.stream);
             }
+            note(&format!("{} connections", first + pairs.len()));
         }
     });
     net.wait_for_no_records();
