@@ -48,6 +48,7 @@ pub const CASES: &[Case] = cases![Loaded:
     nginx_module_tells_the_client_of_http2_and_tls,
     nginx_module_tells_the_client_while_nginx_is_reloaded,
     nginx_module_tells_nobody_of_unix_and_quic_listeners,
+    nginx_module_tells_the_client_of_a_request_that_broke_off,
     nginx_module_survives_malformed_requests,
     nginx_stream_module_tells_each_kind_of_client,
     nginx_without_our_module_shows_the_client_of_a_dual_stack_listener,
@@ -563,6 +564,32 @@ fn nginx_module_tells_nobody_of_unix_and_quic_listeners() {
     let told = std::io::read_to_string(stream.expect("it listens")).expect("an answer");
     assert_eq!(told, "-\n");
     assert_eq!(nginx.raw_lines("stream.log", 1), ["unix: - - -"]);
+    nginx.assert_healthy();
+}
+
+fn nginx_module_tells_the_client_of_a_request_that_broke_off() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            http: "server { listen 80; location /quiet { access_log off; return 200 a; } }",
+            ports: &[HTTP],
+            ..Setup::default()
+        },
+    );
+    let mut client = net.connect_to_port(Way::Nat64, HTTP);
+    // Nobody has evaluated a variable, but nginx has the connection.
+    assert_eq!(ask(&mut client.stream, "toa", "/quiet").status, 200);
+    client
+        .stream
+        .write_all(b"GET /half HTTP/1.1\r\nHo")
+        .expect("half of a request goes out");
+    sockets::reset_at_end(&client.stream);
+    let address = client.address;
+    drop(client);
+    let line = nginx.lines(1).remove(0);
+    assert_eq!((line.status.as_str(), line.uri.as_str()), ("400", "/half"));
+    assert_told(&line, address);
     nginx.assert_healthy();
 }
 
