@@ -10,11 +10,14 @@ use std::net::IpAddr;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
 
 use crate::kmsg::KernelLog;
 use crate::namespace;
 use crate::net;
 use crate::programs::Seen;
+use crate::runner::problem;
 use crate::wait;
 
 /// What AppArmor of this kernel knows to do.
@@ -68,23 +71,26 @@ impl Profiles {
         let rate_limit = fs::read_to_string(RATE_LIMIT).expect("a limit");
         let profiles = Self { file, rate_limit };
         fs::write(RATE_LIMIT, "0").expect("no limit");
-        profiles.parse("--replace");
+        namespace::run(&mut profiles.parser("--replace"));
         profiles
     }
 
     /// By the features of this kernel, not those that Debian's own profiles are for.
-    #[track_caller]
-    fn parse(&self, action: &str) {
+    fn parser(&self, action: &str) -> Command {
         let mut parser = Command::new("apparmor_parser");
         parser.args([action, "--skip-cache", "--policy-features", FEATURES]);
-        namespace::run(parser.arg(&self.file));
+        parser.arg(&self.file);
+        parser
     }
 }
 
 impl Drop for Profiles {
     fn drop(&mut self) {
         let _ = fs::write(RATE_LIMIT, &self.rate_limit);
-        self.parse("--remove");
+        let removed = self.parser("--remove").stdin(Stdio::null()).status();
+        if !removed.as_ref().is_ok_and(ExitStatus::success) {
+            problem(format!("removing AppArmor's profiles: {removed:?}"));
+        }
     }
 }
 
