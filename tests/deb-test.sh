@@ -168,6 +168,84 @@ case_a_kernel_without_rust_is_passed_over() {
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 }
 
+# --- a kernel that comes when toa-dkms is there ---------------------------------
+
+# A server with toa-dkms and a kernel whose headers are not installed yet.
+waiting_server() {
+	server
+	apt purge "linux-headers-$release"
+	touch "$SERVER/lib/modules/$release/vmlinuz"
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	same "said" "the kernel $release has no toa.ko: its headers are missing: apt install linux-headers-$release" "$(said)"
+}
+
+headers_fail_with() {
+	apt_fails install "linux-headers-$release=$version"
+	same "said" "the kernel $release has no toa.ko: $1" "$(said | sort -u)"
+	same "status" "toa/$VERSION: added" "$(dkms_status)"
+}
+
+mended() {
+	apt -f install
+	same "said" "" "$(said)"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
+}
+
+case_headers_that_come_later_get_toa() {
+	waiting_server
+	with_metadata
+	apt install "linux-headers-$release=$version"
+	mended
+}
+
+# What lands when dpkg has given the headers up starts the build.
+case_a_source_that_comes_after_the_headers_starts_the_build() {
+	waiting_server
+	inside "$SERVER" dpkg --purge "$source" >apt.log
+	headers_fail_with "$source is missing: apt install $source=$version"
+	inside "$SERVER" dpkg --unpack "/root/$(cd "$OUT" && echo "toa-metadata-${release}_"*.deb)" >apt.log 2>&1 || fail "dpkg"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	mended
+}
+
+case_another_rustc_stops_apt() {
+	local rustc rustc_text
+	waiting_server
+	with_metadata
+	rustc_text=$("$SCRIPTS/kernel.sh" resolve | bash -c 'eval "$(cat)"; echo "$rustc_text"')
+	rustc=$SERVER$(inside "$SERVER" realpath /usr/bin/rustc)
+	mv "$rustc" "$TMP/rustc"
+	printf '#!/bin/sh\necho "rustc 1.99.0 (another)"\n' >"$rustc"
+	chmod +x "$rustc"
+	apt_fails install "linux-headers-$release=$version"
+	has "said" "the kernel $release has no toa.ko: the kernel was built by $rustc_text, and /usr/bin/rustc is rustc 1.99.0 (another)" "$(said | sort -u)"
+	cp -p "$TMP/rustc" "$rustc"
+	mended
+}
+
+case_a_full_disk_stops_apt() {
+	waiting_server
+	mkdir -p "$SERVER/var/cache/toa"
+	mount -t tmpfs -o size=16M tmpfs "$SERVER/var/cache/toa"
+	headers_fail_with "/var/cache/toa/metadata has 16 MB free, making the metadata takes 800 MB: TOA_METADATA_CACHE=/some/directory make"
+	umount "$SERVER/var/cache/toa"
+	with_metadata
+	mended
+}
+
+case_a_build_that_fails_stops_apt() {
+	waiting_server
+	with_metadata
+	cp -p "$SERVER/usr/src/toa-$VERSION/toa.rs" "$TMP/toa.rs"
+	echo "this is no Rust" >>"$SERVER/usr/src/toa-$VERSION/toa.rs"
+	headers_fail_with "its build failed: see /var/lib/dkms/toa/$VERSION/build/make.log"
+	cp -p "$TMP/toa.rs" "$SERVER/usr/src/toa-$VERSION/toa.rs"
+	mended
+}
+
+# --- what packages leave alone and clean up -------------------------------------
+
 case_metadata_of_a_kernel_that_is_gone_goes_too() {
 	server
 	with_metadata
