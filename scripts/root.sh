@@ -170,6 +170,8 @@ ensure() {
 enter() {
 	local root=$1 cwd=$PWD bind
 	shift
+	# A mount of its own, whose propagation can be set from inside.
+	mount --bind "$root" "$root"
 	mount -t proc proc "$root/proc"
 	mount --rbind /dev "$root/dev"
 	mount -t tmpfs tmpfs "$root/tmp"
