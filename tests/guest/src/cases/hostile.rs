@@ -496,8 +496,11 @@ fn greet(mut accepted: Accepted) {
 /// Each connection is made once and shows its client, whatever is lost or late.
 #[track_caller]
 fn check_weather(arguments: &[&str], lost: bool) {
+    // The end of a connection may be lost more than once, and come again after a time
+    // that doubles: the balancer must know the connection still, or nobody answers.
+    let arguments = [arguments, &["--grace", "120"]].concat();
     let wiring = Wiring {
-        arguments,
+        arguments: &arguments,
         ..Wiring::default()
     };
     let mut net = Net::wired(&Plan::dpvs(), wiring);
