@@ -40,10 +40,10 @@ enterable() {
 	[[ ! -s /etc/resolv.conf ]] || cat /etc/resolv.conf >"$dir/etc/resolv.conf"
 }
 
-# inside DIRECTORY COMMAND…
+# inside DIRECTORY COMMAND…: what COMMAND leaves running ends with it.
 inside() {
 	local dir=$1
 	shift
 	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C TERM=dumb \
-		DEBIAN_FRONTEND=noninteractive chroot "$dir" "$@" </dev/null
+		DEBIAN_FRONTEND=noninteractive unshare --pid --fork --kill-child chroot "$dir" "$@" </dev/null
 }
