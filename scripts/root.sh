@@ -20,6 +20,7 @@
 #   go      Go, for a server of the tests
 #   nginx   what building nginx's modules takes, in the suite NGINX= (trixie, sid)
 #   deb     what makes Debian packages
+#   server  a server with systemd, to install packages on
 #
 # They are kept under TOA_CACHE (/var/cache/toa), named after a hash of their
 # packages' exact versions, so a newer package in the archive makes a new root.
