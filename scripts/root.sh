@@ -77,11 +77,18 @@ versions_of() {
 
 # The suites of a root, the one to prefer first.
 suites_of() {
-	case $1-${KERNEL:-} in
-	build-forky* | dkms-forky* | rpm-forky*) echo forky ;;
-	build-sid* | dkms-sid* | rpm-sid*) echo sid ;;
-	build-experimental* | dkms-experimental* | rpm-experimental*) echo sid experimental ;;
-	nginx-*) echo "${NGINX:-trixie}" ;;
+	case $1 in
+	build | dkms | rpm) suites_of_kernel ;;
+	nginx) echo "${NGINX:-trixie}" ;;
+	*) echo trixie trixie-backports ;;
+	esac
+}
+
+suites_of_kernel() {
+	case ${KERNEL:-} in
+	forky*) echo forky ;;
+	sid*) echo sid ;;
+	experimental*) echo sid experimental ;;
 	*) echo trixie trixie-backports ;;
 	esac
 }

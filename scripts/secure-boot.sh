@@ -20,6 +20,15 @@ shopt -s inherit_errexit
 # Who put the keys into the variables, as far as the firmware is told.
 readonly OWNER=3d0c1a5e-7f5b-4d0f-9a37-5a1ba1a9c0de
 
+# Sets what kernel.sh tells of the kernel, and made: the directory with what is
+# made for it.
+made_for_kernel() {
+	local found
+	found=$("$SCRIPTS/kernel.sh" "${1:-resolve}")
+	eval "$found"
+	made=$REPO/build/$release/secure-boot
+}
+
 # --- keys, in the root secureboot ----------------------------------------------
 
 # key NAME: a certificate for code, NAME.pem, with its key NAME.key. It outlives
@@ -51,12 +60,11 @@ write_keys() {
 }
 
 keys() {
-	local kernel_dir release found
-	found=$("$SCRIPTS/kernel.sh" fetch)
-	eval "$found"
-	rm -rf "$REPO/build/$release/secure-boot"
-	mkdir -p "$REPO/build/$release/secure-boot"
-	cd "$REPO/build/$release/secure-boot"
+	local kernel_dir release made
+	made_for_kernel fetch
+	rm -rf "$made"
+	mkdir -p "$made"
+	cd "$made"
 	"$SCRIPTS/root.sh" run secureboot "$SCRIPTS/secure-boot.sh" write-keys "$kernel_dir/vmlinuz"
 }
 
@@ -112,10 +120,8 @@ signers() {
 }
 
 modules() {
-	local release found made
-	found=$("$SCRIPTS/kernel.sh" resolve)
-	eval "$found"
-	made=$REPO/build/$release/secure-boot
+	local release made
+	made_for_kernel
 	rm -rf "$made/modules"
 	mkdir "$made/modules"
 	cd "$made/modules"
@@ -125,10 +131,8 @@ modules() {
 # --- tarballs --------------------------------------------------------------------
 
 prebuilt() {
-	local release found made
-	found=$("$SCRIPTS/kernel.sh" resolve)
-	eval "$found"
-	made=$REPO/build/$release/secure-boot
+	local release made
+	made_for_kernel
 	rm -rf "$made/prebuilt"
 	mkdir -p "$made"/prebuilt/{unsigned,signed}
 	unpack "$made/prebuilt/unsigned"

@@ -81,3 +81,24 @@ cases_main() {
 	*) run_cases "$0" "$@" ;;
 	esac
 }
+
+# cases_in_root NAME PREPARE "$@": the same, for cases that run in the root NAME
+# (see root.sh), each in a mount namespace of its own. Before them, PREPARE is
+# called outside.
+cases_in_root() {
+	local root=$1 prepare=$2
+	shift 2
+	case ${1:-} in
+	--inside)
+		shift
+		run_cases "$0" "$@"
+		;;
+	--case) unshare --mount --propagation unchanged "$0" --in-namespace "$2" "$3" ;;
+	--in-namespace) one_case "$2" "$3" ;;
+	-h | --help | help) usage ;;
+	*)
+		"$prepare"
+		"$SCRIPTS/root.sh" run "$root" env "TOA_RESULTS=${TOA_RESULTS:-/dev/null}" "$0" --inside "$@"
+		;;
+	esac
+}

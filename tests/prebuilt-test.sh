@@ -308,24 +308,10 @@ case_module_that_is_loaded_already_is_left_alone() {
 	same "insmod" "" "$(<inserted)"
 }
 
-main() {
-	case ${1:-} in
-	--module)
-		shift
-		module "$@"
-		;;
-	--inside)
-		shift
-		run_cases "$0" "$@"
-		;;
-	--case) unshare --mount --propagation unchanged "$0" --in-namespace "$2" "$3" ;;
-	--in-namespace) one_case "$2" "$3" ;;
-	-h | --help | help) usage 0 ;;
-	*)
-		set_stage
-		"$SCRIPTS/root.sh" run tools env "TOA_RESULTS=${TOA_RESULTS:-/dev/null}" "$0" --inside "$@"
-		;;
-	esac
-}
-
-main "$@"
+case ${1:-} in
+--module)
+	shift
+	module "$@"
+	;;
+*) cases_in_root tools set_stage "$@" ;;
+esac

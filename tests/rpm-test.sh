@@ -17,7 +17,7 @@ OUT=$REPO/build/rpm
 . "$REPO/tests/cases.sh"
 
 version() {
-	sed -n 's/^        "\([0-9.]*\)"$/\1/p' "$REPO/toa.rs"
+	"$SCRIPTS/version.sh" print
 }
 
 package() {
@@ -120,21 +120,9 @@ case_a_build_that_fails_is_told_and_the_package_stays() {
 	erase_package
 }
 
-main() {
-	case ${1:-} in
-	--inside)
-		shift
-		run_cases "$0" "$@"
-		;;
-	--case) unshare --mount --propagation unchanged "$0" --in-namespace "$2" "$3" ;;
-	--in-namespace) one_case "$2" "$3" ;;
-	-h | --help | help) usage 0 ;;
-	*)
-		[[ -n $(package) ]] || die "there is no package in build/rpm: make rpm"
-		"$SCRIPTS/kernel.sh" resolve >"$OUT/kernel"
-		"$SCRIPTS/root.sh" run rpm env "TOA_RESULTS=${TOA_RESULTS:-/dev/null}" "$0" --inside "$@"
-		;;
-	esac
+set_stage() {
+	[[ -n $(package) ]] || die "there is no package in build/rpm: make rpm"
+	"$SCRIPTS/kernel.sh" resolve >"$OUT/kernel"
 }
 
-main "$@"
+cases_in_root rpm set_stage "$@"
