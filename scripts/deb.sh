@@ -1,20 +1,30 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes Debian packages, in a clean root of Debian 13.
+# Makes Debian packages, in a clean root of the Debian that KERNEL= is at home in
+# (see kernel.sh): trixie, forky or sid.
 #
-#   deb.sh make         the source package and toa-dkms, looked at by lintian
+#   deb.sh make [SOURCE…]   source packages and what is built of them, looked at
+#                       by lintian; of all, or of these:
+#       toa                 toa-dkms
+#       toa-peer            libtoa-peer0.1, libtoa-peer-dev
 #   deb.sh metadata     toa-metadata-RELEASE for the kernel that KERNEL= and KVER=
 #                       select (see kernel.sh): with it a server builds toa
 #                       without that kernel's source
-#   deb.sh test         both, installed, upgraded and purged where KERNEL= is at home
+#   deb.sh test         all of them, installed, upgraded and purged there
+#   deb.sh directory    where they are put: build/deb/trixie and the like
 #
-# They are put into build/deb. The last lines name them.
+# What was made before is taken if nothing has changed. The last lines name the
+# packages.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
-OUT=$REPO/build/deb
+OUT=$REPO/build/deb/$(debian_of_kernel)
+readonly SOURCES=(toa toa-peer)
+
+# Beside the tools root, which has it not.
+readonly FILTERER=0.5.18
 
 # The sources as git sees them, or all files where there is no git.
 sources() {
@@ -23,23 +33,123 @@ sources() {
 		find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
 }
 
-make_packages() {
-	local tree
-	tree=$OUT/toa-$("$SCRIPTS/version.sh" print)
-	rm -rf "$tree" "$OUT"/toa_* "$OUT"/toa-dkms_*
-	mkdir -p "$tree"
-	sources | tar -c -C "$REPO" --ignore-failed-read -T - 2>/dev/null | tar -x -C "$tree" --no-same-owner
-	"$SCRIPTS/root.sh" run deb "$SCRIPTS/deb.sh" in-root "$tree" >&2
-	rm -rf "$tree"
-	find "$OUT" -name 'toa-dkms_*.deb' -o -name 'toa_*.dsc' | sort
+# copy DIRECTORY [OPTION…]: the files that are named on stdin, if they are there.
+copy() {
+	local dir=$1
+	shift
+	mkdir -p "$dir"
+	tar -c -C "$REPO" --ignore-failed-read -T - 2>/dev/null | tar -x -C "$dir" --no-same-owner "$@"
+	chmod -R go-w "$dir"
 }
 
-# Runs in the root.
+# tree SOURCE DIRECTORY: what it is built of, but for the crates of others.
+tree() {
+	local dir=$2
+	case $1 in
+	toa) sources | grep -v -e '^peer/' -e '^nginx/' | copy "$dir" ;;
+	toa-peer) sources | grep '^peer/' | copy "$dir" --strip-components=1 ;;
+	*) die "there is no source package '$1': see --help" ;;
+	esac
+}
+
+# The manifest that takes all crates of others that a source package is built of.
+manifest() {
+	case $1 in
+	toa-peer) echo Cargo.toml ;;
+	esac
+}
+
+# The crates at the versions of Cargo.lock, into vendor/. Those for other systems
+# and for tests are empty there: without them cargo would not follow Cargo.lock.
+# cargo locks its cache for as long as any build runs, so here it has another.
+vendor() {
+	local dir=$1 manifest=$2 tools=$TOA_CACHE/cargo-tools
+	locked cargo-tools "$SCRIPTS/root.sh" run tools env CARGO_HOME="$tools" \
+		cargo install --quiet --locked --version "$FILTERER" cargo-vendor-filterer >&2
+	"$SCRIPTS/root.sh" run tools env CARGO_HOME="$tools" PATH="$tools/bin:/usr/bin:/bin" \
+		cargo vendor-filterer --manifest-path "$dir/$manifest" --versioned-dirs \
+		--platform '*-unknown-linux-gnu' --keep-dep-kinds no-dev \
+		--exclude-crate-path '*#tests' --exclude-crate-path '*#benches' "$dir/vendor" >&2
+	mkdir "$dir/.cargo"
+	cat >"$dir/.cargo/config.toml" <<-CONFIG
+		[source.crates-io]
+		replace-with = "vendored-sources"
+
+		[source.vendored-sources]
+		directory = "vendor"
+	CONFIG
+}
+
+# Each crate of others that is there has its licence in debian/copyright, MIT by
+# the name that Debian has for it.
+licences() {
+	local dir=$1 crate name licence
+	for crate in "$dir"/vendor/*; do
+		[[ -n $(find "$crate" -name '*.rs' -size +0 -print -quit) ]] || continue
+		name=${crate##*/}
+		name=${name%-[0-9]*}
+		licence=$(sed -n 's/^license = "\(.*\)"$/\1/p' "$crate/Cargo.toml" |
+			sed -E 's:/: or :g; s/ OR / or /g; s/\((.*)\) AND /\1, and /; s/(^| )MIT( |,|$)/\1Expat\2/')
+		awk -v RS= -v files="Files: vendor/$name-*" -v licence="License: $licence" '
+			index($0, files "\n") == 1 && index($0 "\n", "\n" licence "\n") { found = 1 }
+			END { exit !found }' "$dir/debian/copyright" ||
+			die "debian/copyright does not say of vendor/$name-* that its licence is: $licence"
+	done
+}
+
+make_packages() {
+	local source
+	mkdir -p "$OUT"
+	for source; do
+		make_package "$source"
+	done
+	find "$OUT" -maxdepth 1 \( -name '*.deb' ! -name '*-dbgsym_*' -o -name '*.dsc' \) | sort
+}
+
+make_package() {
+	local source=$1 tree=$OUT/$1.tree key manifest
+	rm -rf "$tree"
+	tree "$source" "$tree"
+	key=$({
+		cat "$SCRIPTS/deb.sh"
+		"$SCRIPTS/root.sh" key deb
+		tar -c -C "$tree" --sort=name --mtime=@0 --owner=0 --group=0 .
+	} | sha256sum)
+	if [[ -e $OUT/$source.key && $(<"$OUT/$source.key") == "$key" ]]; then
+		rm -rf "$tree"
+		return
+	fi
+	forget "$source"
+	manifest=$(manifest "$source")
+	if [[ -n $manifest ]]; then
+		vendor "$tree" "$manifest"
+		licences "$tree"
+	fi
+	"$SCRIPTS/root.sh" run deb "$SCRIPTS/deb.sh" in-root "$tree" >&2
+	rm -rf "$tree"
+	echo "$key" >"$OUT/$source.key"
+}
+
+# What was made of a source package before.
+forget() {
+	local changes
+	rm -f "$OUT/$1.key"
+	for changes in "$OUT/$1"_*.changes; do
+		[[ -e $changes ]] || continue
+		(cd "$OUT" && sed -n '/^Files:/,/^[^ F]/s/^ .* //p' "$changes" | xargs rm -f)
+		rm "$changes"
+	done
+}
+
+# Runs in the root, and builds without a network. Fortified functions are what C's
+# headers make of others: lintian knows that Go has none, and does not of Rust.
 build_and_look() {
+	local source lintian=(lintian --fail-on 'error,warning,info' --display-info)
 	cd "$1"
-	chmod -R go-w .
-	dpkg-buildpackage -us -uc
-	lintian --fail-on error,warning,info --display-info ../toa_*.changes
+	source=$(dpkg-parsechangelog -S Source)
+	unshare --net sh -c 'ip link set lo up && dpkg-buildpackage -us -uc'
+	[[ ! -d vendor ]] || lintian+=(--suppress-tags hardening-no-fortify-functions)
+	"${lintian[@]}" "../${source}"_*.changes
 	echo "lintian: nothing to complain of"
 }
 
@@ -81,13 +191,19 @@ test_packages() {
 	start_stages
 	stage "packages" "$0" make >/dev/null
 	stage "metadata package" "$0" metadata >/dev/null
+	stage "tests of the user-space packages" "$REPO/tests/user-space-deb-test.sh"
 	stage "tests of the packages" "$REPO/tests/deb-test.sh"
 }
 
 main() {
 	case ${1:-} in
 	test) test_packages ;;
-	make) make_packages ;;
+	make)
+		shift
+		[[ $# -gt 0 ]] || set -- "${SOURCES[@]}"
+		make_packages "$@"
+		;;
+	directory) echo "$OUT" ;;
 	metadata) make_metadata ;;
 	in-root) build_and_look "$2" ;;
 	-h | --help | help) usage ;;

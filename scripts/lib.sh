@@ -124,6 +124,16 @@ forget_unused() {
 	find "$1" -mindepth 1 -maxdepth 1 -name "$2" -mtime +14 -exec rm -rf --one-file-system {} +
 }
 
+# The Debian in which the kernels of KERNEL= are at home.
+debian_of_kernel() {
+	case ${KERNEL:-trixie-backports} in
+	trixie*) echo trixie ;;
+	forky*) echo forky ;;
+	sid* | experimental*) echo sid ;;
+	*) die "KERNEL=$KERNEL is not known: see kernel.sh --help" ;;
+	esac
+}
+
 # --- the archive -----------------------------------------------------------
 
 # The base address of the Debian archive that the host's apt uses, or the file

@@ -19,7 +19,8 @@
 #   guest-more   the same and larger servers
 #   go      Go, for a server of the tests
 #   nginx   what building nginx's modules takes, in the suite NGINX= (trixie, sid)
-#   deb     what makes Debian packages
+#   deb     what makes Debian packages, in the Debian that KERNEL= is at home in
+#   bare    nothing, in the same Debian
 #   server  a server with systemd, to install packages on
 #
 # They are kept under TOA_CACHE (/var/cache/toa), named after a hash of their
@@ -80,6 +81,7 @@ suites_of() {
 	case $1 in
 	build | dkms | rpm) suites_of_kernel ;;
 	nginx) echo "${NGINX:-trixie}" ;;
+	deb | bare) debian_of_kernel ;;
 	*) echo trixie trixie-backports ;;
 	esac
 }

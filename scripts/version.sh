@@ -15,8 +15,10 @@ version() {
 
 # "FILE VERSION" for each file of a package that is there and has one in it.
 told() {
-	[[ ! -e $REPO/debian/changelog ]] ||
-		echo "debian/changelog $(sed -n '1s/^.*(\([^-)]*\).*/\1/p' "$REPO/debian/changelog")"
+	local directory
+	for directory in "" peer/; do
+		tell "${directory}debian/changelog" '1s/^.*(\([^-)]*\).*/\1/p'
+	done
 	tell dkms.conf 's/^PACKAGE_VERSION="\([0-9].*\)"$/\1/p'
 	tell packaging/toa-dkms.spec 's/^Version: *//p'
 }

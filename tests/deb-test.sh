@@ -15,7 +15,7 @@ REPO=$(dirname "$SCRIPTS")
 . "$REPO/tests/cases.sh"
 . "$REPO/tests/scratch.sh"
 
-OUT=$REPO/build/deb
+OUT=$("$SCRIPTS/deb.sh" directory)
 
 # --- the stage ---------------------------------------------------------------
 
@@ -72,18 +72,6 @@ dkms_status() {
 	inside "$SERVER" dkms status -m toa
 }
 
-# The files that are there, but for what programs write down about themselves.
-files() {
-	(cd "$SERVER" && find . -xdev \( -path ./root -o -path ./tmp -o -path ./var/cache/apt \
-		-o -path ./var/lib/apt -o -path ./var/log -o -path './var/lib/dpkg/*-old' \
-		-o -path ./var/cache/ldconfig -o -path ./proc -o -path ./run -o -path ./dev \) -prune -o -print | sort)
-}
-
-# appeared BEFORE AFTER: and with a minus what went.
-appeared() {
-	diff "$1" "$2" | sed -n 's/^> \.//p; s/^< \./-/p'
-}
-
 # newer PACKAGE: the same of version 9.9.9, sources and all.
 newer() {
 	local tree=$TMP/newer
@@ -98,7 +86,7 @@ newer() {
 
 case_install_upgrade_remove_and_purge_leave_nothing() {
 	server
-	files >before
+	files "$SERVER" >before
 	with_metadata
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
@@ -114,7 +102,7 @@ case_install_upgrade_remove_and_purge_leave_nothing() {
 
 	echo "options toa max_records=7" >>"$SERVER/etc/modprobe.d/toa.conf"
 	apt remove toa-dkms
-	files >removed
+	files "$SERVER" >removed
 	same "left by remove" "$(
 		cat <<-LIST
 			/etc/modprobe.d/toa.conf
@@ -125,7 +113,7 @@ case_install_upgrade_remove_and_purge_leave_nothing() {
 		LIST
 	)" "$(appeared before removed | grep -v /systemd)"
 	apt purge toa-dkms
-	files >purged
+	files "$SERVER" >purged
 	same "left by purge, the key that dkms made" "$(printf '/var/lib/dkms/mok.%s\n' key pub)" "$(appeared before purged)"
 }
 

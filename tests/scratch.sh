@@ -47,3 +47,15 @@ inside() {
 	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C TERM=dumb \
 		DEBIAN_FRONTEND=noninteractive unshare --pid --fork --kill-child chroot "$dir" "$@" </dev/null
 }
+
+# files DIRECTORY: that are there, but for what programs write down about themselves.
+files() {
+	(cd "$1" && find . -xdev \( -path ./root -o -path ./tmp -o -path ./var/cache/apt \
+		-o -path ./var/lib/apt -o -path ./var/log -o -path './var/lib/dpkg/*-old' \
+		-o -path ./var/cache/ldconfig -o -path ./proc -o -path ./run -o -path ./dev \) -prune -o -print | sort)
+}
+
+# appeared BEFORE AFTER: and with a minus what went.
+appeared() {
+	diff "$1" "$2" | sed -n 's/^> \.//p; s/^< \./-/p'
+}

@@ -161,7 +161,7 @@ install_server() {
 	sources
 	apt update
 	apt install "linux-image-$META" "linux-headers-$META" linux-source
-	cp "$REPO"/build/deb/toa-dkms_*_all.deb "$SERVER/root/toa-dkms.deb"
+	cp "$("$SCRIPTS/deb.sh" directory)"/toa-dkms_*_all.deb "$SERVER/root/toa-dkms.deb"
 	apt install /root/toa-dkms.deb
 	rm -f "$SERVER"/var/log/journal/*
 	cp "$REPO"/tests/upgrade/*.service "$SERVER/etc/systemd/system/"
@@ -173,7 +173,7 @@ install_server() {
 # What the disk is made of; it is made anew when that changes.
 disk_key() {
 	declare -f kernel_packages metapackages stand_in offer sources install_server make_disk | sha256sum
-	cat "$REPO"/tests/upgrade/*.service "$REPO"/build/deb/toa-dkms_*_all.deb | sha256sum
+	cat "$REPO"/tests/upgrade/*.service "$("$SCRIPTS/deb.sh" directory)"/toa-dkms_*_all.deb | sha256sum
 	echo "$OLD $NEW $("$SCRIPTS/root.sh" key server)"
 }
 
@@ -181,7 +181,7 @@ prepare() {
 	local key
 	mkdir -p "$WORK"
 	choose_kernels
-	"$SCRIPTS/deb.sh" make >&2
+	"$SCRIPTS/deb.sh" make toa >&2
 	"$SCRIPTS/vm-test.sh" programs
 	key=$(disk_key)
 	if [[ ! -e $WORK/key || $(<"$WORK/key") != "$key" ]]; then
