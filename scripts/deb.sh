@@ -5,9 +5,11 @@
 # (see kernel.sh): trixie, forky or sid.
 #
 #   deb.sh make [SOURCE…]   source packages and what is built of them, looked at
-#                       by lintian; of all, or of these:
+#                       by lintian; of all three, or of these:
 #       toa                 toa-dkms
 #       toa-peer            libtoa-peer0.1, libtoa-peer-dev
+#       libnginx-mod-toa    libnginx-mod-http-toa, libnginx-mod-stream-toa, for
+#                           that Debian's nginx
 #   deb.sh metadata     toa-metadata-RELEASE for the kernel that KERNEL= and KVER=
 #                       select (see kernel.sh): with it a server builds toa
 #                       without that kernel's source
@@ -21,7 +23,7 @@
 shopt -s inherit_errexit
 
 OUT=$REPO/build/deb/$(debian_of_kernel)
-readonly SOURCES=(toa toa-peer)
+readonly SOURCES=(toa toa-peer libnginx-mod-toa)
 
 # Beside the tools root, which has it not.
 readonly FILTERER=0.5.18
@@ -48,14 +50,21 @@ tree() {
 	case $1 in
 	toa) sources | grep -v -e '^peer/' -e '^nginx/' | copy "$dir" ;;
 	toa-peer) sources | grep '^peer/' | copy "$dir" --strip-components=1 ;;
+	libnginx-mod-toa)
+		sources | grep -e '^peer/' -e '^nginx/' | copy "$dir"
+		rm -r "$dir/peer/debian"
+		mv "$dir/nginx/debian" "$dir/"
+		;;
 	*) die "there is no source package '$1': see --help" ;;
 	esac
 }
 
 # The manifest that takes all crates of others that a source package is built of.
+# The filterer does not read a workspace that is no package.
 manifest() {
 	case $1 in
 	toa-peer) echo Cargo.toml ;;
+	libnginx-mod-toa) echo nginx/http/Cargo.toml ;;
 	esac
 }
 
@@ -141,15 +150,16 @@ forget() {
 	done
 }
 
-# Runs in the root, and builds without a network. Fortified functions are what C's
+# Runs in the root, and builds without a network. Two tags are not for us: the
+# policy is that of Debian 13, also on sid; and fortified functions are what C's
 # headers make of others: lintian knows that Go has none, and does not of Rust.
 build_and_look() {
-	local source lintian=(lintian --fail-on 'error,warning,info' --display-info)
+	local source tags=out-of-date-standards-version
 	cd "$1"
 	source=$(dpkg-parsechangelog -S Source)
 	unshare --net sh -c 'ip link set lo up && dpkg-buildpackage -us -uc'
-	[[ ! -d vendor ]] || lintian+=(--suppress-tags hardening-no-fortify-functions)
-	"${lintian[@]}" "../${source}"_*.changes
+	[[ ! -d vendor ]] || tags+=,hardening-no-fortify-functions
+	lintian --fail-on error,warning,info --display-info --suppress-tags "$tags" "../${source}"_*.changes
 	echo "lintian: nothing to complain of"
 }
 

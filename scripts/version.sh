@@ -16,7 +16,7 @@ version() {
 # "FILE VERSION" for each file of a package that is there and has one in it.
 told() {
 	local directory
-	for directory in "" peer/; do
+	for directory in "" peer/ nginx/; do
 		tell "${directory}debian/changelog" '1s/^.*(\([^-)]*\).*/\1/p'
 	done
 	tell dkms.conf 's/^PACKAGE_VERSION="\([0-9].*\)"$/\1/p'

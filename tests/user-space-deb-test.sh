@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Installs, upgrades, removes and purges the packages of the C library, in
-# throwaway copies of a Debian with nothing else in it.
+# Installs, upgrades, removes and purges the packages of the C library and of
+# nginx's modules, in throwaway copies of a Debian with nothing else in it.
 #
 #   user-space-deb-test.sh [CASE…]
 #
@@ -72,7 +72,7 @@ newer() {
 	for package; do
 		tree=$TMP/newer-$package
 		dpkg-deb -R "$(deb "$package")" "$tree"
-		sed -i "s/$(field "$package" Version | sed 's/[.+]/\\&/g')/9.9.9/" "$tree/DEBIAN/control"
+		sed -i "s/$(field "$package" Version | sed 's/[.]/\\&/g')/9.9.9/" "$tree/DEBIAN/control"
 		dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/newer/$package.deb" >/dev/null
 	done
 }
@@ -160,6 +160,179 @@ case_programs_depend_on_the_package_of_the_library() {
 		SYMBOLS
 	)" "$(dpkg-deb -I "$(deb libtoa-peer0.1)" symbols)"
 	same "libtoa-peer-dev's dependency" "libtoa-peer0.1 (= $(field libtoa-peer0.1 Version))" "$(field libtoa-peer-dev Depends)"
+}
+
+# --- nginx's modules -----------------------------------------------------------
+
+readonly NGINX_MODULES=(libnginx-mod-http-toa libnginx-mod-stream-toa)
+
+# A server with the nginx of its Debian, and the ABI of that one.
+nginx_server() {
+	server "${NGINX_MODULES[@]}"
+	apt install nginx libnginx-mod-stream
+	# Which makes directories when it looks at its configuration.
+	with_loopback nginx -t 2>nginx.log || die "$(<nginx.log)"
+	files "$SERVER" >before
+	# shellcheck disable=SC2016 # dpkg-query expands it
+	ABI=$(inside "$SERVER" dpkg-query -W -f '${Provides}' nginx | grep -o 'nginx-abi-[^, ]*')
+}
+
+# What both modules bring, in use.
+configure_nginx() {
+	echo "toa_real_ip on; log_format toa '\$toa_remote_addr \$toa_remote_port \$toa_balancer_addr';" \
+		>"$SERVER/etc/nginx/conf.d/toa.conf"
+	cat >"$SERVER/etc/nginx/sites-available/default" <<-'SITE'
+		server {
+			listen 127.0.0.1:8080;
+			access_log /root/http.log toa;
+			location / { return 200 "client $remote_addr, by toa $toa_remote_addr"; }
+		}
+	SITE
+	cat >>"$SERVER/etc/nginx/nginx.conf" <<-'STREAM'
+		stream {
+			log_format toa '$toa_remote_addr $toa_remote_port $toa_balancer_addr';
+			server {
+				listen 127.0.0.1:5432;
+				access_log /root/stream.log toa;
+				return "by toa $toa_remote_addr";
+			}
+		}
+	STREAM
+}
+
+# nginx_accepts: its configuration, with the modules.
+nginx_accepts() {
+	local said
+	said=$(with_loopback nginx -t 2>&1) || die "$said"
+	same "nginx -t" "$(
+		cat <<-SAID
+			nginx: the configuration file /etc/nginx/nginx.conf syntax is ok
+			nginx: configuration file /etc/nginx/nginx.conf test is successful
+		SAID
+	)" "$said"
+}
+
+case_modules_have_these_files() {
+	local kind
+	for kind in http stream; do
+		same "libnginx-mod-$kind-toa" "$(
+			cat <<-LIST
+				/usr/lib/nginx/modules/ngx_${kind}_toa_module.so
+				/usr/share/doc/libnginx-mod-$kind-toa/changelog.gz
+				/usr/share/doc/libnginx-mod-$kind-toa/copyright
+				/usr/share/nginx/modules-available/mod-$kind-toa.conf
+			LIST
+		)" "$(unpacked "libnginx-mod-$kind-toa")"
+	done
+}
+
+case_nginx_runs_with_both_modules() {
+	nginx_server
+	apt install "${PACKAGES[@]}"
+	configure_nginx
+	nginx_accepts
+	same "order" "$(
+		cat <<-LOADED
+			load_module modules/ngx_http_toa_module.so;
+			load_module modules/ngx_stream_module.so;
+			load_module modules/ngx_stream_toa_module.so;
+		LOADED
+	)" "$(with_loopback nginx -T 2>/dev/null | grep '^load_module')"
+	# shellcheck disable=SC2016 # and here
+	with_loopback bash -c "$ASK"'
+		nginx
+		ask 8080 "$1" | tail -n 1
+		echo
+		ask 5432 ""
+		nginx -s quit
+		while kill -0 "$(</run/nginx.pid)"; do sleep 0.1; done 2>/dev/null
+	' bash $'GET / HTTP/1.0\r\n\r\n' >said
+	same "answers" "$(printf '%s\n' 'client 127.0.0.1, by toa -' 'by toa -')" "$(<said)"
+	same "logs" "$(printf '%s\n' '- - -' '- - -')" "$(cat "$SERVER"/root/{http,stream}.log)"
+	same "error log" "1" "$(grep -c 'toa: this kernel has no toa.ko' "$SERVER/var/log/nginx/error.log")"
+}
+
+# nginx would not start without it: it has symbols that ours takes.
+case_the_stream_package_brings_nginx_own_stream_module() {
+	server libnginx-mod-stream-toa
+	apt install nginx
+	apt install "${PACKAGES[@]}"
+	nginx_accepts
+}
+
+case_modules_are_upgraded_removed_and_purged() {
+	local kind
+	nginx_server
+	apt install "${PACKAGES[@]}"
+	configure_nginx
+	newer "${NGINX_MODULES[@]}"
+	apt install /root/newer/libnginx-mod-{http,stream}-toa.deb
+	same "versions" "9.9.9 9.9.9" "$(version libnginx-mod-http-toa) $(version libnginx-mod-stream-toa)"
+	nginx_accepts
+
+	rm "$SERVER/etc/nginx/conf.d/toa.conf"
+	sed -i '/^stream/,$d' "$SERVER/etc/nginx/nginx.conf"
+	apt remove "${NGINX_MODULES[@]}"
+	echo "server { listen 127.0.0.1:8080; }" >"$SERVER/etc/nginx/sites-available/default"
+	nginx_accepts
+	files "$SERVER" >removed
+	same "left by remove" "$(
+		cat <<-LIST
+			/etc/nginx/modules-enabled/50-mod-http-toa.conf.removed
+			/etc/nginx/modules-enabled/70-mod-stream-toa.conf.removed
+			/var/lib/dpkg/info/libnginx-mod-http-toa.list
+			/var/lib/dpkg/info/libnginx-mod-http-toa.postrm
+			/var/lib/dpkg/info/libnginx-mod-stream-toa.list
+			/var/lib/dpkg/info/libnginx-mod-stream-toa.postrm
+		LIST
+	)" "$(appeared before removed)"
+	apt purge "${NGINX_MODULES[@]}"
+	files "$SERVER" >purged
+	same "left by purge" "" "$(appeared before purged)"
+}
+
+# An nginx that cannot load the modules would not start.
+case_an_nginx_of_another_abi_is_kept_back() {
+	local package current
+	nginx_server
+	for package in "${NGINX_MODULES[@]}"; do
+		has "$package's dependencies" ", $ABI," ", $(field "$package" Depends),"
+	done
+	# Debian's own module would keep it back by itself.
+	apt purge libnginx-mod-stream
+	apt install /root/libnginx-mod-http-toa.deb
+	current=$(version nginx)
+	offer_nginx_9
+	apt upgrade
+	same "nginx" "$current" "$(version nginx)"
+	has "apt" "kept back: nginx" "$(tr -s ' \n' ' ' <apt.log)"
+	apt purge libnginx-mod-http-toa
+	apt upgrade
+	same "nginx without the module" "9.9.9" "$(version nginx)"
+}
+
+# A repository with an nginx that no module was built for.
+offer_nginx_9() {
+	local repository=$SERVER/srv/repository deb=$SERVER/srv/repository/nginx.deb
+	mkdir -p "$TMP/nginx/DEBIAN" "$repository"
+	cat >"$TMP/nginx/DEBIAN/control" <<-CONTROL
+		Package: nginx
+		Version: 9.9.9
+		Architecture: amd64
+		Maintainer: A test <test@packages.invalid>
+		Provides: nginx-abi-9.9.9-1
+		Description: nginx with another ABI
+	CONTROL
+	dpkg-deb --root-owner-group -z0 -b "$TMP/nginx" "$deb" >/dev/null
+	{
+		cat "$TMP/nginx/DEBIAN/control"
+		echo "Filename: ./nginx.deb"
+		echo "Size: $(stat -c %s "$deb")"
+		echo "SHA256: $(sha256sum "$deb" | cut -d ' ' -f 1)"
+	} >"$repository/Packages"
+	echo "deb [trusted=yes] file:/srv/repository ./" >"$SERVER/etc/apt/sources.list.d/repository.list"
+	apt update -o Dir::Etc::sourcelist=sources.list.d/repository.list -o Dir::Etc::sourceparts=- \
+		-o APT::Get::List-Cleanup=0
 }
 
 [[ ${1:-} != --case || -n ${TOA_OWN_MOUNTS:-} ]] || in_own_mounts "$0" "$@"
