@@ -11,10 +11,11 @@
 # in a chroot of that disk, from a repository of local files, so that the running
 # kernel has nothing to do with the kernels there. Boots are QEMU's.
 #
-# The archive's metapackages point at the newest kernel only: for the older one,
-# OLD= (default: the newest before it, such as 7.2.12), stand-ins are made.
+# VERSIONS= says from which kernel to which others, such as "7.2.11 7.2.12 7.3.4";
+# the default is the three newest ones, as long as the archive has them. Its
+# metapackages point at the newest only: for the older ones stand-ins are made.
 #
-# What can go wrong when headers come is tested in deb-test.sh, without booting.
+# What else can go wrong when headers come is tested in deb-test.sh, without booting.
 #
 # Run it as root. Prints TAP. Logs are in build/upgrade.
 
@@ -37,18 +38,21 @@ kernel_versions() {
 		while read -r package; do archive_versions "$package" "$KERNEL"; done | sed 's/-.*//' | sort -rVu
 }
 
-# Sets OLD and NEW: upstream versions of kernels for which all is there.
+# Sets FROM, the kernel that the server is made with, and the upgrades THEN: upstream
+# versions of kernels for which all is there.
 choose_kernels() {
-	local version fitting=()
+	local version versions
 	archive_update
-	for version in $(kernel_versions); do
-		[[ ${#fitting[@]} != 1 || -z ${OLD:-} || $version == "$OLD" ]] || continue
-		! KVER=$version "$SCRIPTS/kernel.sh" resolve >/dev/null || fitting+=("$version")
-		[[ ${#fitting[@]} -lt 2 ]] || break
-	done
-	[[ ${#fitting[@]} == 2 ]] || die "the archive has no two kernels of $KERNEL to upgrade between"
-	NEW=${fitting[0]}
-	OLD=${fitting[1]}
+	read -ra versions <<<"${VERSIONS:-}"
+	if [[ ${#versions[@]} == 0 ]]; then
+		for version in $(kernel_versions); do
+			! KVER=$version "$SCRIPTS/kernel.sh" resolve >/dev/null || versions=("$version" "${versions[@]}")
+			[[ ${#versions[@]} -lt 3 ]] || break
+		done
+	fi
+	[[ ${#versions[@]} -ge 2 ]] || die "the archive has no two kernels of $KERNEL to upgrade between"
+	FROM=${versions[0]}
+	THEN=("${versions[@]:1}")
 }
 
 # kernel VERSION: sets release, version, source.
@@ -70,7 +74,12 @@ metapackages() {
 	printf "linux-%s-$META\n" image headers base modules
 }
 
-# stand_in NAME DEPENDS: a metapackage as the archive had it.
+# The repository as backports was when VERSION was its newest kernel.
+backports_at() {
+	echo "$WORK/backports-$1"
+}
+
+# stand_in NAME [DEPENDS]: a metapackage as the archive had it, or an empty package.
 stand_in() {
 	local dir=$WORK/stand-in
 	rm -rf "$dir"
@@ -80,17 +89,21 @@ stand_in() {
 		Version: $version
 		Architecture: amd64
 		Maintainer: The toa developers <toa@packages.invalid>
-		Depends: $2 (= $version)
-		Description: stand-in for the metapackage of that version
+		${2:+Depends: $2 (= $version)}
+		Description: stand-in for the package of that version
 	CONTROL
-	dpkg-deb --root-owner-group --build "$dir" "$WORK/repository" >/dev/null
+	sed -i '/^$/d' "$dir/DEBIAN/control"
+	dpkg-deb --root-owner-group --build "$dir" "$repository" >/dev/null
 	rm -rf "$dir"
 }
 
-# offer VERSION: adds that kernel to the repository.
+# offer VERSION [BEFORE]: makes it, with what was there BEFORE.
 offer() {
-	local release version source packages name
+	local release version source packages config name repository
 	kernel "$1"
+	repository=$(backports_at "$1")
+	mkdir -p "$repository"
+	[[ -z ${2:-} ]] || copy_repository "$(backports_at "$2")" "$repository"
 	mapfile -t packages < <(kernel_packages)
 	if [[ $(archive_versions "linux-image-$META" "$KERNEL" | head -n 1) == "$version" ]]; then
 		mapfile -t -O "${#packages[@]}" packages < <(metapackages)
@@ -98,17 +111,29 @@ offer() {
 		stand_in "linux-image-$META" "linux-image-$release"
 		stand_in "linux-headers-$META" "linux-headers-$release"
 	fi
+	config=${source/source/config}
+	if archive_versions "$config" "$KERNEL" | grep -qxF -- "$version"; then
+		packages+=("$config")
+	else
+		stand_in "$config"
+	fi
 	packages=("${packages[@]/%/=$version}" "linux-base=$(archive_versions linux-base "$KERNEL" | head -n 1)")
 	archive_download "$TOA_CACHE/kernels/debs" "${packages[@]}"
 	for name in "${packages[@]}"; do
 		name=${name/=/_}
-		find "$TOA_CACHE/kernels/debs" -name "${name//:/%3a}_*.deb" -exec cp -t "$WORK/repository" {} +
+		find "$TOA_CACHE/kernels/debs" -name "${name//:/%3a}_*.deb" -exec cp -t "$repository" {} +
 	done
-	index
+	index "$repository"
+}
+
+# copy_repository FROM TO: without its index.
+copy_repository() {
+	cp -al "$1/." "$2/"
+	rm "$2/Packages"
 }
 
 index() {
-	"$SCRIPTS/root.sh" run deb sh -c "cd $WORK/repository && dpkg-scanpackages -m . >Packages" 2>/dev/null
+	"$SCRIPTS/root.sh" run deb sh -c "cd $1 && dpkg-scanpackages -m . >Packages" 2>/dev/null
 }
 
 # --- the server's disk ---------------------------------------------------------
@@ -130,7 +155,7 @@ with_disk() {
 furnish() {
 	enterable "$SERVER"
 	mkdir -p "$SERVER/srv/repository"
-	mount --bind "$WORK/repository" "$SERVER/srv/repository"
+	mount --bind "$REPOSITORY" "$SERVER/srv/repository"
 }
 
 apt() {
@@ -172,13 +197,13 @@ install_server() {
 
 # What the disk is made of; it is made anew when that changes.
 disk_key() {
-	declare -f kernel_packages metapackages stand_in offer sources install_server make_disk | sha256sum
+	declare -f kernel_packages metapackages stand_in offer copy_repository sources install_server make_disk | sha256sum
 	cat "$REPO"/tests/upgrade/*.service "$("$SCRIPTS/deb.sh" directory)"/toa-dkms_*_all.deb | sha256sum
-	echo "$OLD $NEW $("$SCRIPTS/root.sh" key server)"
+	echo "$FROM ${THEN[*]} $("$SCRIPTS/root.sh" key server)"
 }
 
 prepare() {
-	local key
+	local key before version
 	mkdir -p "$WORK"
 	choose_kernels
 	"$SCRIPTS/deb.sh" make toa >&2
@@ -186,22 +211,27 @@ prepare() {
 	key=$(disk_key)
 	if [[ ! -e $WORK/key || $(<"$WORK/key") != "$key" ]]; then
 		rm -rf "$WORK"
-		mkdir -p "$WORK/repository"
+		mkdir -p "$WORK"
 		make_disk
-		offer "$NEW"
+		before=$FROM
+		for version in "${THEN[@]}"; do
+			offer "$version" "$before"
+			before=$version
+		done
 		echo "$key" >"$WORK/key"
 	fi
-	printf '%s\n' "OLD=$OLD" "NEW=$NEW" >"$WORK/kernels"
+	declare -p FROM THEN | sed 's/^declare/& -g/' >"$WORK/kernels"
 }
 
 make_disk() {
 	TMP=$(mktemp -d)
 	LOG=$WORK/install.log
-	offer "$OLD"
+	offer "$FROM"
+	REPOSITORY=$(backports_at "$FROM")
 	"$SCRIPTS/root.sh" run tools mke2fs -q -t ext4 -m 0 -d "$("$SCRIPTS/root.sh" path server)" "$WORK/server.ext4" "$DISK_SIZE"
 	with_disk "$WORK/server.ext4" install_server
 	rm -rf --one-file-system "$TMP"
-	say "the server has Linux $OLD and toa"
+	say "the server has Linux $FROM and toa"
 }
 
 # --- cases ---------------------------------------------------------------------
@@ -209,6 +239,7 @@ make_disk() {
 # A copy of the disk that a case may change.
 own_disk() {
 	DISK=$WORK/$1.ext4
+	REPOSITORY=$(backports_at "$FROM")
 	LOG=$WORK/$1.log
 	rm -f "$LOG"
 	cp --sparse=always "$WORK/server.ext4" "$DISK"
@@ -239,9 +270,10 @@ said() {
 	tr -d '\r' <"$LOG" | sed -n 's/^toa: //p' | sort -u
 }
 
+# As `apt upgrade` does it.
 upgrade() {
 	apt update
-	apt dist-upgrade
+	apt upgrade --with-new-pkgs
 }
 
 # The kernels that have a toa.ko of DKMS.
@@ -256,28 +288,71 @@ releases() {
 	done | sort | paste -sd ' '
 }
 
+# upgrade_and_look VERSION…: those that have toa afterwards.
 upgrade_and_look() {
-	local release
-	same "toa before the upgrade" "$(releases "$OLD")" "$(with_toa)"
 	upgrade
-	same "toa after it" "$(releases "$OLD" "$NEW")" "$(with_toa)"
+	same "toa after the upgrade" "$(releases "$@")" "$(with_toa)"
 	same "complaints" "" "$(said)"
 	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
 }
 
-case_clients_are_seen_before_and_after_an_upgrade() {
+case_clients_are_seen_before_and_after_upgrades() {
+	local version had=("$FROM")
 	own_disk upgraded
-	boot "$OLD" with boot-old
-	with_disk "$DISK" upgrade_and_look
-	boot "$NEW" with boot-new
+	boot "$FROM" with "boot-$FROM"
+	for version in "${THEN[@]}"; do
+		REPOSITORY=$(backports_at "$version")
+		had+=("$version")
+		with_disk "$DISK" upgrade_and_look "${had[@]}"
+		boot "$version" with "boot-$version"
+	done
+}
+
+case_an_upgrade_that_fails_leaves_the_old_kernel_serving() {
+	local release version source newest=${THEN[-1]}
+	own_disk failing
+	kernel "$newest"
+	without_source "$(backports_at "$newest")"
+	with_disk "$DISK" upgrade_and_fail
+	boot "$FROM" with boot-after-failure
+	REPOSITORY=$(backports_at "$newest")
+	with_disk "$DISK" mend
+}
+
+# The repository before it got the new kernel's source.
+without_source() {
+	REPOSITORY=$WORK/without-source
+	rm -rf "$REPOSITORY"
+	mkdir "$REPOSITORY"
+	copy_repository "$1" "$REPOSITORY"
+	rm "$REPOSITORY"/linux-source*_"$version"_*
+	index "$REPOSITORY"
+}
+
+upgrade_and_fail() {
+	apt update
+	! inside "$SERVER" apt-get -q -y upgrade --with-new-pkgs >>"$LOG" 2>&1 || fail "apt-get upgrade did not fail"
+	same "said" "the kernel $release has no toa.ko: $source is missing (apt does not offer that version now: run apt update; if it is gone, take the newest kernel, headers and source): apt install $source=$version" "$(said)"
+	same "toa after it" "$(releases "$FROM")" "$(with_toa)"
+	# So no boot loader offers it.
+	[[ ! -e $SERVER/boot/initrd.img-$release ]] || die "the new kernel has an initial RAM disk"
+}
+
+# By the commands that were named.
+mend() {
+	apt update
+	apt install "$source=$version"
+	same "toa after the remedy" "$(releases "$FROM" "${THEN[-1]}")" "$(with_toa)"
+	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
+	[[ -e $SERVER/boot/initrd.img-$release ]] || die "the new kernel has no initial RAM disk"
 }
 
 case_a_boot_without_toa_is_told_of() {
 	local release
 	own_disk without
-	release=$(releases "$OLD")
+	release=$(releases "$FROM")
 	with_disk "$DISK" without_module
-	boot "$OLD" without boot-without
+	boot "$FROM" without boot-without
 }
 
 without_module() {
