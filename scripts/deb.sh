@@ -13,7 +13,6 @@
 #   deb.sh metadata     toa-metadata-RELEASE for the kernel that KERNEL= and KVER=
 #                       select (see kernel.sh): with it a server builds toa
 #                       without that kernel's source
-#   deb.sh test         all of them, installed, upgraded and purged there
 #   deb.sh directory    where they are put: build/deb/trixie and the like
 #
 # What was made before is taken if nothing has changed. The last lines name the
@@ -197,17 +196,8 @@ make_metadata() {
 	find "$OUT" -name "${package}_*.deb"
 }
 
-test_packages() {
-	start_stages
-	stage "packages" "$0" make >/dev/null
-	stage "metadata package" "$0" metadata >/dev/null
-	stage "tests of the user-space packages" "$REPO/tests/user-space-deb-test.sh"
-	stage "tests of the packages" "$REPO/tests/deb-test.sh"
-}
-
 main() {
 	case ${1:-} in
-	test) test_packages ;;
 	make)
 		shift
 		[[ $# -gt 0 ]] || set -- "${SOURCES[@]}"

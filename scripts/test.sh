@@ -12,6 +12,9 @@
 #                   tests of a machine with Secure Boot
 #   test.sh packages
 #                   tests of tarballs and packages that need no virtual machine
+#   test.sh deb     all Debian packages, installed, upgraded and purged
+#   test.sh deb-short
+#                   toa-dkms only, and what it has to do first of all
 #   test.sh demo    no tests: the module at work, in a virtual machine
 #
 # KERNEL= says which kernel, see kernel.sh; one that the archive cannot serve
@@ -69,21 +72,24 @@ boot() {
 	echo "$counts" >>"$RESULTS"
 }
 
-# prepare WHAT…: the stages before a test, and what it means if one fails.
+# prepare WHAT…: the stages before a test.
 prepare() {
 	local status=0
 	"$SCRIPTS/vm-test.sh" "$@" || status=$?
-	case $status in
-	0) return ;;
+	[[ $status == 0 ]] || { not_begun "$status" && return "$status"; }
+}
+
+# not_begun STATUS: what it means if a test could not begin.
+not_begun() {
+	case $1 in
 	"$ARCHIVE_UNAVAILABLE")
 		stage_table >&2
 		echo "archive unavailable"
-		exit "$status"
+		exit "$1"
 		;;
 	"$NO_KERNEL") echo "0 0 1" >>"$RESULTS" ;;
 	*) echo "0 1 0" >>"$RESULTS" ;;
 	esac
-	return "$status"
 }
 
 all() {
@@ -99,35 +105,46 @@ servers() {
 }
 
 secure_boot() {
-	local status=0
-	stage "firmware and keys" "$SCRIPTS/secure-boot.sh" keys || status=$?
-	case $status in
-	0) ;;
-	"$NO_KERNEL") echo "0 0 1" >>"$RESULTS" && return ;;
-	*) echo "0 1 0" >>"$RESULTS" && return ;;
-	esac
-	stage "modules signed by DKMS" "$SCRIPTS/secure-boot.sh" modules || { echo "0 1 0" >>"$RESULTS" && return; }
+	made "firmware and keys" secure-boot.sh keys && made "modules signed by DKMS" secure-boot.sh modules || return 0
 	boot "Secure Boot on $KERNEL" test-secure-boot
-	stage "prebuilt tarballs" "$SCRIPTS/secure-boot.sh" prebuilt || { echo "0 1 0" >>"$RESULTS" && return; }
+	made "prebuilt tarballs" secure-boot.sh prebuilt || return 0
 	boot "prebuilt tarballs on $KERNEL" test-prebuilt
 }
 
-# Each of these counts by itself, unless it could not begin.
-PACKAGE_TESTS=(dist prebuilt matrix)
+# made NAME SCRIPT ACTION…: a stage before a test.
+made() {
+	local name=$1 script=$2 status=0
+	shift 2
+	stage "$name" "$SCRIPTS/$script" "$@" >&2 || status=$?
+	[[ $status == 0 ]] || { not_begun "$status" && return "$status"; }
+}
+
+# cases_of TEST [CASE…]: a script in tests/, which counts by itself, unless it could
+# not begin.
+cases_of() {
+	local test=$1 counted status=0
+	shift
+	counted=$(wc -l <"$RESULTS")
+	stage "tests of $test" env "TOA_RESULTS=$RESULTS" "$REPO/tests/$test-test.sh" "$@" >&2 || status=$?
+	[[ $(wc -l <"$RESULTS") == "$counted" ]] || return 0
+	not_begun "$status"
+}
 
 packages() {
-	local test counted status
-	for test in "${PACKAGE_TESTS[@]}"; do
-		counted=$(wc -l <"$RESULTS")
-		status=0
-		stage "tests of $test" env "TOA_RESULTS=$RESULTS" "$REPO/tests/$test-test.sh" >&2 || status=$?
-		[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || { echo "archive unavailable" && exit "$status"; }
-		[[ $(wc -l <"$RESULTS") == "$counted" ]] || continue
-		case $status in
-		"$NO_KERNEL") echo "0 0 1" >>"$RESULTS" ;;
-		*) echo "0 1 0" >>"$RESULTS" ;;
-		esac
-	done
+	cases_of dist
+	cases_of prebuilt
+	cases_of matrix
+}
+
+deb() {
+	made "Debian packages" deb.sh make && made "metadata package" deb.sh metadata || return 0
+	cases_of user-space-deb
+	cases_of deb
+}
+
+deb_short() {
+	made "toa-dkms" deb.sh make toa || return 0
+	cases_of deb install_upgrade_remove_and_purge_leave_nothing headers_that_come_later_get_toa
 }
 
 demo() {
@@ -154,11 +171,11 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload | servers | secure-boot | packages)
+	all | host | vm | unload | servers | secure-boot | packages | deb | deb-short)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
-		host | packages) "$action" ;;
+		host | packages | deb | deb-short) "${action//-/_}" ;;
 		vm | unload) ! prepare roots || ! prepare builds || "$action" ;;
 		servers) servers || true ;;
 		secure-boot) ! prepare roots || ! prepare builds || secure_boot ;;

@@ -35,7 +35,7 @@ server() {
 	# Where roots have the cache of this test's own machine.
 	rmdir "$SERVER/var/cache/toa"
 	apt install --no-install-recommends dkms pahole libc6-dev
-	cp "$OUT"/toa-dkms_*_all.deb "$OUT/toa-metadata-${release}_"*.deb "$SERVER/root/"
+	cp "$OUT"/toa-dkms_*_all.deb "$SERVER/root/"
 	HEADERS=$SERVER/usr/src/linux-headers-$release
 	MODULE=$SERVER/lib/modules/$release/updates/dkms/toa.ko
 	VERSION=$("$SCRIPTS/version.sh" print)
@@ -47,6 +47,11 @@ with_metadata() {
 	overlay=$("$SCRIPTS/root.sh" run build "$SCRIPTS/metadata.sh" --kver "$release")
 	mkdir -p "$SERVER/var/cache/toa/metadata"
 	cp -a "$overlay" "$SERVER/var/cache/toa/metadata/"
+}
+
+# Puts the metadata package into the server's /root, and prints its path there.
+metadata_package() {
+	(cd "$OUT" && cp "toa-metadata-${release}_"*.deb "$SERVER/root/" && echo "/root/toa-metadata-${release}_"*.deb)
 }
 
 # Reads apt's output from apt.log.
@@ -91,6 +96,7 @@ case_install_upgrade_remove_and_purge_leave_nothing() {
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "modinfo" "$VERSION $release" "$(modinfo -F version "$MODULE") $(modinfo -F vermagic "$MODULE" | cut -d ' ' -f 1)"
+	same "BTF and debugging" ".BTF .BTF.base" "$(inside "$SERVER" readelf -SW "${MODULE#"$SERVER"}" | grep -oE '\.(BTF|debug_)[.a-z_]*' | paste -sd ' ')"
 	same "complaints" "" "$(said)"
 	[[ -L $SERVER/etc/systemd/system/multi-user.target.wants/toa-check.service ]] || die "the unit is not enabled"
 
@@ -120,7 +126,7 @@ case_install_upgrade_remove_and_purge_leave_nothing() {
 case_a_metadata_package_takes_the_place_of_the_source() {
 	server
 	inside "$SERVER" dpkg --purge "$source" >apt.log
-	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb" "/root/$(cd "$OUT" && echo "toa-metadata-${release}_"*.deb)"
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb" "$(metadata_package)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "complaints" "" "$(said)"
 	[[ ! -e $SERVER/var/cache/toa ]] || die "metadata was made: $(find "$SERVER/var/cache/toa")"
@@ -133,7 +139,7 @@ case_without_the_source_apt_fails_and_says_which() {
 	same "said" "the kernel $release has no toa.ko: $source is missing: apt install $source=$version" "$(said)"
 	has "dpkg --audit" "toa-dkms" "$(inside "$SERVER" dpkg --audit)"
 	# The remedy, which is quicker than the one that was named.
-	apt install --no-install-recommends "/root/$(cd "$OUT" && echo "toa-metadata-${release}_"*.deb)"
+	apt install --no-install-recommends "$(metadata_package)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
 }
@@ -192,7 +198,7 @@ case_a_source_that_comes_after_the_headers_starts_the_build() {
 	waiting_server
 	inside "$SERVER" dpkg --purge "$source" >apt.log
 	headers_fail_with "$source is missing: apt install $source=$version"
-	inside "$SERVER" dpkg --unpack "/root/$(cd "$OUT" && echo "toa-metadata-${release}_"*.deb)" >apt.log 2>&1 || fail "dpkg"
+	inside "$SERVER" dpkg --unpack "$(metadata_package)" >apt.log 2>&1 || fail "dpkg"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	mended
 }
