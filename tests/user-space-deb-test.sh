@@ -306,9 +306,18 @@ case_an_nginx_of_another_abi_is_kept_back() {
 	apt upgrade
 	same "nginx" "$current" "$(version nginx)"
 	has "apt" "kept back: nginx" "$(tr -s ' \n' ' ' <apt.log)"
-	apt purge libnginx-mod-http-toa
-	apt upgrade
-	same "nginx without the module" "9.9.9" "$(version nginx)"
+
+	rebuilt_for_nginx_9
+	apt install nginx /root/rebuilt.deb
+	same "nginx and its module" "9.9.9 0.1.0+nginx9.9.9.1" "$(version nginx) $(version libnginx-mod-http-toa)"
+}
+
+# The module as if it had been built for the nginx of that repository.
+rebuilt_for_nginx_9() {
+	local tree=$TMP/rebuilt
+	dpkg-deb -R "$(deb libnginx-mod-http-toa)" "$tree"
+	sed -i "s/$ABI/nginx-abi-9.9.9-1/; s/^Version: .*/Version: 0.1.0+nginx9.9.9.1/" "$tree/DEBIAN/control"
+	dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/rebuilt.deb" >/dev/null
 }
 
 # A repository with an nginx that no module was built for.
