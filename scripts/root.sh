@@ -20,6 +20,7 @@
 #   go      Go, for a server of the tests
 #   nginx   what building nginx's modules takes, in the suite NGINX= (trixie, sid)
 #   deb     what makes Debian packages, in the Debian that KERNEL= is at home in
+#   deb-more   the same, for the packages that are compiled
 #   bare    nothing, in the same Debian
 #   server  a server with systemd, to install packages on
 #
@@ -43,6 +44,8 @@ packages_of() {
 		packages_of build
 	elif [[ $1 == rpm ]]; then
 		packages_of dkms
+	elif [[ $1 == deb-more ]]; then
+		packages_of deb
 	elif [[ $1 == build ]]; then
 		exact=$("$SCRIPTS/kernel.sh" packages)
 		grep -vxF -e linux-headers-RELEASE -e linux-source-X.Y \
@@ -81,7 +84,7 @@ suites_of() {
 	case $1 in
 	build | dkms | rpm) suites_of_kernel ;;
 	nginx) echo "${NGINX:-trixie}" ;;
-	deb | bare) debian_of_kernel ;;
+	deb | deb-more | bare) debian_of_kernel ;;
 	*) echo trixie trixie-backports ;;
 	esac
 }
