@@ -51,7 +51,10 @@ with_metadata() {
 
 # Puts the metadata package into the server's /root, and prints its path there.
 metadata_package() {
-	(cd "$OUT" && cp "toa-metadata-${release}_"*.deb "$SERVER/root/" && echo "/root/toa-metadata-${release}_"*.deb)
+	local file
+	file=$(find "$OUT" -name "toa-metadata-${release}_*.deb")
+	cp "$file" "$SERVER/root/"
+	echo "/root/${file##*/}"
 }
 
 # Reads apt's output from apt.log.
