@@ -126,7 +126,8 @@ cases_of() {
 	shift
 	counted=$(wc -l <"$RESULTS")
 	stage "tests of $test" env "TOA_RESULTS=$RESULTS" "$REPO/tests/$test-test.sh" "$@" >&2 || status=$?
-	[[ $(wc -l <"$RESULTS") == "$counted" ]] || return 0
+	# One that cannot reach the archive has written that down there.
+	[[ $status == "$ARCHIVE_UNAVAILABLE" || $(wc -l <"$RESULTS") == "$counted" ]] || return 0
 	not_begun "$status"
 }
 
