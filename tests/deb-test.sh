@@ -10,8 +10,6 @@
 # The packages are those of scripts/deb.sh. Run it as root. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
-SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
-REPO=$(dirname "$SCRIPTS")
 . "$REPO/tests/cases.sh"
 . "$REPO/tests/scratch.sh"
 
@@ -273,5 +271,4 @@ case_traces_of_another_toa_are_named() {
 	)" "$(said)"
 }
 
-[[ ${1:-} != --case || -n ${TOA_OWN_MOUNTS:-} ]] || in_own_mounts "$0" "$@"
-cases_main "$@"
+cases_on_servers "$@"

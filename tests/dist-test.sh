@@ -8,8 +8,6 @@
 # Run it as root in a git clone. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
-SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
-REPO=$(dirname "$SCRIPTS")
 . "$REPO/tests/cases.sh"
 
 clone() {

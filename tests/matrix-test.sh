@@ -8,8 +8,6 @@
 # The archive, the builds and the virtual machines are stand-ins. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
-SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
-REPO=$(dirname "$SCRIPTS")
 . "$REPO/tests/cases.sh"
 
 # A project whose archive has two kernels, and whose README has a table.

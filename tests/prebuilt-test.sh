@@ -11,8 +11,6 @@
 # Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
-SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
-REPO=$(dirname "$SCRIPTS")
 WORK=$REPO/build/prebuilt-test
 . "$REPO/tests/cases.sh"
 

@@ -11,8 +11,6 @@
 # requires is looked at, not resolved. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
-SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
-REPO=$(dirname "$SCRIPTS")
 OUT=$REPO/build/rpm
 . "$REPO/tests/cases.sh"
 

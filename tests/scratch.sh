@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Sourced by tests of packages, after scripts/lib.sh: throwaway copies of a root
-# directory, to install things into. What is mounted goes away with the
+# Sourced by tests of packages, after scripts/lib.sh and cases.sh: throwaway copies
+# of a root directory, to install things into. What is mounted goes away with the
 # process: start the test in a mount namespace of its own.
 
 # in_own_mounts COMMAND…: replaces this process by COMMAND in such a namespace.
@@ -58,4 +58,10 @@ files() {
 # appeared BEFORE AFTER: and with a minus what went.
 appeared() {
 	diff "$1" "$2" | sed -n 's/^> \.//p; s/^< \./-/p'
+}
+
+# cases_on_servers "$@": the end of such a test, whose cases may mount.
+cases_on_servers() {
+	[[ ${1:-} != --case || -n ${TOA_OWN_MOUNTS:-} ]] || in_own_mounts "$0" "$@"
+	cases_main "$@"
 }

@@ -20,8 +20,6 @@
 # Run it as root. Prints TAP. Logs are in build/upgrade.
 
 . "$(dirname "$0")/../scripts/lib.sh"
-SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
-REPO=$(dirname "$SCRIPTS")
 . "$REPO/tests/cases.sh"
 . "$REPO/tests/scratch.sh"
 
@@ -360,7 +358,6 @@ without_module() {
 	inside "$SERVER" dkms unbuild "toa/$("$SCRIPTS/version.sh" print)" -k "$release" >>"$LOG"
 }
 
-[[ ${1:-} != --case || -n ${TOA_OWN_MOUNTS:-} ]] || in_own_mounts "$0" "$@"
 case ${1:-} in
 -h | --help | help) usage 0 ;;
 --case)
@@ -377,4 +374,4 @@ prepare)
 	rm -f "$WORK/boots"
 	;;
 esac
-cases_main "$@"
+cases_on_servers "$@"

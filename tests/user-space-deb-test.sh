@@ -10,8 +10,6 @@
 # scripts/deb.sh. Run it as root. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
-SCRIPTS=$(cd "$(dirname "$0")/../scripts" && pwd -P)
-REPO=$(dirname "$SCRIPTS")
 . "$REPO/tests/cases.sh"
 . "$REPO/tests/scratch.sh"
 
@@ -344,5 +342,4 @@ offer_nginx_9() {
 		-o APT::Get::List-Cleanup=0
 }
 
-[[ ${1:-} != --case || -n ${TOA_OWN_MOUNTS:-} ]] || in_own_mounts "$0" "$@"
-cases_main "$@"
+cases_on_servers "$@"
