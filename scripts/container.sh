@@ -14,15 +14,6 @@ shopt -s inherit_errexit
 
 OUT=$REPO/build/container
 
-# The suites of the base image and of the kernel.
-suites() {
-	case ${KERNEL:-trixie-backports} in
-	trixie-backports*) echo trixie trixie-backports ;;
-	experimental*) echo sid experimental ;;
-	*) echo "${KERNEL%%-*}" "${KERNEL%%-*}" ;;
-	esac
-}
-
 # What debian:SUITE has, and this machine's way to the archive.
 base() {
 	local suite=$1
@@ -50,22 +41,15 @@ build_image() {
 		--output "$OUT/out" "$OUT/context"
 }
 
-# What is committed and what is not, but nothing that was built.
-context() {
-	mkdir "$OUT/context"
-	(cd "$REPO" && git ls-files -co --exclude-standard | tar -c --ignore-failed-read -T - 2>/dev/null) |
-		tar -x -C "$OUT/context"
-}
-
 build_and_look() {
 	local release=$1 suites found
-	read -ra suites < <(suites)
+	suites=$(suites_of_kernel)
 	rm -rf --one-file-system "$OUT"
 	mkdir -p "$OUT"
-	stage "base image" "$0" base "${suites[0]}"
-	context
+	stage "base image" "$0" base "${suites%% *}"
+	sources | copy_sources "$OUT/context"
 	stage "root of buildah" "$SCRIPTS/root.sh" make container
-	stage "Containerfile" "$SCRIPTS/root.sh" run container "$0" in-root "$release" "${suites[1]}"
+	stage "Containerfile" "$SCRIPTS/root.sh" run container "$0" in-root "$release" "${suites##* }"
 	need_host modinfo=kmod
 	found=$(modinfo -F vermagic "$OUT/out/toa.ko")
 	rm -rf --one-file-system "$OUT"/{store,store-run,base.tar,context}

@@ -27,30 +27,14 @@ readonly SOURCES=(toa toa-peer libnginx-mod-toa)
 # Beside the tools root, which has it not.
 readonly FILTERER=0.5.18
 
-# The sources as git sees them, or all files where there is no git.
-sources() {
-	cd "$REPO"
-	git ls-files -co --exclude-standard 2>/dev/null ||
-		find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
-}
-
-# copy DIRECTORY [OPTION…]: the files that are named on stdin, if they are there.
-copy() {
-	local dir=$1
-	shift
-	mkdir -p "$dir"
-	tar -c -C "$REPO" --ignore-failed-read -T - 2>/dev/null | tar -x -C "$dir" --no-same-owner "$@"
-	chmod -R go-w "$dir"
-}
-
 # tree SOURCE DIRECTORY: what it is built of, but for the crates of others.
 tree() {
 	local dir=$2
 	case $1 in
-	toa) sources | grep -v -e '^peer/' -e '^nginx/' | copy "$dir" ;;
-	toa-peer) sources | grep '^peer/' | copy "$dir" --strip-components=1 ;;
+	toa) sources | grep -v -e '^peer/' -e '^nginx/' | copy_sources "$dir" ;;
+	toa-peer) sources | grep '^peer/' | copy_sources "$dir" --strip-components=1 ;;
 	libnginx-mod-toa)
-		sources | grep -e '^peer/' -e '^nginx/' | copy "$dir"
+		sources | grep -e '^peer/' -e '^nginx/' | copy_sources "$dir"
 		rm -r "$dir/peer/debian"
 		mv "$dir/nginx/debian" "$dir/"
 		;;
@@ -118,6 +102,7 @@ make_package() {
 	local source=$1 tree=$OUT/$1.tree root key manifest
 	rm -rf "$tree"
 	tree "$source" "$tree"
+	chmod -R go-w "$tree"
 	root=$([[ $source == toa ]] && echo deb || echo deb-more)
 	key=$({
 		cat "$SCRIPTS/deb.sh"

@@ -27,16 +27,6 @@ esac
 readonly FLAVOURS=(cloud-amd64 amd64 rt-amd64)
 KERNELS=$TOA_CACHE/kernels
 
-# Where the kernel's suite takes compilers from, the first choice first.
-toolchain_suites() {
-	case $SUITE in
-	trixie-backports) echo trixie trixie-backports ;;
-	forky | sid) echo "$SUITE" ;;
-	experimental) echo sid experimental ;;
-	*) die "KERNEL=$KERNEL is not known: see --help" ;;
-	esac
-}
-
 # Headers packages of the flavour in the suite, "VERSION PACKAGE", newest
 # first. Without KVER none newer than the flavour's metapackage points at.
 candidates() {
@@ -88,7 +78,7 @@ deb_of() {
 # The package version of rustc in the toolchain's suites that is the kernel's.
 rustc_for() {
 	local wanted=$1 suite
-	for suite in $(toolchain_suites); do
+	for suite in $(suites_of_kernel); do
 		archive_versions rustc "$suite"
 	done | grep -m 1 -E "^${wanted//./\\.}[+-]" || true
 }
@@ -113,7 +103,7 @@ fits() {
 
 resolve() {
 	local version package
-	toolchain_suites >/dev/null
+	suites_of_kernel >/dev/null
 	archive_update
 	while read -r version package; do
 		if fits "$version" "$package"; then

@@ -124,14 +124,40 @@ forget_unused() {
 	find "$1" -mindepth 1 -maxdepth 1 -name "$2" -mtime +14 -exec rm -rf --one-file-system {} +
 }
 
-# The Debian in which the kernels of KERNEL= are at home.
-debian_of_kernel() {
-	case ${KERNEL:-trixie-backports} in
-	trixie*) echo trixie ;;
-	forky*) echo forky ;;
-	sid* | experimental*) echo sid ;;
+# The project's files as git sees them, or all files where there is no git.
+sources() (
+	cd "$REPO"
+	git ls-files -co --exclude-standard 2>/dev/null ||
+		find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
+)
+
+# copy_sources DIRECTORY [OPTION…]: the files that are named on stdin, if they are
+# there. The options are those of the tar that unpacks.
+copy_sources() {
+	local dir=$1
+	shift
+	mkdir -p "$dir"
+	tar -c -C "$REPO" --ignore-failed-read -T - 2>/dev/null | tar -x -C "$dir" --no-same-owner "$@"
+}
+
+# The suites that the kernels of KERNEL= and their compilers come from: the Debian
+# in which they are at home first, the kernels' own last.
+suites_of_kernel() {
+	local name=${KERNEL:-trixie-backports}
+	name=${name%-rt}
+	case ${name%-amd64} in
+	trixie-backports) echo trixie trixie-backports ;;
+	forky) echo forky ;;
+	sid) echo sid ;;
+	experimental) echo sid experimental ;;
 	*) die "KERNEL=$KERNEL is not known: see kernel.sh --help" ;;
 	esac
+}
+
+debian_of_kernel() {
+	local suites
+	suites=$(suites_of_kernel) || exit
+	echo "${suites%% *}"
 }
 
 # --- the archive -----------------------------------------------------------

@@ -89,15 +89,6 @@ suites_of() {
 	esac
 }
 
-suites_of_kernel() {
-	case ${KERNEL:-} in
-	forky*) echo forky ;;
-	sid*) echo sid ;;
-	experimental*) echo sid experimental ;;
-	*) echo trixie trixie-backports ;;
-	esac
-}
-
 # Every named package at exactly the version the root's name stands for.
 preferences() {
 	awk '{ printf "Package: %s\nPin: version %s\nPin-Priority: 1001\n\n", $1, $2 }' "$1"

@@ -87,16 +87,9 @@ peer_servers() {
 		sh "$TARGET/release/peer-server-c" "$REPO/peer/examples/server.c"
 }
 
-# The module's sources as git sees them, or all files where there is no git.
-sources() {
-	cd "$REPO"
-	git ls-files -co --exclude-standard 2>/dev/null ||
-		find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
-}
-
-# A copy of the sources beside which a plain `make` writes what it makes. Files
+# A copy of the module's sources beside which a plain `make` writes what it makes. Files
 # that did not change keep their times, files that are gone go.
-copy_sources() {
+update_sources() {
 	local dir=$1 file
 	mkdir -p "$dir"
 	sources | grep -vP '^(tests/(?!kernel/)|peer/|nginx/|build/|\.ci/)' | while read -r file; do
@@ -121,7 +114,7 @@ kernel() {
 make_module() {
 	local dir=$1
 	shift
-	copy_sources "$dir"
+	update_sources "$dir"
 	cd "$dir"
 	"$SCRIPTS/root.sh" run build make --no-print-directory "KVER=$release" "$@" >&2
 }

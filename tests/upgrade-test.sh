@@ -170,7 +170,7 @@ systemctl() {
 }
 
 # Debian 13 and a repository that has what backports had.
-sources() {
+apt_sources() {
 	rm -f "$SERVER"/etc/apt/sources.list.d/* "$SERVER"/etc/apt/preferences.d/*
 	{
 		archive_sources trixie
@@ -181,7 +181,7 @@ sources() {
 }
 
 install_server() {
-	sources
+	apt_sources
 	apt update
 	apt install "linux-image-$META" "linux-headers-$META" linux-source
 	cp "$("$SCRIPTS/deb.sh" directory)"/toa-dkms_*_all.deb "$SERVER/root/toa-dkms.deb"
@@ -195,7 +195,7 @@ install_server() {
 
 # What the disk is made of; it is made anew when that changes.
 disk_key() {
-	declare -f kernel_packages metapackages stand_in offer copy_repository sources install_server make_disk | sha256sum
+	declare -f kernel_packages metapackages stand_in offer copy_repository apt_sources install_server make_disk | sha256sum
 	cat "$REPO"/tests/upgrade/*.service "$("$SCRIPTS/deb.sh" directory)"/toa-dkms_*_all.deb | sha256sum
 	echo "$FROM ${THEN[*]} $("$SCRIPTS/root.sh" key server)"
 }

@@ -65,14 +65,20 @@ version() {
 
 # newer PACKAGE…: the same of version 9.9.9, in /root/newer.
 newer() {
-	local package tree
-	mkdir -p "$SERVER/root/newer"
+	local package
 	for package; do
-		tree=$TMP/newer-$package
-		dpkg-deb -R "$(deb "$package")" "$tree"
-		sed -i "s/$(field "$package" Version | sed 's/[.]/\\&/g')/9.9.9/" "$tree/DEBIAN/control"
-		dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/newer/$package.deb" >/dev/null
+		remake "$package" newer "s/$(field "$package" Version | sed 's/[.]/\\&/g')/9.9.9/"
 	done
+}
+
+# remake PACKAGE DIRECTORY SCRIPT: the same but for what sed's SCRIPT changes in its
+# control file, in /root/DIRECTORY.
+remake() {
+	local tree=$TMP/$2-$1
+	dpkg-deb -R "$(deb "$1")" "$tree"
+	sed -i "$3" "$tree/DEBIAN/control"
+	mkdir -p "$SERVER/root/$2"
+	dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/$2/$1.deb" >/dev/null
 }
 
 # with_loopback COMMAND…: in the root, in a network of its own.
@@ -259,7 +265,6 @@ case_the_stream_package_brings_nginx_own_stream_module() {
 }
 
 case_modules_are_upgraded_removed_and_purged() {
-	local kind
 	nginx_server
 	apt install "${PACKAGES[@]}"
 	configure_nginx
@@ -305,17 +310,10 @@ case_an_nginx_of_another_abi_is_kept_back() {
 	same "nginx" "$current" "$(version nginx)"
 	has "apt" "kept back: nginx" "$(tr -s ' \n' ' ' <apt.log)"
 
-	rebuilt_for_nginx_9
-	apt install nginx /root/rebuilt.deb
+	# As if it had been built for that nginx.
+	remake libnginx-mod-http-toa rebuilt "s/$ABI/nginx-abi-9.9.9-1/; s/^Version: .*/Version: 0.1.0+nginx9.9.9.1/"
+	apt install nginx /root/rebuilt/libnginx-mod-http-toa.deb
 	same "nginx and its module" "9.9.9 0.1.0+nginx9.9.9.1" "$(version nginx) $(version libnginx-mod-http-toa)"
-}
-
-# The module as if it had been built for the nginx of that repository.
-rebuilt_for_nginx_9() {
-	local tree=$TMP/rebuilt
-	dpkg-deb -R "$(deb libnginx-mod-http-toa)" "$tree"
-	sed -i "s/$ABI/nginx-abi-9.9.9-1/; s/^Version: .*/Version: 0.1.0+nginx9.9.9.1/" "$tree/DEBIAN/control"
-	dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/rebuilt.deb" >/dev/null
 }
 
 # A repository with an nginx that no module was built for.
