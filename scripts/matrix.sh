@@ -49,6 +49,12 @@ reason() {
 		-e 's/^kernel.sh: \(no .*\) fits: skipped$/\1 in the archive/p' "$1" | sed -n 1p
 }
 
+# What a build ended with, as far as a script or rustc said it.
+why_not_built() {
+	grep -oP '^([a-z-]+\.sh|error(\[E\d+\])?): \K.*' "$1" | sed '1!d; s/|/\\|/g' ||
+		echo "see ${1#"$REPO/"}"
+}
+
 # one NAME[:build]: "PASSED FAILED SKIPPED" lines to RESULTS.
 one() {
 	# shellcheck disable=SC2034 # what kernel.sh tells
@@ -64,12 +70,16 @@ one() {
 		;;
 	*) cat "$ROWS/$name.log" >&2 && exit "$status" ;;
 	esac
-	if ! stage "module for $name" "$SCRIPTS/vm-test.sh" module; then
-		row "$name" "$version, $(flavour_of "$name")" "does not build"
+	stage "module for $name" "$SCRIPTS/vm-test.sh" module 2>&1 | tee "$ROWS/$name.build" >&2 || status=$?
+	case $status in
+	0) echo "1 0 0" >>"$RESULTS" ;;
+	"$ARCHIVE_UNAVAILABLE") exit "$status" ;;
+	*)
+		row "$name" "$version, $(flavour_of "$name")" "does not build: $(why_not_built "$ROWS/$name.build")"
 		echo "0 1 0" >>"$RESULTS"
 		return
-	fi
-	echo "1 0 0" >>"$RESULTS"
+		;;
+	esac
 	if [[ $1 == *:build ]]; then
 		row "$name" "$version, $(flavour_of "$name")" "built only"
 	else
@@ -78,9 +88,10 @@ one() {
 }
 
 tests() {
-	local name=$1 results=$ROWS/$1.results counts state
+	local name=$1 results=$ROWS/$1.results status=0 counts state
 	: >"$results"
-	stage "tests on $name" env "TOA_RESULTS=$results" "$SCRIPTS/test.sh" vm >&2 || true
+	stage "tests on $name" env "TOA_RESULTS=$results" "$SCRIPTS/test.sh" vm >&2 || status=$?
+	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || exit "$status"
 	counts=$(sum_results "$results")
 	case $counts in
 	"0 passed"*) state="built; the tests did not run" ;;

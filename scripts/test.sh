@@ -66,6 +66,7 @@ boot() {
 	local status=0 counts
 	rm -f "$SUMMARY"
 	stage "$1" "$SCRIPTS/vm-test.sh" "$2" || status=$?
+	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
 	[[ -s $SUMMARY ]] || echo "0 1 0" >"$SUMMARY"
 	counts=$(cat "$SUMMARY")
 	[[ $status == 0 || $counts != *" 0 "* ]] || counts="${counts%% *} 1 ${counts##* }"
@@ -100,7 +101,7 @@ all() {
 }
 
 servers() {
-	prepare roots && stage "larger guest image" "$SCRIPTS/vm-image.sh" guest guest-more >/dev/null &&
+	prepare roots && made "larger guest image" vm-image.sh guest guest-more &&
 		prepare builds && boot "servers on $KERNEL" test-servers
 }
 

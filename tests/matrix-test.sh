@@ -92,7 +92,17 @@ case_build_that_fails_is_red() {
 	set_stage
 	builds "exit 1"
 	matrix 1 "0 passed, 1 failed, 0 skipped" "sid" <<-'ROWS'
-		| `sid` | 7.9-1, cloud | does not build |
+		| `sid` | 7.9-1, cloud | does not build: see build/matrix/sid.build |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+	ROWS
+	builds "echo 'error[E0308]: mismatched types'; echo 'error: aborting'; exit 2"
+	matrix 1 "0 passed, 1 failed, 0 skipped" "sid" <<-'ROWS'
+		| `sid` | 7.9-1, cloud | does not build: mismatched types |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+	ROWS
+	builds "echo 'metadata.sh: /a|b has 1 MB free' >&2; echo 'root.sh: failed' >&2; exit 1"
+	matrix 1 "0 passed, 1 failed, 0 skipped" "sid" <<-'ROWS'
+		| `sid` | 7.9-1, cloud | does not build: /a\|b has 1 MB free |
 		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
 	ROWS
 }
@@ -117,9 +127,19 @@ case_tests_that_do_not_run_are_red() {
 
 case_without_an_archive_there_is_no_answer() {
 	set_stage
-	cp project/README.md before
+	no_answer experimental
+	builds "exit 75"
+	no_answer sid
+	builds "exit 0"
+	stand_in test.sh <<<"exit 75"
+	no_answer sid
+}
+
+# no_answer KERNEL
+no_answer() {
 	local status=0
-	MATRIX=experimental project/scripts/matrix.sh run >out 2>err || status=$?
+	cp project/README.md before
+	MATRIX=$1 project/scripts/matrix.sh run >out 2>err || status=$?
 	same "status" 75 "$status"
 	same "README" "$(<before)" "$(<project/README.md)"
 }
