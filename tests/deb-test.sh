@@ -271,4 +271,5 @@ case_traces_of_another_toa_are_named() {
 	)" "$(said)"
 }
 
+need_host modinfo=kmod
 cases_on_servers "$@"

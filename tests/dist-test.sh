@@ -66,4 +66,5 @@ case_no_clone_no_tarball() {
 	fails 1 "dist.sh: $TMP/files is no git clone: the tarball is made of a commit" files/scripts/dist.sh make
 }
 
+need_host git=git xz=xz-utils
 cases_main "$@"
