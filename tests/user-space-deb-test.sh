@@ -340,4 +340,5 @@ offer_nginx_9() {
 		-o APT::Get::List-Cleanup=0
 }
 
+need_host ip=iproute2
 cases_on_servers "$@"
