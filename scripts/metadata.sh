@@ -156,15 +156,18 @@ check_source() {
 }
 
 check_cache() {
-	local free
 	[[ $CACHE != *[[:space:]:]* ]] ||
 		die "the kernel's build system cannot work in a path with blanks or colons: TOA_METADATA_CACHE=/some/directory make"
 	if ! mkdir -p "$CACHE" 2>/dev/null || [[ ! -w $CACHE ]]; then
 		die "cannot write to $CACHE: TOA_METADATA_CACHE=/some/directory make"
 	fi
+}
+
+check_space() {
+	local free
 	free=$(df -Pm "$CACHE" | awk 'NR == 2 { print $4 }')
 	((free >= NEEDED_MB)) ||
-		die "$CACHE has $free MB free, making the metadata takes $NEEDED_MB MB: TOA_METADATA_CACHE=/some/directory make"
+		die "$CACHE has $free MB free, making the metadata takes $NEEDED_MB MB: make room there, or TOA_METADATA_CACHE=/some/directory make"
 }
 
 # --- making it ---------------------------------------------------------------
@@ -351,12 +354,13 @@ headers_untouched() {
 
 make_overlay() {
 	local start=$EPOCHREALTIME
+	# Whoever left these was killed: it held the lock.
+	rm -rf "$CACHE"/.new-*
+	check_space
 	say "metadata: Debian ships none for $KVER: making it from $TARBALL with $RUSTC, one to three minutes"
 	umask 022
 	WORK=$CACHE/.new-$NAME
 	trap 'rm -rf "$WORK"' EXIT
-	# Whoever left these was killed: it held the lock.
-	rm -rf "$CACHE"/.new-*
 	mkdir "$WORK"
 	unpack
 	regenerate

@@ -136,6 +136,7 @@ packages() {
 	cases_of dist
 	cases_of prebuilt
 	cases_of matrix
+	cases_of metadata
 }
 
 deb() {

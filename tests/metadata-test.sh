@@ -3,20 +3,22 @@
 #
 # What scripts/metadata.sh says and does when something is missing or wrong.
 #
-#   metadata-test.sh [--slow] RELEASE [CASE…]
+#   metadata-test.sh [CASE…]
 #
-# Run as root where the module for the kernel RELEASE can be built, such as in
-# `scripts/root.sh run build`. --slow adds the cases that make metadata, one to
-# three minutes each. Prints TAP.
+# KERNEL= and KVER= say for which kernel (see kernel.sh); SLOW=1 runs the cases that
+# make metadata too, one to three minutes each. Run it as root: it enters the root in
+# which modules are built. Prints TAP.
 #
-# A case is a function below. It runs in a mount namespace of its own, where it
-# hides files or puts others in their place; nothing else is simulated but the
-# answers of apt-cache, so that they do not depend on the lists of the day.
+# A case has mounts of its own, with which it hides files or puts others in their
+# place; nothing else is simulated but the answers of apt-cache, so that they do not
+# depend on the lists of the day.
 
 . "$(dirname "$0")/../scripts/lib.sh"
+. "$REPO/tests/cases.sh"
 
-PROJECT=$(cd "$(dirname "$0")/.." && pwd -P)
-METADATA=$PROJECT/scripts/metadata.sh
+METADATA=$SCRIPTS/metadata.sh
+# What the cases have to know of the outside.
+GIVEN=$REPO/build/metadata-test
 
 # --- the stage ---------------------------------------------------------------
 
@@ -132,10 +134,6 @@ prints() {
 	metadata "$@"
 	same "status ($(<"$TMP/stderr"))" 0 "$STATUS"
 	same "standard output" "$expected" "$(<"$TMP/stdout")"
-}
-
-same() {
-	[[ $2 == "$3" ]] || die "$(printf '%s\n expected: %s\n got:      %s' "$@")"
 }
 
 nothing_kept() {
@@ -323,7 +321,10 @@ case_several_things_missing_are_one_message() {
 case_disk_full() {
 	mkdir "$CACHE"
 	mount -t tmpfs -o size=16M tmpfs "$CACHE"
-	fails_with "$CACHE has 16 MB free, making the metadata takes 800 MB: TOA_METADATA_CACHE=/some/directory make" \
+	# What a killed one has left does not count.
+	mkdir "$CACHE/.new-killed"
+	head -c 8M /dev/zero >"$CACHE/.new-killed/file"
+	fails_with "$CACHE has 16 MB free, making the metadata takes 800 MB: make room there, or TOA_METADATA_CACHE=/some/directory make" \
 		--kver "$KVER"
 }
 
@@ -366,35 +367,40 @@ case_make_vars_name_the_tools() {
 }
 
 # A configuration that the source does not have: noticed before Rust is built.
-slow_configuration_that_is_not_the_kernels() {
+case_configuration_that_is_not_the_kernels() {
+	slow
 	copy_headers
 	echo 'CONFIG_TOA_OF_ANOTHER_KERNEL=y' >>"$KDIR/.config"
 	fails_late_with "^metadata.sh: the settings above differ" --kdir "$KDIR"
 	grep -qx '  CONFIG_TOA_OF_ANOTHER_KERNEL=y' "$TMP/stderr" || die "does not name the setting"
 }
 
-slow_symbols_that_are_not_the_kernels() {
+case_symbols_that_are_not_the_kernels() {
+	slow
 	copy_headers
 	awk -F '\t' '$2 ~ /^_R/ && !done { done = 1; next } { print }' "$HEADERS/Module.symvers" >"$KDIR/Module.symvers"
 	fails_late_with "^metadata.sh: the regenerated crates are not the kernel's \([0-9]+ symbols, 1 differ\): nothing was kept" \
 		--kdir "$KDIR"
 }
 
-slow_tarball_cut_short() {
+case_tarball_cut_short() {
+	slow
 	head -c 20M "/usr/src/$SOURCE.tar.xz" >"$TMP/short"
 	mount --bind "$TMP/short" "/usr/src/$SOURCE.tar.xz"
 	fails_late_with "^metadata.sh: /usr/src/$SOURCE.tar.xz could not be unpacked: apt install --reinstall $SOURCE; nothing was kept" \
 		--kver "$KVER"
 }
 
-slow_failing_build_keeps_nothing() {
+case_failing_build_keeps_nothing() {
+	slow
 	replace "$HEADERS/scripts/mod/modpost" <<<'exit 1'
 	fails_late_with "^metadata.sh: the kernel's own .make M=.* failed, its last lines are above; nothing was kept" \
 		--kver "$KVER"
 }
 
 # The caller's own make variables must not reach the kernel's make.
-slow_made_once_by_two_at_a_time_then_instant() {
+case_made_once_by_two_at_a_time_then_instant() {
+	slow
 	local first second
 	export MAKEFLAGS=" -- CLIPPY=1 V=1" KCFLAGS=-Wfrobnicate RUSTFLAGS=--frobnicate
 	mkdir -p "$CACHE/.new-left-by-one-that-was-killed"
@@ -416,54 +422,28 @@ slow_made_once_by_two_at_a_time_then_instant() {
 
 # --- running them ------------------------------------------------------------
 
+slow() {
+	[[ -n $SLOW ]] || skip "it makes metadata: SLOW=1"
+}
+
 # Mounts of a case must not be seen outside: everything here is private.
 need_private_mounts() {
 	mount --make-rprivate / 2>/dev/null && return
-	! grep -q ' shared:' /proc/self/mountinfo ||
-		die "mounts here are shared with the host: run it with scripts/root.sh run build"
+	! grep -q ' shared:' /proc/self/mountinfo || die "mounts here are shared with the host"
 }
 
-run_case() {
+give() {
+	"$SCRIPTS/root.sh" make build
+	mkdir -p "$REPO/build"
+	"$SCRIPTS/kernel.sh" resolve | sed -n 's/^release=/KVER=/p' >"$GIVEN"
+	echo "SLOW=${SLOW:-}" >>"$GIVEN"
+}
+
+if [[ ${1:-} == --in-namespace ]]; then
+	# shellcheck source=/dev/null
+	. "$GIVEN"
+	export TMP=$3
 	need_private_mounts
 	set_stage
-	"$1"
-}
-
-run_all() {
-	local name number=0 failed=0
-	echo "1..$#"
-	for name; do
-		number=$((number + 1))
-		TMP=$(mktemp -d)
-		export TMP
-		if unshare --mount --propagation unchanged "$0" --in-namespace "$KVER" "$name" >&2; then
-			echo "ok $number - ${name#*_}"
-		else
-			echo "not ok $number - ${name#*_}"
-			failed=$((failed + 1))
-		fi
-		rm -rf --one-file-system "$TMP"
-	done
-	echo "$((number - failed)) passed, $failed failed"
-	[[ $failed == 0 ]]
-}
-
-main() {
-	local pattern='case_' cases
-	case ${1:-} in
-	--in-namespace)
-		KVER=$2
-		run_case "$3"
-		return
-		;;
-	--slow) pattern='case_|slow_' && shift ;;
-	-h | --help | '') usage $((${#1} == 0)) ;;
-	esac
-	KVER=$1
-	shift
-	mapfile -t cases < <(printf '%s\n' "$@")
-	[[ $# -gt 0 ]] || mapfile -t cases < <(declare -F | awk '{ print $3 }' | grep -E "^($pattern)")
-	run_all "${cases[@]}"
-}
-
-main "$@"
+fi
+cases_in_root build give "$@"
