@@ -78,13 +78,15 @@ dkms_status() {
 	inside "$SERVER" dkms status -m toa
 }
 
-# newer PACKAGE: the same of version 9.9.9, sources and all.
+# newer PACKAGE [COMMAND…]: the same of version 9.9.9, sources and all, but for what
+# COMMAND changes in the tree that it is called with.
 newer() {
 	local tree=$TMP/newer
 	dpkg-deb -R "$1" "$tree"
 	mv "$tree/usr/src/toa-$VERSION" "$tree/usr/src/toa-9.9.9"
 	sed -i "s/${VERSION//./\\.}/9.9.9/g" "$tree"/DEBIAN/{control,postinst,prerm,md5sums} \
 		"$tree"/usr/src/toa-9.9.9/{dkms.conf,toa.rs}
+	[[ $# == 1 ]] || "${@:2}" "$tree"
 	dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/newer.deb" >/dev/null
 }
 
@@ -106,6 +108,11 @@ case_install_upgrade_remove_and_purge_leave_nothing() {
 	same "status" "toa/9.9.9, $release, x86_64: installed" "$(dkms_status)"
 	same "modinfo" "9.9.9" "$(modinfo -F version "$MODULE")"
 	same "sources" "toa-9.9.9" "$(cd "$SERVER/usr/src" && echo toa-*)"
+	apt install --no-install-recommends --allow-downgrades "/root/toa-dkms_${VERSION}_all.deb"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
+	same "sources" "toa-$VERSION" "$(cd "$SERVER/usr/src" && echo toa-*)"
+	[[ ! -e $SERVER/var/lib/toa ]] || die "kept: $(find "$SERVER/var/lib/toa")"
 
 	echo "options toa max_records=7" >>"$SERVER/etc/modprobe.d/toa.conf"
 	apt remove toa-dkms
@@ -155,7 +162,8 @@ case_a_kernel_without_rust_is_passed_over() {
 	without_rust "$HEADERS/.config"
 	without_rust "$HEADERS/include/config/auto.conf"
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
-	has "dkms" "BUILD_EXCLUSIVE directive which does not match this kernel" "$(tr -d '\r' <apt.log | paste -sd ' ')"
+	has "dkms" "BUILD_EXCLUSIVE directive which does not match this kernel" \
+		"$(inside "$SERVER" dkms autoinstall -k "$release" 2>&1 | paste -sd ' ')"
 	same "said" "the kernel $release has no toa.ko: it was built without Rust (CONFIG_RUST)" "$(said)"
 	same "status" "toa/$VERSION: added" "$(dkms_status)"
 	apt install --reinstall "linux-headers-$release=$version"
@@ -194,6 +202,20 @@ case_headers_that_come_later_get_toa() {
 	mended
 }
 
+# So that the next upgrade brings headers by itself.
+case_missing_headers_are_named_with_their_metapackage() {
+	local flavour
+	waiting_server
+	flavour=${release#*-}
+	mkdir -p "$TMP/meta/DEBIAN"
+	printf '%s\n' "Package: linux-image-$flavour" "Version: 7.9-1" "Architecture: amd64" \
+		"Maintainer: A test <test@packages.invalid>" "Description: a kernel" >"$TMP/meta/DEBIAN/control"
+	dpkg-deb --root-owner-group -z0 -b "$TMP/meta" "$SERVER/root/meta.deb" >/dev/null
+	apt install /root/meta.deb
+	same "said" "toa: the kernel $release has no toa.ko: its headers are missing: apt install linux-headers-$release linux-headers-$flavour=7.9-1" \
+		"$(inside "$SERVER" /usr/libexec/toa/toa-check installed)"
+}
+
 # What lands when dpkg has given the headers up starts the build.
 case_a_source_that_comes_after_the_headers_starts_the_build() {
 	waiting_server
@@ -223,7 +245,7 @@ case_a_full_disk_stops_apt() {
 	waiting_server
 	mkdir -p "$SERVER/var/cache/toa"
 	mount -t tmpfs -o size=16M tmpfs "$SERVER/var/cache/toa"
-	headers_fail_with "/var/cache/toa/metadata has 16 MB free, making the metadata takes 800 MB: TOA_METADATA_CACHE=/some/directory make"
+	headers_fail_with "/var/cache/toa/metadata has 16 MB free, making the metadata takes 800 MB: make room there, or TOA_METADATA_CACHE=/some/directory make"
 	umount "$SERVER/var/cache/toa"
 	with_metadata
 	mended
@@ -234,12 +256,183 @@ case_a_build_that_fails_stops_apt() {
 	with_metadata
 	cp -p "$SERVER/usr/src/toa-$VERSION/toa.rs" "$TMP/toa.rs"
 	echo "this is no Rust" >>"$SERVER/usr/src/toa-$VERSION/toa.rs"
-	headers_fail_with "its build failed: see /var/lib/dkms/toa/$VERSION/build/make.log"
+	headers_fail_with "its build failed: see /var/lib/toa/failed/$release.log"
+	has "log" "this is no Rust" "$(<"$SERVER/var/lib/toa/failed/$release.log")"
 	cp -p "$TMP/toa.rs" "$SERVER/usr/src/toa-$VERSION/toa.rs"
 	mended
 }
 
+# --- a toa-dkms that comes when there are modules --------------------------------
+
+# A kernel that nothing can be built for any more.
+old_kernel() {
+	OLD=7.2.0+old-cloud-amd64
+	mkdir -p "$SERVER/lib/modules/$OLD/build/include"
+	echo CONFIG_RUST=y >"$SERVER/lib/modules/$OLD/build/.config"
+}
+
+break_source() {
+	echo "this is no Rust" >>"$1/usr/src/toa-9.9.9/toa.rs"
+}
+
+case_a_kernel_that_is_not_built_for_takes_toa_from_none() {
+	local old_has_none
+	server
+	with_metadata
+	old_kernel
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	old_has_none=$(said)
+	has "said" "the kernel $OLD has no toa.ko: " "$old_has_none"
+	same "said, lines" 1 "$(said | wc -l)"
+
+	newer "$OUT/toa-dkms_${VERSION}_all.deb" break_source
+	apt_fails install --no-install-recommends /root/newer.deb
+	same "said" "$(
+		echo "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log"
+		echo "$old_has_none"
+	)" "$(said)"
+	same "status" "$(printf '%s\n' "toa/$VERSION, $release, x86_64: installed" "toa/9.9.9: added")" "$(dkms_status | sort)"
+	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
+	sed -i '/this is no Rust/d' "$SERVER/usr/src/toa-9.9.9/toa.rs"
+	apt -f install
+	same "said" "$old_has_none" "$(said)"
+	same "status" "toa/9.9.9, $release, x86_64: installed" "$(dkms_status)"
+	same "modinfo" "9.9.9" "$(modinfo -F version "$MODULE")"
+	same "kept" "$SERVER/var/lib/toa/failed/$OLD.log" "$(find "$SERVER/var/lib/toa" -type f)"
+}
+
+case_a_kernel_without_headers_keeps_its_toa() {
+	server
+	with_metadata
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	touch "$SERVER/lib/modules/$release/vmlinuz"
+	apt purge "linux-headers-$release"
+	newer "$OUT/toa-dkms_${VERSION}_all.deb"
+	apt install --no-install-recommends /root/newer.deb
+	same "said" "the kernel $release keeps toa $VERSION: its headers are missing: apt install linux-headers-$release" "$(said)"
+	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
+	apt remove toa-dkms
+	[[ ! -e $MODULE ]] || die "$MODULE is left"
+	same "status" "" "$(dkms_status)"
+}
+
+case_a_reinstallation_builds_only_what_has_changed() {
+	local since
+	server
+	with_metadata
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	since=$(stat -c %z "$MODULE")
+	apt install --reinstall "/root/toa-dkms_${VERSION}_all.deb"
+	same "module" "$since" "$(stat -c %z "$MODULE")"
+	echo "// another" >>"$SERVER/usr/src/toa-$VERSION/toa.rs"
+	apt install --reinstall "/root/toa-dkms_${VERSION}_all.deb"
+	[[ $(stat -c %z "$MODULE") != "$since" ]] || die "the module was not built anew"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	[[ ! -e $SERVER/var/lib/toa ]] || die "kept: $(find "$SERVER/var/lib/toa")"
+
+	# And if that cannot be built, what there is stays.
+	since=$(stat -c %z "$MODULE")
+	dpkg-deb -R "$OUT/toa-dkms_${VERSION}_all.deb" "$TMP/same"
+	echo "this is no Rust" >>"$TMP/same/usr/src/toa-$VERSION/toa.rs"
+	dpkg-deb --root-owner-group -z0 -b "$TMP/same" "$SERVER/root/same.deb" >/dev/null
+	apt_fails install --reinstall /root/same.deb
+	same "said" "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log" "$(said)"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	same "module" "$since" "$(stat -c %z "$MODULE")"
+	sed -i '/this is no Rust/d' "$SERVER/usr/src/toa-$VERSION/toa.rs"
+	mended
+	[[ ! -e $SERVER/var/lib/toa ]] || die "kept: $(find "$SERVER/var/lib/toa")"
+}
+
+case_a_kernel_that_dkms_is_told_to_pass_over_is_no_failure() {
+	server
+	with_metadata
+	mkdir -p "$SERVER/etc/dkms"
+	echo 'BUILD_EXCLUSIVE_KERNEL="^9"' >"$SERVER/etc/dkms/toa.conf"
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	same "said" "the kernel $release has no toa.ko: it was not built: dkms install toa/$VERSION -k $release" "$(said)"
+	same "status" "toa/$VERSION: added" "$(dkms_status)"
+}
+
+# As when dkms remove was called by hand for what is kept, and with a full disk.
+case_what_is_kept_may_be_gone_and_need_not_fit() {
+	server
+	with_metadata
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	mkdir -p "$SERVER/var/lib/toa/kept/toa-0.0.1"
+	newer "$OUT/toa-dkms_${VERSION}_all.deb"
+	apt install --no-install-recommends /root/newer.deb
+	same "status" "toa/9.9.9, $release, x86_64: installed" "$(dkms_status)"
+	[[ ! -e $SERVER/var/lib/toa ]] || die "kept: $(find "$SERVER/var/lib/toa")"
+
+	mkdir "$SERVER/var/lib/toa"
+	mount -t tmpfs -o size=64k tmpfs "$SERVER/var/lib/toa"
+	apt_fails install --no-install-recommends --allow-downgrades "/root/toa-dkms_${VERSION}_all.deb"
+	same "status" "toa/9.9.9, $release, x86_64: installed" "$(dkms_status)"
+	same "modinfo" "9.9.9" "$(modinfo -F version "$MODULE")"
+	same "kept" "" "$(find "$SERVER/var/lib/toa" -type f)"
+}
+
+# dpkg calls no prerm then.
+case_removed_before_it_is_configured_it_leaves_nothing() {
+	server
+	with_metadata
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	newer "$OUT/toa-dkms_${VERSION}_all.deb"
+	inside "$SERVER" dpkg --unpack /root/newer.deb >apt.log 2>&1 || fail "dpkg"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	inside "$SERVER" dpkg --purge toa-dkms >apt.log 2>&1 || fail "dpkg"
+	same "status" "" "$(dkms_status)"
+	[[ ! -e $MODULE && ! -e $SERVER/var/lib/toa ]] || die "left: $(find "$SERVER/var/lib/toa" "$MODULE")"
+}
+
+fail_to_unpack() {
+	printf '#!/bin/sh\nexit 1\n' >"$1/DEBIAN/preinst"
+	chmod 755 "$1/DEBIAN/preinst"
+}
+
+case_an_upgrade_that_is_aborted_changes_nothing() {
+	server
+	with_metadata
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	files "$SERVER" >before
+	newer "$OUT/toa-dkms_${VERSION}_all.deb" fail_to_unpack
+	apt_fails install --no-install-recommends /root/newer.deb
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
+	# shellcheck disable=SC2016 # dpkg-query expands it
+	same "dpkg" "ii" "$(inside "$SERVER" dpkg-query -W -f '${db:Status-Abbrev}' toa-dkms | tr -d ' ')"
+	files "$SERVER" >after
+	same "changed files" "" "$(appeared before after)"
+}
+
 # --- what packages leave alone and clean up -------------------------------------
+
+trigger() {
+	inside "$SERVER" dpkg-trigger --by-package=dpkg /usr/lib/modules
+	inside "$SERVER" dpkg --configure --pending >apt.log 2>&1 || fail "dpkg"
+}
+
+case_a_kernel_that_is_removed_gets_no_module_again() {
+	local other
+	server
+	with_metadata
+	other=$SERVER/lib/modules/7.2.0+other-cloud-amd64
+	mkdir "$other"
+	touch "$other/vmlinuz" "$SERVER/lib/modules/$release/vmlinuz"
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
+	# What goes on as its image is removed, whose headers are still there.
+	rm "$SERVER/lib/modules/$release/vmlinuz"
+	inside "$SERVER" /etc/kernel/prerm.d/dkms "$release" >/dev/null
+	trigger
+	same "status" "toa/$VERSION: added" "$(dkms_status)"
+	inside "$SERVER" dkms install -m toa -v "$VERSION" -k "$release" >/dev/null
+	apt purge "linux-headers-$release"
+	same "status" "toa/$VERSION: added" "$(dkms_status)"
+	[[ ! -e $MODULE ]] || die "$MODULE is left"
+}
 
 case_metadata_of_a_kernel_that_is_gone_goes_too() {
 	server

@@ -332,7 +332,7 @@ upgrade_and_fail() {
 	! inside "$SERVER" apt-get -q -y upgrade --with-new-pkgs >>"$LOG" 2>&1 || fail "apt-get upgrade did not fail"
 	same "said" "the kernel $release has no toa.ko: $source is missing (apt does not offer that version now: run apt update; if it is gone, take the newest kernel, headers and source): apt install $source=$version" "$(said)"
 	same "toa after it" "$(releases "$FROM")" "$(with_toa)"
-	# So no boot loader offers it.
+	# So no boot loader has an entry for it yet.
 	[[ ! -e $SERVER/boot/initrd.img-$release ]] || die "the new kernel has an initial RAM disk"
 }
 
