@@ -12,15 +12,21 @@ shopt -s inherit_errexit
 
 OUT=$REPO/build/rpm
 
-# Runs in the root rpm.
-build_and_look() {
-	local tarball=$1 said
-	# What it needs is there, as Debian's packages, which have no macros of systemd.
-	rpmbuild --quiet --nodeps -ta "$tarball" --define "_topdir $OUT/top" \
+# packages TARBALL DIRECTORY: in the root rpm. What building needs is there, as Debian's
+# packages, which have no macros of systemd.
+packages() {
+	local tarball=$1 dir=$2
+	rpmbuild --quiet --nodeps -ta "$tarball" --define "_topdir $dir/top" \
 		--define '_unitdir /usr/lib/systemd/system' --define '_modulesloaddir /usr/lib/modules-load.d' \
 		--define 'systemd_post() :' --define 'systemd_preun() :' --define 'systemd_postun() :'
-	mv "$OUT"/top/RPMS/noarch/*.rpm "$OUT"/top/SRPMS/*.rpm "$OUT"
-	rm -rf "$OUT/top"
+	mv "$dir"/top/RPMS/noarch/*.rpm "$dir"/top/SRPMS/*.rpm "$dir"
+	rm -rf "$dir/top"
+}
+
+# Runs in the root rpm.
+build_and_look() {
+	local said
+	packages "$1" "$OUT"
 	said=$(rpmlint --config "$REPO/packaging/rpmlint.toml" "$OUT"/*.rpm) || { say "$said" && die "rpmlint complains, see above"; }
 	say "$said"
 	grep -q ' 0 errors, 0 warnings' <<<"$said" || die "rpmlint complains, see above"
@@ -41,6 +47,7 @@ main() {
 	case ${1:-} in
 	make) make_packages ;;
 	in-root) build_and_look "$2" ;;
+	packages) packages "$2" "$3" ;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;
 	esac

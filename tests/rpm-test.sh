@@ -22,6 +22,19 @@ package() {
 	find "$OUT" -name 'toa-dkms-*.noarch.rpm'
 }
 
+# The same of version 9.9.9, sources and all.
+newer_package() {
+	local tree=$TMP/toa-9.9.9
+	tar -xf "$OUT/toa-$(version).tar.xz" -C "$TMP"
+	mv "$TMP/toa-$(version)" "$tree"
+	sed -i "s/\b$(version | sed 's/[.]/\\./g')\b/9.9.9/" "$tree"/{,peer/,nginx/}debian/changelog \
+		"$tree"/{dkms.conf,toa.rs,packaging/toa-dkms.spec}
+	mkdir "$TMP/newer"
+	tar -cJf "$TMP/newer/toa-9.9.9.tar.xz" -C "$TMP" toa-9.9.9
+	"$SCRIPTS/rpm.sh" packages "$TMP/newer/toa-9.9.9.tar.xz" "$TMP/newer" >packages.log 2>&1 || die "$(<packages.log)"
+	find "$TMP/newer" -name '*.noarch.rpm'
+}
+
 # The root directory ROOT with the headers of one kernel, and their metadata if they
 # have been made before. Its changes go away with the case.
 become_system() {
@@ -50,8 +63,10 @@ listing() {
 		sed -e '\|^\./usr/lib/modules/[^/]*/modules\.|d' -e '\|^\./var/lib/dkms/mok\.|d' | sort)
 }
 
+# install_package [PACKAGE]: anew, or over another version.
 install_package() {
-	env -u TOA_METADATA_CACHE rpm --root "$ROOT" --nodeps -i "$(package)" >said 2>&1 || die "rpm -i: $(<said)"
+	env -u TOA_METADATA_CACHE rpm --root "$ROOT" --nodeps -U --oldpackage "${1:-$(package)}" >said 2>&1 ||
+		die "rpm -U: $(<said)"
 }
 
 erase_package() {
@@ -70,7 +85,7 @@ case_has_these_files() {
 	same "files" "$(
 		{
 			printf '%s\n' /etc/modprobe.d/toa.conf /usr/lib/modules-load.d/toa.conf \
-				/usr/lib/systemd/system/toa-check.service /usr/libexec/toa /usr/libexec/toa/toa-check \
+				/usr/lib/systemd/system/toa-check.service /usr/libexec/toa /usr/libexec/toa/toa-{check,dkms} \
 				/usr/share/doc/toa-dkms /usr/share/doc/toa-dkms/README.md \
 				/usr/share/licenses/toa-dkms /usr/share/licenses/toa-dkms/LICENSE \
 				"$src" "$src"/{Kbuild,Makefile,dkms.conf,toa_bindings.h} \
@@ -79,7 +94,7 @@ case_has_these_files() {
 		} | sort
 	)" "$(rpm -qlp "$(package)" | sed "s|/toa-dkms-$(version)|/toa-dkms|" | sort)"
 	same "owners" "root root" "$(rpm -qp --qf '[%{FILEUSERNAME} %{FILEGROUPNAME}\n]' "$(package)" | sort -u)"
-	same "executables" "/usr/libexec/toa/toa-check $src/scripts/metadata.sh" \
+	same "executables" "/usr/libexec/toa/toa-check /usr/libexec/toa/toa-dkms $src/scripts/metadata.sh" \
 		"$(rpm -qp --qf '[%{FILEMODES:perms} %{FILENAMES}\n]' "$(package)" | awk '/^-rwxr-xr-x/ { print $2 }' | sort | paste -sd' ')"
 	same "configuration" /etc/modprobe.d/toa.conf "$(rpm -qcp "$(package)")"
 }
@@ -107,6 +122,53 @@ case_installed_it_is_built_and_erased_it_is_gone() {
 	[[ ! -e $ROOT/var/cache/toa ]] || die "/var/cache/toa is left"
 	same "files" "$(<before)" "$(listing)"
 	! grep -s toa "$ROOT/lib/modules/$RELEASE/modules.dep" || die "depmod was not run"
+}
+
+case_upgraded_and_downgraded_it_is_built_anew() {
+	local newer
+	newer=$(newer_package)
+	become_system
+	install_package
+	replaced_by 9.9.9 "$newer"
+	replaced_by "$(version)" "$(package)"
+	erase_package
+	same "files" "$(<before)" "$(listing)"
+}
+
+# replaced_by VERSION PACKAGE: nothing of another version is left.
+replaced_by() {
+	install_package "$2"
+	same "said" "" "$(grep '^toa:' said)"
+	same "dkms status" "toa/$1, $RELEASE, x86_64: installed" "$(in_root dkms status)"
+	same "module" "$1" "$(in_root modinfo -k "$RELEASE" -F version toa)"
+	same "sources" "toa-$1" "$(cd "$ROOT/usr/src" && echo toa-*)"
+	[[ ! -e $ROOT/var/lib/toa ]] || die "kept: $(find "$ROOT/var/lib/toa")"
+}
+
+case_an_upgrade_that_cannot_be_built_keeps_the_module() {
+	local newer
+	newer=$(newer_package)
+	become_system
+	install_package
+	rm "$ROOT/usr/bin/bindgen"
+	install_package "$newer"
+	has "rpm -U" "toa: the kernel $RELEASE keeps toa $(version): bindgen is missing" "$(<said)"
+	same "module" "$(version)" "$(in_root modinfo -k "$RELEASE" -F version toa)"
+	erase_package
+	same "dkms status" "" "$(in_root dkms status)"
+}
+
+case_another_release_of_the_same_version_is_built() {
+	local since
+	become_system
+	install_package
+	since=$(stat -c %z "$ROOT/lib/modules/$RELEASE/updates/dkms/toa.ko")
+	echo "// another" >>"$ROOT/usr/src/toa-$(version)/toa.rs"
+	rpm --root "$ROOT" --nodeps -U --replacepkgs "$(package)" >said 2>&1 || die "rpm -U: $(<said)"
+	[[ $(stat -c %z "$ROOT/lib/modules/$RELEASE/updates/dkms/toa.ko") != "$since" ]] || die "the module was not built anew"
+	has "dkms status" "toa/$(version), $RELEASE, x86_64: installed" "$(in_root dkms status)"
+	erase_package
+	same "files" "$(<before)" "$(listing)"
 }
 
 case_a_build_that_fails_is_told_and_the_package_stays() {
