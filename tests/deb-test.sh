@@ -39,6 +39,12 @@ server() {
 	VERSION=$("$SCRIPTS/version.sh" print)
 }
 
+server_with_toa() {
+	server
+	with_metadata
+	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+}
+
 # The kernel's metadata as if it had been made here before.
 with_metadata() {
 	local overlay
@@ -78,16 +84,37 @@ dkms_status() {
 	inside "$SERVER" dkms status -m toa
 }
 
-# newer PACKAGE [COMMAND…]: the same of version 9.9.9, sources and all, but for what
-# COMMAND changes in the tree that it is called with.
+# newer [COMMAND…]: toa-dkms of version 9.9.9, sources and all, but for what COMMAND
+# changes in the tree that it is called with.
 newer() {
-	local tree=$TMP/newer
-	dpkg-deb -R "$1" "$tree"
+	repack newer as_newer "$@"
+}
+
+as_newer() {
+	local tree=${!#}
 	mv "$tree/usr/src/toa-$VERSION" "$tree/usr/src/toa-9.9.9"
 	sed -i "s/${VERSION//./\\.}/9.9.9/g" "$tree"/DEBIAN/{control,postinst,prerm,md5sums} \
 		"$tree"/usr/src/toa-9.9.9/{dkms.conf,toa.rs}
-	[[ $# == 1 ]] || "${@:2}" "$tree"
-	dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/newer.deb" >/dev/null
+	[[ $# == 1 ]] || "$@"
+}
+
+# repack NAME COMMAND…: toa-dkms with what COMMAND changes in the tree that is its last
+# argument, as /root/NAME.deb.
+repack() {
+	local tree=$TMP/$1
+	dpkg-deb -R "$OUT/toa-dkms_${VERSION}_all.deb" "$tree"
+	"${@:2}" "$tree"
+	dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/$1.deb" >/dev/null
+}
+
+# has_toa VERSION: the kernel, by DKMS and by what modprobe takes.
+has_toa() {
+	same "status" "toa/$1, $release, x86_64: installed" "$(dkms_status)"
+	same "modinfo" "$1" "$(modinfo -F version "$MODULE")"
+}
+
+nothing_is_kept() {
+	[[ ! -e $SERVER/var/lib/toa ]] || die "kept: $(find "$SERVER/var/lib/toa")"
 }
 
 # --- claims ------------------------------------------------------------------
@@ -103,16 +130,14 @@ case_install_upgrade_remove_and_purge_leave_nothing() {
 	same "complaints" "" "$(said)"
 	[[ -L $SERVER/etc/systemd/system/multi-user.target.wants/toa-check.service ]] || die "the unit is not enabled"
 
-	newer "$OUT/toa-dkms_${VERSION}_all.deb"
+	newer
 	apt install --no-install-recommends /root/newer.deb
-	same "status" "toa/9.9.9, $release, x86_64: installed" "$(dkms_status)"
-	same "modinfo" "9.9.9" "$(modinfo -F version "$MODULE")"
+	has_toa 9.9.9
 	same "sources" "toa-9.9.9" "$(cd "$SERVER/usr/src" && echo toa-*)"
 	apt install --no-install-recommends --allow-downgrades "/root/toa-dkms_${VERSION}_all.deb"
-	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
-	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
+	has_toa "$VERSION"
 	same "sources" "toa-$VERSION" "$(cd "$SERVER/usr/src" && echo toa-*)"
-	[[ ! -e $SERVER/var/lib/toa ]] || die "kept: $(find "$SERVER/var/lib/toa")"
+	nothing_is_kept
 
 	echo "options toa max_records=7" >>"$SERVER/etc/modprobe.d/toa.conf"
 	apt remove toa-dkms
@@ -272,7 +297,7 @@ old_kernel() {
 }
 
 break_source() {
-	echo "this is no Rust" >>"$1/usr/src/toa-9.9.9/toa.rs"
+	echo "this is no Rust" | tee -a "$1"/usr/src/toa-*/toa.rs >/dev/null
 }
 
 case_a_kernel_that_is_not_built_for_takes_toa_from_none() {
@@ -286,7 +311,7 @@ case_a_kernel_that_is_not_built_for_takes_toa_from_none() {
 	has "said" "the kernel $OLD has no toa.ko: " "$old_has_none"
 	same "said, lines" 1 "$(said | wc -l)"
 
-	newer "$OUT/toa-dkms_${VERSION}_all.deb" break_source
+	newer break_source
 	apt_fails install --no-install-recommends /root/newer.deb
 	same "said" "$(
 		echo "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log"
@@ -297,18 +322,15 @@ case_a_kernel_that_is_not_built_for_takes_toa_from_none() {
 	sed -i '/this is no Rust/d' "$SERVER/usr/src/toa-9.9.9/toa.rs"
 	apt -f install
 	same "said" "$old_has_none" "$(said)"
-	same "status" "toa/9.9.9, $release, x86_64: installed" "$(dkms_status)"
-	same "modinfo" "9.9.9" "$(modinfo -F version "$MODULE")"
+	has_toa 9.9.9
 	same "kept" "$SERVER/var/lib/toa/failed/$OLD.log" "$(find "$SERVER/var/lib/toa" -type f)"
 }
 
 case_a_kernel_without_headers_keeps_its_toa() {
-	server
-	with_metadata
-	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	server_with_toa
 	touch "$SERVER/lib/modules/$release/vmlinuz"
 	apt purge "linux-headers-$release"
-	newer "$OUT/toa-dkms_${VERSION}_all.deb"
+	newer
 	apt install --no-install-recommends /root/newer.deb
 	same "said" "the kernel $release keeps toa $VERSION: its headers are missing: apt install linux-headers-$release" "$(said)"
 	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
@@ -319,9 +341,7 @@ case_a_kernel_without_headers_keeps_its_toa() {
 
 case_a_reinstallation_builds_only_what_has_changed() {
 	local since
-	server
-	with_metadata
-	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	server_with_toa
 	since=$(stat -c %z "$MODULE")
 	apt install --reinstall "/root/toa-dkms_${VERSION}_all.deb"
 	same "module" "$since" "$(stat -c %z "$MODULE")"
@@ -329,20 +349,18 @@ case_a_reinstallation_builds_only_what_has_changed() {
 	apt install --reinstall "/root/toa-dkms_${VERSION}_all.deb"
 	[[ $(stat -c %z "$MODULE") != "$since" ]] || die "the module was not built anew"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
-	[[ ! -e $SERVER/var/lib/toa ]] || die "kept: $(find "$SERVER/var/lib/toa")"
+	nothing_is_kept
 
 	# And if that cannot be built, what there is stays.
 	since=$(stat -c %z "$MODULE")
-	dpkg-deb -R "$OUT/toa-dkms_${VERSION}_all.deb" "$TMP/same"
-	echo "this is no Rust" >>"$TMP/same/usr/src/toa-$VERSION/toa.rs"
-	dpkg-deb --root-owner-group -z0 -b "$TMP/same" "$SERVER/root/same.deb" >/dev/null
+	repack same break_source
 	apt_fails install --reinstall /root/same.deb
 	same "said" "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log" "$(said)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "module" "$since" "$(stat -c %z "$MODULE")"
 	sed -i '/this is no Rust/d' "$SERVER/usr/src/toa-$VERSION/toa.rs"
 	mended
-	[[ ! -e $SERVER/var/lib/toa ]] || die "kept: $(find "$SERVER/var/lib/toa")"
+	nothing_is_kept
 }
 
 case_a_kernel_that_dkms_is_told_to_pass_over_is_no_failure() {
@@ -357,29 +375,24 @@ case_a_kernel_that_dkms_is_told_to_pass_over_is_no_failure() {
 
 # As when dkms remove was called by hand for what is kept, and with a full disk.
 case_what_is_kept_may_be_gone_and_need_not_fit() {
-	server
-	with_metadata
-	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	server_with_toa
 	mkdir -p "$SERVER/var/lib/toa/kept/toa-0.0.1"
-	newer "$OUT/toa-dkms_${VERSION}_all.deb"
+	newer
 	apt install --no-install-recommends /root/newer.deb
 	same "status" "toa/9.9.9, $release, x86_64: installed" "$(dkms_status)"
-	[[ ! -e $SERVER/var/lib/toa ]] || die "kept: $(find "$SERVER/var/lib/toa")"
+	nothing_is_kept
 
 	mkdir "$SERVER/var/lib/toa"
 	mount -t tmpfs -o size=64k tmpfs "$SERVER/var/lib/toa"
 	apt_fails install --no-install-recommends --allow-downgrades "/root/toa-dkms_${VERSION}_all.deb"
-	same "status" "toa/9.9.9, $release, x86_64: installed" "$(dkms_status)"
-	same "modinfo" "9.9.9" "$(modinfo -F version "$MODULE")"
+	has_toa 9.9.9
 	same "kept" "" "$(find "$SERVER/var/lib/toa" -type f)"
 }
 
 # dpkg calls no prerm then.
 case_removed_before_it_is_configured_it_leaves_nothing() {
-	server
-	with_metadata
-	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
-	newer "$OUT/toa-dkms_${VERSION}_all.deb"
+	server_with_toa
+	newer
 	inside "$SERVER" dpkg --unpack /root/newer.deb >apt.log 2>&1 || fail "dpkg"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	inside "$SERVER" dpkg --purge toa-dkms >apt.log 2>&1 || fail "dpkg"
@@ -393,14 +406,11 @@ fail_to_unpack() {
 }
 
 case_an_upgrade_that_is_aborted_changes_nothing() {
-	server
-	with_metadata
-	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	server_with_toa
 	files "$SERVER" >before
-	newer "$OUT/toa-dkms_${VERSION}_all.deb" fail_to_unpack
+	newer fail_to_unpack
 	apt_fails install --no-install-recommends /root/newer.deb
-	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
-	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
+	has_toa "$VERSION"
 	# shellcheck disable=SC2016 # dpkg-query expands it
 	same "dpkg" "ii" "$(inside "$SERVER" dpkg-query -W -f '${db:Status-Abbrev}' toa-dkms | tr -d ' ')"
 	files "$SERVER" >after
@@ -435,9 +445,7 @@ case_a_kernel_that_is_removed_gets_no_module_again() {
 }
 
 case_metadata_of_a_kernel_that_is_gone_goes_too() {
-	server
-	with_metadata
-	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
+	server_with_toa
 	[[ -n $(ls "$SERVER/var/cache/toa/metadata") ]] || die "there is no metadata"
 	apt purge "linux-headers-$release"
 	same "metadata" "" "$(ls "$SERVER/var/cache/toa/metadata")"
