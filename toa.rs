@@ -107,7 +107,9 @@ static MODINFO_VERSION: [u8; MODINFO.len()] = match MODINFO.as_bytes().first_chu
 ///
 /// - first the options of getsockopt: whoever is in them keeps the module, so nobody is;
 /// - then the hooks, each of which waits until no task is in toa because of it. The capture goes
-///   first, so that no record is made any more; the questions later, whose answers need records;
+///   first, so that no record is made any more; then the questions, whose answers need records;
+///   then the hook that forgets records of disconnected sockets, without which a socket that
+///   connects again to the same address would be answered with its client of before;
 /// - then the probe, which may remove records until it is gone;
 /// - then the counters, which hooks and probe count in;
 /// - then the records, after a grace period.
@@ -118,10 +120,10 @@ struct Toa {
     _lookup4: Sockopts,
     _lookup6: Sockopts,
     _capture: Hook<TcpChildProcess>,
-    _disconnect: Hook<TcpDisconnect>,
     #[cfg(CONFIG_IPV6)]
     _getname6: Option<Hook<toa_hooks::Inet6Getname>>,
     _getname4: Hook<InetGetname>,
+    _disconnect: Hook<TcpDisconnect>,
     _probe: Probe,
     _pernet: Pernet,
     _peers: Publication<Peers>,
@@ -145,10 +147,10 @@ impl kernel::Module for Toa {
             "setting the probe on the tracepoint tcp_destroy_sock",
             toa_hooks::register_destroy_probe(),
         )?;
+        let disconnect = Hook::<TcpDisconnect>::register()?;
         let getname4 = Hook::<InetGetname>::register()?;
         #[cfg(CONFIG_IPV6)]
         let getname6 = Hook::<toa_hooks::Inet6Getname>::register_if_present()?;
-        let disconnect = Hook::<TcpDisconnect>::register()?;
         let capture = Hook::<TcpChildProcess>::register()?;
         // Last: once they are there, processes may be in them.
         let lookup = |level| {
@@ -184,10 +186,10 @@ impl kernel::Module for Toa {
             _lookup4: lookup4,
             _lookup6: lookup6,
             _capture: capture,
-            _disconnect: disconnect,
             #[cfg(CONFIG_IPV6)]
             _getname6: getname6,
             _getname4: getname4,
+            _disconnect: disconnect,
             _probe: probe,
             _pernet: pernet,
             _peers: peers,
