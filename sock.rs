@@ -197,17 +197,6 @@ impl Sock {
         unsafe { read_once(pinet6, bindings::TOA_IPV6_FLOW_LABEL) }
     }
 
-    /// The scope that goes with `address`: the device the socket is bound to, if the address is
-    /// link-local (C's `ipv6_iface_scope_id`).
-    #[cfg(CONFIG_IPV6)]
-    pub(crate) fn scope_of(&self, address: Ipv6Addr) -> u32 {
-        if !address.is_unicast_link_local() {
-            return 0;
-        }
-        // SAFETY: By the type invariant; an int, an interface's index or 0.
-        unsafe { self.field(bindings::TOA_SOCK_BOUND_DEV_IF) }
-    }
-
     fn base(&self) -> *const c_void {
         self.0.get().cast_const().cast()
     }

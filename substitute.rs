@@ -4,9 +4,9 @@
 //!
 //! A question comes in two steps. At the entry of the kernel's function, [`substitutes`] decides
 //! whether there is something to substitute, and if so the call goes to our function, which asks
-//! [`peer`]. If another thread closes or reconnects the socket in between, the answer may be that
-//! of before or that of after, as it may be when two threads race for the socket's lock. The
-//! record, if it is still there, is the same: a socket never gets a second one.
+//! [`peer`]. If another thread disconnects the socket in between, the record is gone and the answer
+//! is ENOTCONN, as it may be when two threads race for the socket's lock. A record that is still
+//! there is the same: a socket never gets a second one.
 
 use crate::{
     endpoint::Endpoint,
@@ -30,14 +30,6 @@ pub(crate) enum Form {
     /// A `struct sockaddr_in6`.
     #[cfg_attr(not(CONFIG_IPV6), allow(dead_code))]
     V6,
-}
-
-/// Who is at the other end of a socket.
-pub(crate) enum Peer {
-    /// The client that the balancer named.
-    Client(Endpoint),
-    /// Whom the socket itself knows.
-    OfSocket(Endpoint),
 }
 
 /// Decides whether a question for the peer of `sk` is to be answered with a client. Any context.
@@ -83,17 +75,18 @@ fn refuse(record: &Record, sk: &Sock, form: Form) -> Option<Counter> {
 ///
 /// # Errors
 ///
-/// `ENOTCONN`, under the conditions of `inet_getname`.
-pub(crate) fn peer(sk: &Sock, strict: bool) -> Result<Peer> {
+/// `ENOTCONN`, under the conditions of `inet_getname`, and if the record is gone: then another
+/// thread has disconnected the socket since [`substitutes`], so it had no peer during this call. Its
+/// fields are no answer: without the socket's lock they are read one by one.
+pub(crate) fn peer(sk: &Sock, strict: bool) -> Result<Endpoint> {
+    let not_connected = Error::from_errno(-(kernel::bindings::ENOTCONN as c_int));
     if !sk.has_peer(strict) {
-        return Err(Error::from_errno(-(kernel::bindings::ENOTCONN as c_int)));
+        return Err(not_connected);
     }
     let rcu = rcu::read_lock();
-    let Some(record) = peers::find(sk, &rcu) else {
-        return Ok(Peer::OfSocket(sk.connection().peer));
-    };
+    let record = peers::find(sk, &rcu).ok_or(not_connected)?;
     if let Some(net) = sk.net() {
         net.stats(&rcu).count(Counter::GetnameToaOk);
     }
-    Ok(Peer::Client(record.client))
+    Ok(record.client)
 }

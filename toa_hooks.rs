@@ -28,8 +28,7 @@ use crate::{
     },
     substitute::{
         self,
-        Form,
-        Peer, //
+        Form, //
     },
     toa_bindings as bindings,
     tracepoint::Probe, //
@@ -143,12 +142,12 @@ unsafe extern "C" fn toa_inet_getname(
     kernel::error::from_result(|| {
         // SAFETY: By the function's safety requirements.
         let sk = unsafe { Socket::from_raw(socket.cast()) }.sk();
-        let (Peer::Client(endpoint) | Peer::OfSocket(endpoint)) = substitute::peer(sk, peer == 1)?;
+        let client = substitute::peer(sk, peer == 1)?;
         let name = bindings::sockaddr_in {
             sin_family: bindings::TOA_AF_INET as u16,
-            sin_port: endpoint.port().to_be(),
+            sin_port: client.port().to_be(),
             sin_addr: bindings::in_addr {
-                s_addr: endpoint.address_v4().ok_or(EINVAL)?.to_bits().to_be(),
+                s_addr: client.address_v4().ok_or(EINVAL)?.to_bits().to_be(),
             },
             // Zeroes, as `inet_getname` leaves them.
             ..Default::default()
@@ -178,18 +177,15 @@ unsafe extern "C" fn toa_inet6_getname(
     kernel::error::from_result(|| {
         // SAFETY: By the function's safety requirements.
         let sk = unsafe { Socket::from_raw(socket.cast()) }.sk();
-        let (endpoint, scope) = match substitute::peer(sk, peer == 1)? {
-            Peer::Client(client) => (client, 0),
-            Peer::OfSocket(own) => (own, sk.scope_of(own.address())),
-        };
+        let client = substitute::peer(sk, peer == 1)?;
         let mut name = bindings::sockaddr_in6 {
             sin6_family: bindings::TOA_AF_INET6 as u16,
-            sin6_port: endpoint.port().to_be(),
+            sin6_port: client.port().to_be(),
             sin6_flowinfo: sk.reported_flow_label(),
-            sin6_scope_id: scope,
+            // The scope is 0: a client's address has none on this host.
             ..Default::default()
         };
-        name.sin6_addr.in6_u.u6_addr8 = endpoint.address().octets();
+        name.sin6_addr.in6_u.u6_addr8 = client.address().octets();
         // SAFETY: By the function's safety requirements there is room.
         unsafe {
             address
