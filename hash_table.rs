@@ -138,11 +138,22 @@ impl<T: Copy + Send + Sync> HashTable<T> {
     }
 }
 
+/// Nodes that [`HashTable::drop`] frees before it yields the processor.
+const FREED_AT_ONCE: usize = 1024;
+
 impl<T> Drop for HashTable<T> {
+    /// Frees all nodes, and yields the processor now and then. May sleep.
     fn drop(&mut self) {
+        let mut freed = 0_usize;
         for bucket in &self.buckets {
             let mut next = bucket.load();
             while !next.is_null() {
+                freed = freed.wrapping_add(1);
+                if freed % FREED_AT_ONCE == 0 {
+                    // SAFETY: Process context that may sleep, and the task is running: the call
+                    // returns when the task is scheduled again.
+                    unsafe { bindings::schedule() };
+                }
                 // SAFETY: `&mut self`: no reader and no writer is left, so each linked node is
                 // ours, and came from `KBox` or from memory that `kfree` takes as well.
                 let node = unsafe { KBox::from_raw(next) };
@@ -230,20 +241,26 @@ fn filled<V>(len: usize, mut make: impl FnMut() -> V) -> Result<KVVec<V>> {
 }
 
 /// In softirq on a kernel that is not PREEMPT_RT, the kernel's ordinary atomic allocation: it may
-/// use the reserves, and wakes kswapd.
+/// use the reserves, and wakes kswapd. A failure is counted, so the kernel need not report it with
+/// a stack.
 #[cfg(not(CONFIG_PREEMPT_RT))]
 fn allocate<V>(value: V) -> Result<NonNull<V>> {
-    Ok(NonNull::from(KBox::leak(KBox::new(value, GFP_ATOMIC)?)))
+    let node = KBox::new(value, GFP_ATOMIC | __GFP_NOWARN)?;
+    Ok(NonNull::from(KBox::leak(node)))
 }
 
-/// On PREEMPT_RT an ftrace handler runs with preemption off as soon as another tracer shares the
-/// function, and there GFP_ATOMIC may sleep on the allocator's locks. `kmalloc_nolock` only tries
-/// them. What it returns may be given to `kfree` and `kfree_rcu` (`mm/slub.c`).
+/// On PREEMPT_RT an ordinary allocation takes a `spinlock_t`, with GFP_ATOMIC too, and that lock
+/// sleeps: it may not be taken with preemption off, as a handler runs when another tracer shares the
+/// function, and RCU-tasks does not wait at unload for a task that is blocked on it.
+/// `kmalloc_nolock` only tries the allocator's locks. What it returns may be given to `kfree` and `kfree_rcu` (`mm/slub.c`).
 #[cfg(CONFIG_PREEMPT_RT)]
 fn allocate<V>(value: V) -> Result<NonNull<V>> {
     /// A try fails when the slab's lock happens to be taken; the next one rarely does.
     const TRIES: usize = 4;
 
+    const {
+        assert!(align_of::<V>() <= bindings::TOA_KMALLOC_MINALIGN as usize);
+    }
     for _ in 0..TRIES {
         // SAFETY: May be called in any context. No flags: no zeroing is needed.
         let memory = unsafe {
@@ -255,7 +272,7 @@ fn allocate<V>(value: V) -> Result<NonNull<V>> {
         };
         if let Some(place) = NonNull::new(memory.cast::<V>()) {
             // SAFETY: The allocation has the size of `V`, and the alignment of `kmalloc`, which is
-            // enough for `V`: at least 8.
+            // enough for `V` (asserted above).
             unsafe { place.write(value) };
             return Ok(place);
         }

@@ -5,7 +5,10 @@
 //! C headers: [`include/linux/netfilter.h`](srctree/include/linux/netfilter.h),
 //! `net/netfilter/nf_sockopt.c`
 
-use crate::toa_bindings as bindings;
+use crate::{
+    log::log,
+    toa_bindings as bindings, //
+};
 use core::ops::RangeInclusive;
 use kernel::ffi::{
     c_int,
@@ -97,11 +100,20 @@ impl Drop for Sockopts {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::nf_unregister_sockopt(self.operations.get()) };
-        // Nobody finds the options any more, but when a load fails, somebody who found them may
-        // still be in them, or about to read `operations`. Each holds a reference. Beside these
+        // No process finds the options any more, but when a load fails, a process that found them
+        // may still be in them, or about to read `operations`. Each holds a reference. Beside these
         // there is the one of the module's init; in its exit there is none.
+        let mut waited = 0;
         // SAFETY: By the type invariant; process context that may sleep.
         while unsafe { bindings::module_refcount(self.module) } > 1 {
+            if waited == bindings::TOA_HZ {
+                log!(
+                    NOTICE,
+                    "not loaded: the failed load waits for a process in getsockopt (to find it: \
+                     grep -l nf_getsockopt /proc/[0-9]*/task/*/stack)\n"
+                );
+            }
+            waited = waited.saturating_add(1);
             // SAFETY: As above.
             unsafe { bindings::schedule_timeout_idle(1) };
         }

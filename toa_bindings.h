@@ -16,6 +16,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/net.h>
+#include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/percpu.h>
 #include <linux/proc_fs.h>
@@ -26,12 +27,16 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
+#include <linux/threads.h>
 #include <linux/tracepoint.h>
+#include <linux/user_namespace.h>
+#include <net/addrconf.h>
 #include <net/inet_common.h>
 #include <net/inet_sock.h>
 #include <net/ipv6.h>
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
+#include <net/route.h>
 #include <net/sock.h>
 #include <net/tcp.h>
 #include <net/tcp_states.h>
@@ -115,9 +120,13 @@ enum { TOA_SOCK_V6_DADDR, TOA_SOCK_V6_RCV_SADDR, TOA_INET_FLAGS, TOA_INET_PINET6
 #endif
 TOA_OFFSET(TOA_SKB_HEAD, struct sk_buff, head, 8);
 TOA_OFFSET(TOA_SKB_TRANSPORT_HEADER, struct sk_buff, transport_header, 2);
+TOA_OFFSET(TOA_SKB_DEV, struct sk_buff, dev, 8);
+TOA_OFFSET(TOA_SKB_IIF, struct sk_buff, skb_iif, 4);
+TOA_OFFSET(TOA_SKB_PROTOCOL, struct sk_buff, protocol, 2);
 TOA_OFFSET(TOA_SEQ_PRIVATE, struct seq_file, private, 8);
 TOA_OFFSET(TOA_NET_GEN, struct net, gen, 8);
 TOA_OFFSET(TOA_NET_PROC_NET, struct net, proc_net, 8);
+TOA_OFFSET(TOA_NET_USER_NS, struct net, user_ns, 8);
 
 _Static_assert(offsetof(struct sock, __sk_common) == 0 && offsetof(struct inet_sock, sk) == 0,
 	"toa: struct sock no longer begins with struct sock_common: adapt sock.rs");
@@ -144,6 +153,11 @@ enum {
 	TOA_AF_INET6 = AF_INET6,
 	TOA_PF_KTHREAD = PF_KTHREAD,
 	TOA_NUMA_NO_NODE = NUMA_NO_NODE,
+	TOA_ETH_P_IPV6 = ETH_P_IPV6,
+	TOA_RTN_UNICAST = RTN_UNICAST,
+	TOA_NR_CPUS = NR_CPUS,
+	TOA_HZ = HZ,
+	TOA_KMALLOC_MINALIGN = ARCH_KMALLOC_MINALIGN,
 };
 /* ftrace.rs: where a hooked function's arguments and its resume address are, one block per architecture. */
 TOA_OFFSET(TOA_FTRACE_ARG0, struct __arch_ftrace_regs, regs.di, 8);
