@@ -10,6 +10,7 @@ use crate::{
         Record,
         PEERS, //
     },
+    pernet::Net,
     sock::{
         Segment,
         Sock, //
@@ -50,7 +51,7 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
     match findings.client {
         Some(client) => {
             stats.count(Counter::SynRecvSockToa);
-            record(child, client, stats, &rcu);
+            record(child, client, net, &rcu);
         }
         None => {
             stats.count(Counter::SynRecvSockNoToa);
@@ -59,12 +60,13 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
 }
 
 #[inline(never)]
-fn record(child: &Sock, client: Endpoint, stats: &Stats, rcu: &rcu::Guard) {
+fn record(child: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) {
     let Some(peers) = PEERS.get(rcu) else {
         return;
     };
+    let stats = net.stats(rcu);
     let cpu = stats.count(Counter::RecordsLive);
-    match peers.record(child, client, cpu) {
+    match peers.record(child, client, cpu, net.account(rcu)) {
         Ok(replaced) => {
             count_ipv6(stats, Counter::Ip6AddressAlloc, client);
             if let Some(old) = replaced {
@@ -84,18 +86,21 @@ fn record(child: &Sock, client: Endpoint, stats: &Stats, rcu: &rcu::Guard) {
 /// Forgets what is known of `sk`, whose connection ends. Softirq or process context.
 pub(crate) fn forget(sk: &Sock) {
     let rcu = rcu::read_lock();
-    let Some(record) = PEERS.get(&rcu).and_then(|peers| peers.forget(sk)) else {
+    let Some(peers) = PEERS.get(&rcu) else {
         return;
     };
+    let Some(record) = peers.forget(sk) else {
+        return;
+    };
+    // A socket that was recorded has a namespace: `capture` asked, and it never loses it.
     if let Some(net) = sk.net() {
+        peers.give_back(net.account(&rcu));
         count_removed(net.stats(&rcu), &record);
     }
 }
 
 fn count_removed(stats: &Stats, record: &Record) {
-    if let Some(cpu) = record.cpu() {
-        stats.uncount(Counter::RecordsLive, cpu);
-    }
+    stats.uncount(Counter::RecordsLive, record.cpu);
     count_ipv6(stats, Counter::Ip6AddressFree, record.client);
 }
 

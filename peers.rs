@@ -12,14 +12,16 @@ use crate::{
         Node, //
     },
     memory,
+    percpu::PossibleCpu,
     published::Published,
+    shares::{
+        Owner,
+        Shares, //
+    },
     sock::Sock, //
 };
 use core::mem::size_of;
-use kernel::cpu::{
-    nr_cpu_ids,
-    CpuId, //
-};
+use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
 use kernel::sync::{
     atomic::{
@@ -40,8 +42,8 @@ pub(crate) struct Record {
     pub(crate) client: Endpoint,
     /// The connection that it was said of: 36 bytes. A socket can be disconnected and reused.
     pub(crate) connection: Connection,
-    /// The CPU that counts this record as live: 2 bytes. CONFIG_NR_CPUS is 8192 at the most.
-    cpu: u16,
+    /// The CPU that counts this record as live: 2 bytes.
+    pub(crate) cpu: PossibleCpu,
 }
 
 /// What a connection may cost, besides the buckets.
@@ -49,16 +51,9 @@ const MAX_RECORD_SIZE: usize = 96;
 
 const _: () = assert!(size_of::<Node<Record>>() <= MAX_RECORD_SIZE);
 
-impl Record {
-    /// The CPU that counts this record as live.
-    pub(crate) fn cpu(&self) -> Option<CpuId> {
-        CpuId::from_u32(self.cpu.into())
-    }
-}
-
 /// Why there is no record.
 pub(crate) enum NotRecorded {
-    /// There are as many as there may be.
+    /// The namespace's share of the records is full.
     Full,
     /// There is no memory.
     NoMemory,
@@ -69,11 +64,36 @@ pub(crate) fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Recor
     PEERS.get(rcu)?.table.get(sk.id(), rcu)
 }
 
+/// The account of one network namespace.
+pub(crate) struct Account {
+    owner: Owner,
+    /// Records that the namespace holds, kept for [`Owner::Host`] only.
+    held: Count,
+}
+
+impl Account {
+    /// An account without records.
+    pub(crate) fn new(owner: Owner) -> Self {
+        Self {
+            owner,
+            held: Count::new(0),
+        }
+    }
+}
+
+/// A number of records.
+type Count = Atomic<i64>;
+
 /// The table of records.
 pub(crate) struct Peers {
     table: HashTable<Record>,
-    live: Atomic<i64>,
-    max: i64,
+    shares: Shares,
+    /// Records of all namespaces.
+    live: Count,
+    /// Records of all namespaces but the first.
+    others: Count,
+    /// Records of all namespaces of [`Owner::Foreign`].
+    foreign: Count,
 }
 
 impl Peers {
@@ -89,14 +109,16 @@ impl Peers {
         };
         Ok(Self {
             table: HashTable::new(buckets(memory), locks())?,
-            live: Atomic::new(0),
-            max: i64::try_from(max).unwrap_or(i64::MAX),
+            shares: Shares::of(i64::try_from(max).unwrap_or(i64::MAX)),
+            live: Count::new(0),
+            others: Count::new(0),
+            foreign: Count::new(0),
         })
     }
 
-    /// The most records that there may be.
-    pub(crate) fn max(&self) -> i64 {
-        self.max
+    /// The most records that each group of namespaces may hold.
+    pub(crate) fn shares(&self) -> Shares {
+        self.shares
     }
 
     /// The number of buckets.
@@ -104,41 +126,79 @@ impl Peers {
         self.table.buckets()
     }
 
-    /// Records that `client` is behind `sk`, counted by `cpu`. Softirq; the socket is locked.
+    /// Records that `client` is behind `sk`, counted by `cpu` and in the account of the socket's
+    /// namespace. Softirq; the socket is locked.
     ///
     /// Returns the record that the socket had before: there should be none.
     pub(crate) fn record(
         &self,
         sk: &Sock,
         client: Endpoint,
-        cpu: CpuId,
+        cpu: PossibleCpu,
+        account: &Account,
     ) -> Result<Option<Record>, NotRecorded> {
-        if self.live.fetch_add(1, Relaxed) >= self.max {
-            self.live.fetch_sub(1, Relaxed);
+        if !self.with_bounds(account, take_one) {
             return Err(NotRecorded::Full);
         }
         let record = Record {
             client,
             connection: sk.connection(),
-            cpu: cpu.as_u32() as u16,
+            cpu,
         };
         match self.table.insert(sk.id(), record) {
             Ok(old) => {
-                self.live.fetch_sub(i64::from(old.is_some()), Relaxed);
+                if old.is_some() {
+                    self.with_bounds(account, give_one_back);
+                }
                 Ok(old)
             }
             Err(_) => {
-                self.live.fetch_sub(1, Relaxed);
+                self.with_bounds(account, give_one_back);
                 Err(NotRecorded::NoMemory)
             }
         }
     }
 
-    /// Forgets `sk`, whose connection ends, and returns what was recorded of it. Any context.
+    /// Removes the record of `sk`, whose connection ends, and returns it. Any context.
+    ///
+    /// The caller gives it back to the account of the socket's namespace ([`Peers::give_back`]).
     pub(crate) fn forget(&self, sk: &Sock) -> Option<Record> {
-        let record = self.table.remove(sk.id())?;
-        self.live.fetch_sub(1, Relaxed);
-        Some(record)
+        self.table.remove(sk.id())
+    }
+
+    /// Gives a forgotten record back to the account of its socket's namespace. Any context.
+    pub(crate) fn give_back(&self, account: &Account) {
+        self.with_bounds(account, give_one_back);
+    }
+
+    /// Calls `f` with the counts that a record of this namespace is in, each with its bound: the
+    /// narrowest first, so that a full namespace never touches a count of the others.
+    fn with_bounds<R>(&self, account: &Account, f: impl FnOnce(&[(&Count, i64)]) -> R) -> R {
+        let all = (&self.live, self.shares.all);
+        let others = (&self.others, self.shares.others);
+        match account.owner {
+            Owner::First => f(&[all]),
+            Owner::Host => f(&[(&account.held, self.shares.each), others, all]),
+            Owner::Foreign => f(&[(&self.foreign, self.shares.foreign), others, all]),
+        }
+    }
+}
+
+/// Adds one to all counts, or to none if one of them has reached its bound.
+fn take_one(counts: &[(&Count, i64)]) -> bool {
+    for (taken, &(count, bound)) in counts.iter().enumerate() {
+        if count.fetch_add(1, Relaxed) >= bound {
+            count.fetch_sub(1, Relaxed);
+            give_one_back(counts.get(..taken).unwrap_or_default());
+            return false;
+        }
+    }
+    true
+}
+
+fn give_one_back(counts: &[(&Count, i64)]) {
+    for (count, _) in counts {
+        count.fetch_sub(1, Relaxed);
     }
 }
 

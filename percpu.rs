@@ -16,6 +16,30 @@ use kernel::cpu::{
 };
 use kernel::prelude::*;
 
+/// A CPU that may ever be online, and so has per-CPU memory.
+///
+/// # Invariants
+///
+/// The CPU's bit is set in `__cpu_possible_mask`, which is constant after boot.
+#[derive(Clone, Copy)]
+pub(crate) struct PossibleCpu(u16);
+
+const _: () = assert!(bindings::TOA_NR_CPUS as u32 <= u16::MAX as u32 + 1);
+
+impl PossibleCpu {
+    /// The CPU that runs this. Any context; the task may move to another CPU afterwards.
+    pub(crate) fn current() -> Self {
+        // INVARIANT: A CPU that runs code is online, and so possible. CPU numbers are below
+        // NR_CPUS, so the cast keeps the number.
+        Self(CpuId::current().as_u32() as u16)
+    }
+
+    /// The CPU's number.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+}
+
 /// One `T` for each possible CPU, all zeroes at first.
 ///
 /// Shared references only: a task may move to another CPU between asking which CPU it is on and
@@ -54,24 +78,24 @@ impl<T: Zeroable + Sync> PerCpu<T> {
     }
 
     /// The `T` of `cpu`.
-    pub(crate) fn on(&self, cpu: CpuId) -> &T {
-        // SAFETY: A `CpuId` is below `nr_cpu_ids`, the length of the array that C uses; entries
+    pub(crate) fn on(&self, cpu: PossibleCpu) -> &T {
+        // SAFETY: `__per_cpu_offset` has NR_CPUS entries, and a CPU's number is below that. Entries
         // are set at boot and never change.
         let offset = unsafe {
             (&raw const bindings::__per_cpu_offset)
                 .cast::<usize>()
-                .add(cpu.as_u32() as usize)
+                .add(cpu.0.into())
                 .read()
         };
-        // SAFETY: base + offset is how C's `per_cpu_ptr` finds this CPU's copy of an allocation.
-        // For a CPU that is not possible, the boot-time offset points to the initial per-CPU data,
-        // which is why callers get their `CpuId`s from `here` and `possible_cpus`.
+        // SAFETY: base + offset is how C's `per_cpu_ptr` finds a CPU's copy of an allocation, which
+        // exists for each possible CPU, whether it is online or not. By the type invariants `cpu` is
+        // possible and the allocation is live, of `T`'s size and alignment.
         unsafe { &*self.base.as_ptr().wrapping_byte_add(offset) }
     }
 
     /// The `T` of the CPU that runs this, and the CPU. Any context; the task may move meanwhile.
-    pub(crate) fn here(&self) -> (&T, CpuId) {
-        let cpu = CpuId::current();
+    pub(crate) fn here(&self) -> (&T, PossibleCpu) {
+        let cpu = PossibleCpu::current();
         (self.on(cpu), cpu)
     }
 }
@@ -83,11 +107,12 @@ impl<T: Zeroable + Sync> Drop for PerCpu<T> {
     }
 }
 
-/// The CPUs that may ever be online, in order: those that have per-CPU memory.
-pub(crate) fn possible_cpus() -> impl Iterator<Item = CpuId> {
+/// The possible CPUs, in order.
+pub(crate) fn possible_cpus() -> impl Iterator<Item = PossibleCpu> {
+    // INVARIANT: Each CPU was found in the mask; `nr_cpu_ids` is at most NR_CPUS.
     (0..nr_cpu_ids())
         .filter(|&cpu| is_possible(cpu))
-        .filter_map(CpuId::from_u32)
+        .map(|cpu| PossibleCpu(cpu as u16))
 }
 
 fn is_possible(cpu: u32) -> bool {

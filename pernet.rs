@@ -6,6 +6,8 @@
 //! [`include/net/netns/generic.h`](srctree/include/net/netns/generic.h)
 
 use crate::{
+    peers::Account,
+    shares::Owner,
     stats::Stats,
     toa_bindings as bindings, //
 };
@@ -50,8 +52,22 @@ impl Net {
 
     /// The counters. Any context.
     pub(crate) fn stats(&self, rcu: &rcu::Guard) -> &Stats {
+        &self.state(rcu).stats
+    }
+
+    /// The account of the records that the namespace holds. Any context.
+    pub(crate) fn account(&self, rcu: &rcu::Guard) -> &Account {
+        &self.state(rcu).account
+    }
+
+    /// C's `struct net *`.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::net {
+        self.0.get()
+    }
+
+    fn state(&self, rcu: &rcu::Guard) -> &State {
         // SAFETY: By the type invariant the state is there and stays.
-        unsafe { &(*state(self.0.get(), rcu)).stats }
+        unsafe { &*state(self.0.get(), rcu) }
     }
 }
 
@@ -62,7 +78,11 @@ const _: () = assert!(
 /// The state that every namespace has.
 struct State {
     stats: Stats,
+    account: Account,
 }
+
+/// The kernel allocates the state by `kzalloc`.
+const _: () = assert!(align_of::<State>() <= bindings::TOA_KMALLOC_MINALIGN as usize);
 
 /// toa's state, present in all namespaces while this lives.
 ///
@@ -125,6 +145,28 @@ unsafe fn state(net: *mut bindings::net, _rcu: &rcu::Guard) -> *mut State {
     }
 }
 
+/// The owner of a namespace, which never changes.
+///
+/// # Safety
+///
+/// `net` must be a live namespace.
+unsafe fn owner(net: *mut bindings::net) -> Owner {
+    if ptr::eq(net, &raw const bindings::init_net) {
+        return Owner::First;
+    }
+    // SAFETY: By the function's safety requirements; the pointer is set when the namespace is made.
+    let user_ns = unsafe {
+        net.byte_add(bindings::TOA_NET_USER_NS as usize)
+            .cast::<*const bindings::user_namespace>()
+            .read()
+    };
+    if ptr::eq(user_ns, &raw const bindings::init_user_ns) {
+        Owner::Host
+    } else {
+        Owner::Foreign
+    }
+}
+
 /// Called for each namespace at registration, and for each new one, in process context.
 ///
 /// # Safety
@@ -134,11 +176,13 @@ unsafe fn state(net: *mut bindings::net, _rcu: &rcu::Guard) -> *mut State {
 unsafe extern "C" fn init(net: *mut bindings::net) -> c_int {
     kernel::error::from_result(|| {
         let stats = Stats::new()?;
-        // SAFETY: By the function's safety requirements the memory is there, of `State`'s size, and
-        // of kmalloc's alignment; nobody reads it before this returns.
+        // SAFETY: By the function's safety requirements.
+        let account = Account::new(unsafe { owner(net) });
+        // SAFETY: By the function's safety requirements the memory is there, of `State`'s size.
         let state = unsafe { state(net, &rcu::read_lock()) };
-        // SAFETY: As above.
-        unsafe { state.write(State { stats }) };
+        // SAFETY: As above, and of kmalloc's alignment, which is enough for a `State` (asserted at
+        // the type). The namespace has no socket yet, or toa no hook, so nothing reads it.
+        unsafe { state.write(State { stats, account }) };
         // SAFETY: `proc_net` is the namespace's directory, `show` is of the type asked for.
         let file = unsafe {
             bindings::proc_create_net_single(

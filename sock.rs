@@ -52,15 +52,19 @@ unsafe fn read_once<T: Copy>(base: *const c_void, offset: c_uint) -> T {
 ///
 /// # Invariants
 ///
-/// The socket is a live `struct inet_sock`, as all sockets of these families are, and stays so
-/// while the reference lives.
+/// - The socket is a live `struct inet_sock`, as all sockets of these families are, and stays so
+///   while the reference lives.
+/// - toa's state is in every namespace while the reference lives: [`Pernet`](crate::pernet::Pernet)
+///   is registered.
 #[repr(transparent)]
 pub(crate) struct Sock(Opaque<kernel::bindings::sock>);
 
 impl Sock {
     /// # Safety
     ///
-    /// `sk` must point to a live `struct inet_sock` that stays alive during `'a`.
+    /// `sk` must point to a live `struct inet_sock` that stays alive during `'a`, and
+    /// [`Pernet`](crate::pernet::Pernet) must be registered during `'a`: true of each callback,
+    /// which is registered after it and gone before it (`Toa` in `toa.rs`).
     pub(crate) unsafe fn from_raw<'a>(sk: *const c_void) -> &'a Self {
         // INVARIANT: By the function's safety requirements.
         // SAFETY: As above; `Sock` is transparent over an opaque `struct sock`.
@@ -82,7 +86,8 @@ impl Sock {
         let counted = unsafe { bindings::sock_common::skc_net_refcnt_raw(self.base().cast()) } != 0;
         // SAFETY: By the type invariant; the pointer is set when the socket is made.
         let net = unsafe { self.field::<*const c_void>(bindings::TOA_SOCK_NET) };
-        // SAFETY: The socket's reference keeps the namespace while the socket is alive.
+        // SAFETY: The socket's reference keeps the namespace while the socket is alive: its exit,
+        // which drops toa's state, has not begun. By the type invariant the state has been made.
         counted.then(|| unsafe { Net::from_raw(net) })
     }
 
@@ -217,8 +222,8 @@ pub(crate) struct Socket(Opaque<kernel::bindings::socket>);
 impl Socket {
     /// # Safety
     ///
-    /// `socket` must point to a `struct socket` whose `sk` is a live `struct inet_sock`, and both
-    /// must stay so during `'a`.
+    /// `socket` must point to a `struct socket` whose `sk` fulfils the requirements of
+    /// [`Sock::from_raw`], and both must stay so during `'a`.
     pub(crate) unsafe fn from_raw<'a>(socket: *const c_void) -> &'a Self {
         // SAFETY: By the function's safety requirements; `Socket` is transparent.
         unsafe { &*socket.cast() }

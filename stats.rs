@@ -7,9 +7,9 @@
 
 use crate::percpu::{
     possible_cpus,
-    PerCpu, //
+    PerCpu,
+    PossibleCpu, //
 };
-use kernel::cpu::CpuId;
 use kernel::fmt;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
@@ -45,7 +45,7 @@ pub(crate) enum Counter {
     Duplicate,
     /// No memory for a record.
     RecordAllocFailed,
-    /// No room for a record: see the parameter `max_records`.
+    /// The share of this namespace is full: see the parameter `max_records` and [`crate::shares`].
     RecordTableFull,
     /// Records that are there now, counted for the CPU that made them.
     RecordsLive,
@@ -69,11 +69,11 @@ const ROWS: [(Counter, &str); 13] = [
 ];
 
 /// The heading of a CPU's column.
-struct Heading(CpuId);
+struct Heading(PossibleCpu);
 
 impl fmt::Display for Heading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CPU{}", self.0.as_u32())
+        write!(f, "CPU{}", self.0.number())
     }
 }
 
@@ -99,14 +99,14 @@ impl Stats {
     }
 
     /// Counts one on this CPU, which is returned. Any context.
-    pub(crate) fn count(&self, counter: Counter) -> CpuId {
+    pub(crate) fn count(&self, counter: Counter) -> PossibleCpu {
         let (row, cpu) = self.cpus.here();
         row.add(counter, 1);
         cpu
     }
 
     /// Takes one back from what [`Stats::count`] counted on `cpu`. Any context.
-    pub(crate) fn uncount(&self, counter: Counter, cpu: CpuId) {
+    pub(crate) fn uncount(&self, counter: Counter, cpu: PossibleCpu) {
         self.cpus.on(cpu).add(counter, u64::MAX);
     }
 

@@ -35,6 +35,7 @@ mod pernet;
 mod published;
 mod raw_spinlock;
 mod rcu_pointer;
+mod shares;
 mod sock;
 mod sockopt;
 mod stats;
@@ -137,7 +138,7 @@ impl kernel::Module for Toa {
             "allocating the table of records",
             Peers::new(max_records).and_then(|peers| Ok(KBox::new(peers, GFP_KERNEL)?)),
         )?;
-        let (max, buckets) = (peers.max(), peers.buckets());
+        let (shares, buckets) = (peers.shares(), peers.buckets());
         let peers = PEERS.publish(peers);
         let pernet = explain(
             "making /proc/net/toa_stats (does another TOA module have it?)",
@@ -175,7 +176,13 @@ impl kernel::Module for Toa {
         let version = version!();
         log!(
             INFO,
-            "toa loaded, version {version}, {families}, at most {max} records in {buckets} buckets\n"
+            "toa loaded, version {version}, {families}, at most {} records in {buckets} buckets \
+             ({} kept for the first network namespace, {} for each other of the host, {} for all of \
+             other user namespaces together)\n",
+            shares.all,
+            shares.all - shares.others,
+            shares.each,
+            shares.foreign
         );
         log!(
             WARNING,

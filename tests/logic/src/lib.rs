@@ -14,9 +14,13 @@
 mod endpoint;
 #[path = "../../../option.rs"]
 mod option;
+#[allow(dead_code)]
+#[path = "../../../shares.rs"]
+mod shares;
 
 mod endpoint_cases;
 mod lists;
 mod option_cases;
 mod option_properties;
 mod reference;
+mod shares_cases;
