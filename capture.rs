@@ -4,7 +4,11 @@
 
 use crate::{
     endpoint::Endpoint,
-    option,
+    option::{
+        self,
+        Claim, //
+    },
+    own_address,
     peers::{
         NotRecorded,
         Record,
@@ -48,15 +52,35 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
     if findings.duplicate {
         stats.count(Counter::Duplicate);
     }
-    match findings.client {
-        Some(client) => {
-            stats.count(Counter::SynRecvSockToa);
-            record(child, client, net, &rcu);
-        }
-        None => {
-            stats.count(Counter::SynRecvSockNoToa);
-        }
+    let refused = match findings.claim {
+        None => None,
+        Some(Claim::Impossible) => Some(Counter::ImpossibleClient),
+        Some(Claim::Client(client)) => match refuse(net, segment, client, &rcu) {
+            None => {
+                stats.count(Counter::SynRecvSockToa);
+                record(child, client, net, &rcu);
+                return;
+            }
+            refused => refused,
+        },
+    };
+    if let Some(reason) = refused {
+        stats.count(reason);
     }
+    stats.count(Counter::SynRecvSockNoToa);
+}
+
+/// Returns the reason why this segment may not name `client`, if there is one.
+fn refuse(net: &Net, segment: &Segment, client: Endpoint, rcu: &rcu::Guard) -> Option<Counter> {
+    // No balancer turns IPv4 clients into IPv6 connections. An IPv6 client can make a balancer
+    // forward an 8-byte option of the client's, where the balancer's 20 bytes do not fit.
+    if segment.is_ipv6() && client.address_v4().is_some() {
+        return Some(Counter::ForeignLength);
+    }
+    if own_address::is_own(net, segment, client, rcu) {
+        return Some(Counter::ImpossibleClient);
+    }
+    None
 }
 
 #[inline(never)]

@@ -52,6 +52,28 @@ impl Endpoint {
         }
     }
 
+    /// Whether a TCP segment can arrive from this endpoint: the kernel drops segments from other
+    /// sources as martians (`ip_route_input_slow`, `ip6_rcv_core`), so servers take such a peer for
+    /// their own host. Refused are port 0, 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 255.255.255.255,
+    /// ::/96 (`::`, `::1` and the IPv4-compatible addresses) and ff00::/8.
+    ///
+    /// An IPv4-mapped address is judged as IPv4.
+    pub(crate) const fn is_possible_source(&self) -> bool {
+        if self.port == 0 {
+            return false;
+        }
+        match self.address_v4() {
+            Some(v4) => {
+                let first = v4.to_bits() >> 24;
+                first != 0 && first != 127 && first >> 4 != 0xe && !v4.is_broadcast()
+            }
+            None => {
+                let bits = self.address.to_bits();
+                bits >> u32::BITS != 0 && bits >> 120 != 0xff
+            }
+        }
+    }
+
     /// The port, in host order.
     pub(crate) const fn port(&self) -> u16 {
         self.port

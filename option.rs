@@ -29,23 +29,33 @@ const END_OF_LIST: u8 = 0;
 /// RFC 9293 §3.2: no operation, one byte.
 const NO_OPERATION: u8 = 1;
 
-/// What the options of one segment say.
+/// The findings in the options of one segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
-    /// The client, if the first option of [`KIND`] names one.
-    pub(crate) client: Option<Endpoint>,
-    /// There was a further option of [`KIND`], which was ignored.
+    /// The first option of [`KIND`], unless it has the length of no address.
+    pub(crate) claim: Option<Claim>,
+    /// A further option of [`KIND`] follows, and is ignored.
     pub(crate) duplicate: bool,
     /// The list breaks off within an option, or the first option of [`KIND`] has the length of no
     /// address.
     pub(crate) malformed: bool,
 }
 
+/// The content of an option whose length is that of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// An IPv4 client from an 8-byte option, or an IPv6 client from a 20-byte option.
+    Client(Endpoint),
+    /// An endpoint that cannot be the source of a segment ([`Endpoint::is_possible_source`]), or an
+    /// IPv4-mapped address in a 20-byte option.
+    Impossible,
+}
+
 /// Reads the option list of a segment: the bytes between the fixed TCP header and the data.
 ///
-/// The first option of [`KIND`] decides, even if it is no address. Balancers insert theirs in
-/// front, so one further back may be the client's own forgery. What a segment says before the list
-/// breaks off counts.
+/// The first option of [`KIND`] decides, even if it is no address or an impossible one. Balancers
+/// insert theirs in front, so one further back may be the client's own forgery. What a segment says
+/// before the list breaks off counts.
 pub(crate) fn find_client(options: &[u8]) -> Findings {
     let mut findings = Findings::default();
     let mut seen = false;
@@ -55,8 +65,8 @@ pub(crate) fn find_client(options: &[u8]) -> Findings {
             Ok(TcpOption { kind: KIND, .. }) if seen => findings.duplicate = true,
             Ok(TcpOption { kind: KIND, data }) => {
                 seen = true;
-                findings.client = client(data);
-                findings.malformed = findings.client.is_none();
+                findings.claim = claim(data);
+                findings.malformed = findings.claim.is_none();
             }
             Ok(_) => {}
         }
@@ -65,16 +75,23 @@ pub(crate) fn find_client(options: &[u8]) -> Findings {
 }
 
 /// Reads an option's data, or returns `None` if it has the length of no address.
-fn client(data: &[u8]) -> Option<Endpoint> {
+fn claim(data: &[u8]) -> Option<Claim> {
     let (port, address) = data.split_first_chunk()?;
     let port = u16::from_be_bytes(*port);
-    match *address {
-        [a, b, c, d] => Some(Endpoint::from_v4(Ipv4Addr::new(a, b, c, d), port)),
-        _ => Some(Endpoint::new(
-            Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?),
-            port,
-        )),
+    let (client, mapped) = match *address {
+        [a, b, c, d] => (Endpoint::from_v4(Ipv4Addr::new(a, b, c, d), port), false),
+        _ => {
+            let address = Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?);
+            let client = Endpoint::new(address, port);
+            // The kernel drops IPv6 segments with a mapped source, and a balancer writes an IPv4
+            // client as 8 bytes.
+            (client, client.address_v4().is_some())
+        }
+    };
+    if mapped || !client.is_possible_source() {
+        return Some(Claim::Impossible);
     }
+    Some(Claim::Client(client))
 }
 
 /// An option that has a length, without its kind and length bytes in `data`.

@@ -25,6 +25,7 @@ use core::net::{
 };
 use core::slice;
 use kernel::ffi::{
+    c_int,
     c_uint,
     c_void, //
 };
@@ -275,13 +276,35 @@ impl Segment {
         unsafe { slice::from_raw_parts(header.add(HEADER_LEN), length.saturating_sub(HEADER_LEN)) }
     }
 
+    /// Whether the segment came in an IPv6 packet.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        // SAFETY: By the type invariant; a `__be16`.
+        let protocol: u16 = unsafe { read_once(self.base(), bindings::TOA_SKB_PROTOCOL) };
+        u16::from_be(protocol) == bindings::TOA_ETH_P_IPV6 as u16
+    }
+
+    /// The device that the segment was received by, or null.
+    pub(crate) fn device(&self) -> *mut bindings::net_device {
+        // SAFETY: By the type invariant; a pointer.
+        unsafe { read_once(self.base(), bindings::TOA_SKB_DEV) }
+    }
+
+    /// The index of the device that the segment was received by.
+    pub(crate) fn device_index(&self) -> c_int {
+        // SAFETY: By the type invariant; an `int`.
+        unsafe { read_once(self.base(), bindings::TOA_SKB_IIF) }
+    }
+
+    fn base(&self) -> *const c_void {
+        self.0.get().cast_const().cast()
+    }
+
     /// C's `skb_transport_header`.
     fn header(&self) -> *const u8 {
-        let skb = self.0.get().cast_const().cast();
         // SAFETY: By the type invariant; a pointer and a u16.
         unsafe {
-            let head: *const u8 = read_once(skb, bindings::TOA_SKB_HEAD);
-            let offset: u16 = read_once(skb, bindings::TOA_SKB_TRANSPORT_HEADER);
+            let head: *const u8 = read_once(self.base(), bindings::TOA_SKB_HEAD);
+            let offset: u16 = read_once(self.base(), bindings::TOA_SKB_TRANSPORT_HEADER);
             head.add(usize::from(offset))
         }
     }

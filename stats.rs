@@ -41,6 +41,10 @@ pub(crate) enum Counter {
     Ip6AddressFree,
     /// Option lists that break off, or have an option of the kind with the length of no address.
     Malformed,
+    /// Options whose length this traffic's balancer cannot write: 8 bytes in an IPv6 segment.
+    ForeignLength,
+    /// Options that name a client from which no segment can arrive, or the server itself.
+    ImpossibleClient,
     /// Segments with more than one option of the kind, of which the first was taken.
     Duplicate,
     /// No memory for a record.
@@ -52,7 +56,7 @@ pub(crate) enum Counter {
 }
 
 /// All rows, in the order of their discriminants and of the file.
-const ROWS: [(Counter, &str); 13] = [
+const ROWS: [(Counter, &str); 15] = [
     (Counter::SynRecvSockToa, "syn_recv_sock_toa"),
     (Counter::SynRecvSockNoToa, "syn_recv_sock_no_toa"),
     (Counter::GetnameToaOk, "getname_toa_ok"),
@@ -62,6 +66,8 @@ const ROWS: [(Counter, &str); 13] = [
     (Counter::Ip6AddressAlloc, "ip6_address_alloc"),
     (Counter::Ip6AddressFree, "ip6_address_free"),
     (Counter::Malformed, "malformed"),
+    (Counter::ForeignLength, "foreign_length"),
+    (Counter::ImpossibleClient, "impossible_client"),
     (Counter::Duplicate, "duplicate"),
     (Counter::RecordAllocFailed, "record_alloc_failed"),
     (Counter::RecordTableFull, "record_table_full"),

@@ -28,6 +28,7 @@ mod log;
 mod lookup;
 mod memory;
 mod option;
+mod own_address;
 mod parameter;
 mod peers;
 mod percpu;

@@ -32,6 +32,8 @@ pure_files() {
 		mod endpoint;
 		#[path = "$REPO/option.rs"]
 		mod option;
+		#[path = "$REPO/shares.rs"]
+		mod shares;
 
 		use core::net::{Ipv4Addr, Ipv6Addr};
 		use endpoint::{Connection, Endpoint};
@@ -39,9 +41,18 @@ pure_files() {
 		#[no_mangle]
 		pub fn find_client(options: &[u8], port: &mut u16) -> u128 {
 		    let findings = option::find_client(options);
-		    let client = findings.client.unwrap_or(Endpoint::new(Ipv6Addr::UNSPECIFIED, 0));
+		    let client = match findings.claim {
+		        Some(option::Claim::Client(client)) => client,
+		        _ => Endpoint::new(Ipv6Addr::UNSPECIFIED, findings.claim.is_some() as u16),
+		    };
 		    *port = client.port();
 		    client.address().to_bits() ^ findings.duplicate as u128 ^ findings.malformed as u128
+		}
+
+		#[no_mangle]
+		pub fn shares(max: i64) -> [i64; 4] {
+		    let shares = shares::Shares::of(max);
+		    [shares.all, shares.others, shares.each, shares.foreign]
 		}
 
 		#[no_mangle]
@@ -83,8 +94,8 @@ main() {
 		[[ -n $found ]] || die "the check sees no panic in: $panic"
 	done
 	found=$(pure_files | undefined pure)
-	[[ -z $found ]] || die "option.rs or endpoint.rs may panic, they call: ${found//$'\n'/ }"
-	say "option.rs and endpoint.rs cannot panic"
+	[[ -z $found ]] || die "option.rs, endpoint.rs or shares.rs may panic, they call: ${found//$'\n'/ }"
+	say "option.rs, endpoint.rs and shares.rs cannot panic"
 }
 
 main "$@"

@@ -37,7 +37,7 @@ fuzz_target!(|list: &[u8]| {
 
     let behind_a_client = [&CLIENT, list].concat();
     assert_eq!(
-        find_client(&behind_a_client).client,
-        find_client(&CLIENT).client
+        find_client(&behind_a_client).claim,
+        find_client(&CLIENT).claim
     );
 });

@@ -37,15 +37,63 @@ pub(crate) fn written_v6(address: Ipv6Addr, port: u16) -> Piece {
     )
 }
 
-/// A client, and the option in which a balancer tells it.
+/// A client, and the option in which a balancer writes it.
 pub(crate) fn client() -> impl Strategy<Value = (Endpoint, Piece)> {
     prop_oneof![
-        any::<(Ipv4Addr, u16)>().prop_map(|(address, port)| (
-            Endpoint::from_v4(address, port),
-            written_v4(address, port)
-        )),
-        any::<(Ipv6Addr, u16)>()
+        (any::<Ipv4Addr>(), 1..=u16::MAX)
+            .prop_filter("an impossible client", |(address, _)| {
+                let first = address.octets()[0];
+                ![0, 127].contains(&first)
+                    && !(224..=239).contains(&first)
+                    && !address.is_broadcast()
+            })
+            .prop_map(|(address, port)| (
+                Endpoint::from_v4(address, port),
+                written_v4(address, port)
+            )),
+        (any::<Ipv6Addr>(), 1..=u16::MAX)
+            .prop_filter("an impossible client", |(address, _)| {
+                let octets = address.octets();
+                octets[0] != 0xff && octets[..10] != [0; 10]
+            })
             .prop_map(|(address, port)| (Endpoint::new(address, port), written_v6(address, port))),
+    ]
+}
+
+/// An IPv4 address that is no source of a segment.
+fn impossible_v4() -> impl Strategy<Value = Ipv4Addr> {
+    let within =
+        |first: u8| any::<[u8; 3]>().prop_map(move |[b, c, d]| Ipv4Addr::new(first, b, c, d));
+    prop_oneof![
+        within(0),
+        within(127),
+        (224..=239_u8).prop_flat_map(within),
+        Just(Ipv4Addr::BROADCAST),
+    ]
+}
+
+/// An IPv6 address that is no source of a segment, or that holds an IPv4 one.
+fn impossible_v6() -> impl Strategy<Value = Ipv6Addr> {
+    prop_oneof![
+        Just(Ipv6Addr::UNSPECIFIED),
+        Just(Ipv6Addr::LOCALHOST),
+        any::<Ipv4Addr>().prop_map(|address| address.to_ipv6_mapped()),
+        any::<Ipv4Addr>().prop_map(|address| Ipv6Addr::from(u128::from(address.to_bits()))),
+        any::<[u8; 15]>().prop_map(|rest| {
+            let mut octets = [0xff; 16];
+            octets[1..].copy_from_slice(&rest);
+            Ipv6Addr::from(octets)
+        }),
+    ]
+}
+
+/// An option with the length of an address that names an impossible client.
+pub(crate) fn impossible() -> impl Strategy<Value = Piece> {
+    prop_oneof![
+        (impossible_v4(), any::<u16>()).prop_map(|(address, port)| written_v4(address, port)),
+        (impossible_v6(), any::<u16>()).prop_map(|(address, port)| written_v6(address, port)),
+        any::<Ipv4Addr>().prop_map(|address| written_v4(address, 0)),
+        any::<Ipv6Addr>().prop_map(|address| written_v6(address, 0)),
     ]
 }
 
@@ -58,7 +106,11 @@ pub(crate) fn no_address() -> impl Strategy<Value = Piece> {
 
 /// Any option of the kind.
 pub(crate) fn of_the_kind() -> impl Strategy<Value = Piece> {
-    prop_oneof![client().prop_map(|(_, option)| option), no_address()]
+    prop_oneof![
+        client().prop_map(|(_, option)| option),
+        impossible(),
+        no_address()
+    ]
 }
 
 /// What clients put into their segments (RFC 9293, RFC 2018, RFC 7323), NOPs too.

@@ -3,12 +3,15 @@
 //! The option on the wire, case by case.
 
 use crate::endpoint::Endpoint;
+use crate::lists;
 use crate::lists::option;
 use crate::option::find_client;
+use crate::option::Claim;
 use crate::option::Findings;
 use crate::option::KIND;
 use crate::reference;
 use std::fs;
+use std::net::IpAddr;
 use std::net::Ipv6Addr;
 
 /// 192.0.2.1, port 12345 (0x3039).
@@ -22,7 +25,7 @@ const V6: [u8; 20] = [
 const TIMESTAMPS: [u8; 10] = [8, 10, 1, 2, 3, 4, 254, 8, 7, 8];
 
 const NOTHING: Findings = Findings {
-    client: None,
+    claim: None,
     duplicate: false,
     malformed: false,
 };
@@ -36,10 +39,19 @@ fn endpoint(address: &str, port: u16) -> Endpoint {
     Endpoint::new(address.parse().unwrap(), port)
 }
 
+/// The client in a list that names one.
+#[track_caller]
+fn client(list: &[u8]) -> Endpoint {
+    match find_client(list).claim {
+        Some(Claim::Client(client)) => client,
+        other => panic!("{list:?} names {other:?}"),
+    }
+}
+
 /// Our option in each of its two forms, and what it says.
 fn both() -> [(Vec<u8>, Findings); 2] {
     let says = |address, port| Findings {
-        client: Some(endpoint(address, port)),
+        claim: Some(Claim::Client(endpoint(address, port))),
         ..NOTHING
     };
     [
@@ -65,14 +77,14 @@ fn finds(expected: Findings, pieces: &[&[u8]]) {
 
 #[test]
 fn option_of_8_bytes_is_an_ipv4_client() {
-    let client = find_client(&V4).client.unwrap();
+    let client = client(&V4);
     assert_eq!(client.address_v4(), Some([192, 0, 2, 1].into()));
     assert_eq!(client.port(), 12345);
 }
 
 #[test]
 fn option_of_20_bytes_is_an_ipv6_client() {
-    let client = find_client(&V6).client.unwrap();
+    let client = client(&V6);
     assert_eq!(
         client.address(),
         Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)
@@ -88,19 +100,19 @@ fn port_is_big_endian() {
         let mut v6 = V6;
         v4[2..4].copy_from_slice(&bytes);
         v6[2..4].copy_from_slice(&bytes);
-        assert_eq!(find_client(&v4).client.unwrap().port(), port);
-        assert_eq!(find_client(&v6).client.unwrap().port(), port);
+        assert_eq!(client(&v4).port(), port);
+        assert_eq!(client(&v6).port(), port);
     }
 }
 
 #[test]
 fn each_byte_of_the_address_is_kept_in_its_place() {
     let address: Vec<u8> = (0xa0..0xb0).collect();
-    let client = find_client(&option(KIND, &[&[0, 80][..], &address].concat())).client;
-    assert_eq!(client.unwrap().address().octets()[..], address);
+    let v6 = client(&option(KIND, &[&[0, 80][..], &address].concat()));
+    assert_eq!(v6.address().octets()[..], address);
 
-    let client = find_client(&[254, 8, 0, 80, 1, 2, 3, 4]).client;
-    assert_eq!(client.unwrap().address_v4(), Some([1, 2, 3, 4].into()));
+    let v4 = client(&[254, 8, 0, 80, 1, 2, 3, 4]);
+    assert_eq!(v4.address_v4(), Some([1, 2, 3, 4].into()));
 }
 
 #[test]
@@ -164,18 +176,116 @@ fn option_is_found_behind_as_many_others_as_a_header_holds() {
     }
 }
 
+const IMPOSSIBLE: Findings = Findings {
+    claim: Some(Claim::Impossible),
+    ..NOTHING
+};
+
+/// The option that names the address and port 80.
+fn of_address(address: &str) -> Vec<u8> {
+    match address.parse().unwrap() {
+        IpAddr::V4(v4) => lists::written_v4(v4, 80),
+        IpAddr::V6(v6) => lists::written_v6(v6, 80),
+    }
+}
+
+/// Each range that no segment comes from, by its first and last address.
 #[test]
-fn addresses_and_ports_are_not_judged() {
-    for byte in [0, 0xff] {
-        let port = u16::from_be_bytes([byte; 2]);
-        for length in [4, 16] {
-            let client = find_client(&option(KIND, &vec![byte; 2 + length])).client;
-            let mut address = [byte; 16];
-            if length == 4 {
-                address[..12].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
-            }
-            assert_eq!(client, Some(Endpoint::new(address.into(), port)));
+fn addresses_that_no_segment_comes_from_are_impossible() {
+    for address in [
+        "0.0.0.0",
+        "0.0.0.1",
+        "0.255.255.255",
+        "127.0.0.0",
+        "127.0.0.1",
+        "127.255.255.255",
+        "224.0.0.0",
+        "239.255.255.255",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::2",
+        "::127.0.0.1",
+        "::192.0.2.1",
+        "::255.255.255.255",
+        "::ffff:0.0.0.0",
+        "::ffff:127.0.0.1",
+        "::ffff:192.0.2.1",
+        "::ffff:255.255.255.255",
+        "ff00::",
+        "ff02::1",
+        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    ] {
+        finds(IMPOSSIBLE, &[&of_address(address)]);
+    }
+}
+
+/// The neighbours of these ranges, and the addresses of private networks.
+#[test]
+fn all_other_addresses_are_clients() {
+    for address in [
+        "1.0.0.0",
+        "10.0.0.1",
+        "100.64.0.1",
+        "126.255.255.255",
+        "128.0.0.0",
+        "169.254.0.1",
+        "172.16.0.1",
+        "192.168.0.1",
+        "223.255.255.255",
+        "240.0.0.0",
+        "255.255.255.254",
+        "::1:0:0",
+        "::fffe:192.0.2.1",
+        "::1:0:0:0",
+        "64:ff9b::127.0.0.1",
+        "2002:7f00:1::1",
+        "fc00::1",
+        "fe80::1",
+        "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    ] {
+        let expected = match address.parse().unwrap() {
+            IpAddr::V4(v4) => Endpoint::from_v4(v4, 80),
+            IpAddr::V6(v6) => Endpoint::new(v6, 80),
+        };
+        assert_eq!(client(&of_address(address)), expected);
+    }
+}
+
+#[test]
+fn port_zero_is_impossible_and_every_other_port_is_not() {
+    for (mut list, _) in both() {
+        for port in 0..=u16::MAX {
+            list[2..4].copy_from_slice(&port.to_be_bytes());
+            let impossible = find_client(&list).claim == Some(Claim::Impossible);
+            assert_eq!(impossible, port == 0, "port {port}");
         }
+    }
+}
+
+#[test]
+fn an_impossible_client_in_front_decides() {
+    let loopback = of_address("127.0.0.1");
+    for (ours, _) in both() {
+        let expected = Findings {
+            duplicate: true,
+            ..IMPOSSIBLE
+        };
+        finds(expected, &[&loopback, &ours]);
+        finds(expected, &[&of_address("::1"), &ours]);
+    }
+    let cut = Findings {
+        malformed: true,
+        ..IMPOSSIBLE
+    };
+    finds(cut, &[&loopback, &[2]]);
+}
+
+#[test]
+fn an_impossible_client_behind_is_a_duplicate() {
+    for (ours, mut expected) in both() {
+        expected.duplicate = true;
+        finds(expected, &[&ours, &of_address("127.0.0.1")]);
     }
 }
 
@@ -291,7 +401,7 @@ fn option_of_every_other_length_is_malformed() {
 #[test]
 fn first_option_decides_even_if_it_is_no_address() {
     let expected = Findings {
-        client: None,
+        claim: None,
         duplicate: true,
         malformed: true,
     };
@@ -328,14 +438,6 @@ fn third_option_changes_nothing() {
     let [(first, mut expected), (second, _)] = both();
     expected.duplicate = true;
     finds(expected, &[&first, &second, &first]);
-}
-
-#[test]
-fn mapped_address_in_20_bytes_is_the_ipv4_client() {
-    let mapped = [
-        254, 20, 0x30, 0x39, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1,
-    ];
-    assert_eq!(find_client(&mapped), find_client(&V4));
 }
 
 #[test]

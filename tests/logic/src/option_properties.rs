@@ -5,6 +5,7 @@
 use crate::lists;
 use crate::lists::Piece;
 use crate::option::find_client;
+use crate::option::Claim;
 use crate::option::Findings;
 use crate::option::KIND;
 use crate::reference;
@@ -46,13 +47,13 @@ proptest! {
     ) {
         let list = pieces.concat();
         let ours = ours_by_etherparse(&list).unwrap();
-        let client = ours.first().and_then(|first| find_client(first).client);
+        let claim = ours.first().and_then(|first| find_client(first).claim);
         prop_assert_eq!(
             find_client(&list),
             Findings {
-                client,
+                claim,
                 duplicate: ours.len() > 1,
-                malformed: client.is_none() && !ours.is_empty(),
+                malformed: claim.is_none() && !ours.is_empty(),
             }
         );
     }
@@ -86,7 +87,7 @@ proptest! {
         after in lists::others(),
     ) {
         let list = [before.concat(), option, after.concat()].concat();
-        let expected = Findings { client: Some(client), ..Findings::default() };
+        let expected = Findings { claim: Some(Claim::Client(client)), ..Findings::default() };
         prop_assert_eq!(find_client(&list), expected);
     }
 
@@ -95,7 +96,7 @@ proptest! {
         (client, option) in lists::client(),
         rest in lists::bytes(),
     ) {
-        prop_assert_eq!(find_client(&[option, rest].concat()).client, Some(client));
+        prop_assert_eq!(find_client(&[option, rest].concat()).claim, Some(Claim::Client(client)));
     }
 
     #[test]
@@ -107,7 +108,11 @@ proptest! {
         after in lists::well_formed(),
     ) {
         let list = [before.concat(), first, between.concat(), second, after.concat()].concat();
-        let expected = Findings { client: Some(client), duplicate: true, malformed: false };
+        let expected = Findings {
+            claim: Some(Claim::Client(client)),
+            duplicate: true,
+            malformed: false,
+        };
         prop_assert_eq!(find_client(&list), expected);
     }
 
@@ -120,8 +125,43 @@ proptest! {
         after in lists::well_formed(),
     ) {
         let list = [before.concat(), first, between.concat(), second, after.concat()].concat();
-        let expected = Findings { client: None, duplicate: true, malformed: true };
+        let expected = Findings { claim: None, duplicate: true, malformed: true };
         prop_assert_eq!(find_client(&list), expected);
+    }
+
+    #[test]
+    fn an_impossible_client_is_never_one_wherever_it_stands(
+        before in lists::others(),
+        option in lists::impossible(),
+        after in lists::others(),
+    ) {
+        let list = [before.concat(), option, after.concat()].concat();
+        let expected = Findings { claim: Some(Claim::Impossible), ..Findings::default() };
+        prop_assert_eq!(find_client(&list), expected);
+    }
+
+    #[test]
+    fn a_client_behind_an_impossible_one_never_wins(
+        before in lists::others(),
+        first in lists::impossible(),
+        between in lists::others(),
+        (_, second) in lists::client(),
+        after in lists::others(),
+    ) {
+        let list = [before.concat(), first, between.concat(), second, after.concat()].concat();
+        let expected = Findings {
+            claim: Some(Claim::Impossible),
+            duplicate: true,
+            malformed: false,
+        };
+        prop_assert_eq!(find_client(&list), expected);
+    }
+
+    #[test]
+    fn whatever_is_read_is_a_possible_source(list in lists::bytes()) {
+        if let Some(Claim::Client(client)) = find_client(&list).claim {
+            prop_assert!(client.is_possible_source(), "{client:?}");
+        }
     }
 
     #[test]

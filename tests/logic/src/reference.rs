@@ -4,7 +4,9 @@
 //! with every length written out. The fuzz target compiles this file too.
 
 use crate::endpoint::Endpoint;
+use crate::option::Claim;
 use crate::option::Findings;
+use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
 /// What [`crate::option::find_client`] is to find.
@@ -26,31 +28,38 @@ pub(crate) fn find_client(list: &[u8]) -> Findings {
         }
         at += list[at + 1] as usize;
     }
-    let client = places.first().and_then(|&at| endpoint(list, at));
+    let claim = places.first().and_then(|&at| claim(list, at));
     Findings {
-        client,
+        claim,
         duplicate: places.len() > 1,
-        malformed: broken_off || (client.is_none() && !places.is_empty()),
+        malformed: broken_off || (claim.is_none() && !places.is_empty()),
     }
 }
 
-fn endpoint(list: &[u8], at: usize) -> Option<Endpoint> {
-    let mut address = [0; 16];
-    match list[at + 1] {
+fn claim(list: &[u8], at: usize) -> Option<Claim> {
+    let (address, impossible) = match list[at + 1] {
         8 => {
-            address[10] = 0xff;
-            address[11] = 0xff;
-            for i in 0..4 {
-                address[12 + i] = list[at + 4 + i];
-            }
+            let four: [u8; 4] = list[at + 4..at + 8].try_into().unwrap();
+            let address = Ipv4Addr::from(four);
+            let impossible = four[0] == 0
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_broadcast();
+            (address.to_ipv6_mapped(), impossible)
         }
         20 => {
-            for i in 0..16 {
-                address[i] = list[at + 4 + i];
-            }
+            let sixteen: [u8; 16] = list[at + 4..at + 20].try_into().unwrap();
+            let address = Ipv6Addr::from(sixteen);
+            // `to_ipv4` takes mapped and compatible addresses, :: and ::1.
+            let impossible = address.to_ipv4().is_some() || address.is_multicast();
+            (address, impossible)
         }
         _ => return None,
-    }
+    };
     let port = list[at + 2] as u16 * 256 + list[at + 3] as u16;
-    Some(Endpoint::new(Ipv6Addr::from(address), port))
+    Some(if impossible || port == 0 {
+        Claim::Impossible
+    } else {
+        Claim::Client(Endpoint::new(address, port))
+    })
 }

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Addresses of the server itself, as the kernel's routing knows them.
+//!
+//! Only segments with an option pay for these look-ups. They walk under RCU and take no lock, so a
+//! hook's handler may call them, also on PREEMPT_RT.
+//!
+//! C headers: [`include/net/route.h`](srctree/include/net/route.h),
+//! [`include/net/addrconf.h`](srctree/include/net/addrconf.h)
+
+use crate::{
+    endpoint::Endpoint,
+    pernet::Net,
+    sock::Segment,
+    toa_bindings as bindings, //
+};
+use core::net::{
+    Ipv4Addr,
+    Ipv6Addr, //
+};
+use kernel::sync::rcu;
+
+/// A network device, or null: then the look-ups use the tables of no VRF.
+type Device = *mut bindings::net_device;
+
+/// Returns whether no host but the server can have the address of `client` in `net`: the address is
+/// one of the server's own, or a broadcast or multicast address, in the VRF that `segment` arrived
+/// in. Softirq.
+///
+/// Not covered: an IPv6 address that only a route makes local (`ip -6 route add local …`), and an
+/// address whose duplicate address detection runs.
+pub(crate) fn is_own(net: &Net, segment: &Segment, client: Endpoint, rcu: &rcu::Guard) -> bool {
+    let device = device(net, segment, rcu);
+    match client.address_v4() {
+        Some(address) => is_own_v4(net, device, address),
+        None => is_own_v6(net, device, client.address()),
+    }
+}
+
+/// The device that `segment` arrived by: the VRF's where that device is in one.
+fn device(net: &Net, segment: &Segment, _rcu: &rcu::Guard) -> Device {
+    let device = segment.device();
+    if !device.is_null() {
+        return device;
+    }
+    // A segment that a listener received, such as one with a syncookie, has only the index left.
+    // SAFETY: `net` is a live namespace, and a device that the index finds stays until the RCU
+    // section that `_rcu` stands for ends.
+    unsafe { bindings::dev_get_by_index_rcu(net.as_ptr(), segment.device_index()) }
+}
+
+fn is_own_v4(net: &Net, device: Device, address: Ipv4Addr) -> bool {
+    // SAFETY: `net` is a live namespace; `device` is null or a live device, which RCU keeps.
+    let kind = unsafe {
+        bindings::inet_addr_type_dev_table(net.as_ptr(), device, address.to_bits().to_be())
+    };
+    kind != bindings::TOA_RTN_UNICAST as u32
+}
+
+#[cfg(CONFIG_IPV6)]
+fn is_own_v6(net: &Net, device: Device, address: Ipv6Addr) -> bool {
+    // With `ipv6.disable=1` there are no IPv6 addresses, and the list that `ipv6_chk_addr` walks is
+    // a null pointer.
+    // SAFETY: An `int` that a boot parameter sets, and that is constant afterwards.
+    if unsafe { bindings::disable_ipv6_mod } != 0 {
+        return false;
+    }
+    let mut wire = bindings::in6_addr::default();
+    wire.in6_u.u6_addr8 = address.octets();
+    // Not strict: a global address counts on each device, a link-local one on this device.
+    const STRICT: kernel::ffi::c_int = 0;
+    // SAFETY: As in `is_own_v4`. IPv6 is enabled, so the namespace has its list of addresses: it is
+    // made with the namespace, before any socket, and freed after the last.
+    unsafe { bindings::ipv6_chk_addr(net.as_ptr(), &raw const wire, device, STRICT) != 0 }
+}
+
+/// A kernel without IPv6 has no IPv6 addresses.
+#[cfg(not(CONFIG_IPV6))]
+fn is_own_v6(_net: &Net, _device: Device, _address: Ipv6Addr) -> bool {
+    false
+}
