@@ -5,6 +5,10 @@
 //! A handler runs in the context of the hooked call, with preemption on or off (off as soon as
 //! another tracer shares the function), so it must not sleep. It may send the call elsewhere.
 //!
+//! Neither a handler nor a function that it redirects to may take a sleeping lock or a `spinlock_t`.
+//! On PREEMPT_RT a `spinlock_t` sleeps, and RCU-tasks takes a task that is blocked on one for a task
+//! that has left: the module's code could then go while the task is still in it.
+//!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
 use crate::{
@@ -210,8 +214,9 @@ impl<H: Hooked> Drop for Hook<H> {
         // (`ftrace_shutdown`), which waits until each task that was runnable or preempted has
         // slept of its own will or left the kernel: neither the handler nor what it redirects to
         // sleeps, so by then the task has left both. Softirqs over the idle task, which is no such
-        // task, are waited for by the `synchronize_rcu` that it begins and ends with. On
-        // PREEMPT_RT softirqs are tasks, and ours take no lock that sleeps.
+        // task, are waited for by the `synchronize_rcu` that it begins and ends with. On PREEMPT_RT
+        // softirqs are tasks, and a task that blocks on a `spinlock_t` has slept for RCU-tasks'
+        // purposes: neither takes one (see the head of this file).
         let error = unsafe { bindings::unregister_ftrace_function(self.ops.get()) };
         if error != 0 {
             never_return(H::FUNCTION, error);

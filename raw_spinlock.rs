@@ -3,7 +3,8 @@
 //! A spinlock that really spins, also on PREEMPT_RT, taken with interrupts off.
 //!
 //! `kernel::sync::SpinLock` becomes a sleeping lock on PREEMPT_RT and cannot be taken in an ftrace
-//! handler or a tracepoint probe, which may run with preemption off. Sections under this lock must
+//! handler or a tracepoint probe: these may run with preemption off, and RCU-tasks does not wait at
+//! unload for a task that is blocked on it. Sections under this lock must
 //! be short and must neither allocate nor free: on PREEMPT_RT the allocator's own locks sleep.
 //!
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
