@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The TCP option in which a FullNAT balancer tells the client's address.
+//! The TCP option that carries the client's address.
 //!
 //! ```text
 //! kind 254, length 8:   port (2 bytes, big endian), IPv4 address (4 bytes)
 //! kind 254, length 20:  port (2 bytes, big endian), IPv6 address (16 bytes)
 //! ```
 //!
-//! As DPVS, LVS FullNAT and the load balancers of Huawei, Alibaba and UCloud write it (`toa.h` of
-//! DPVS: `TCPOPT_TOA`). It stands anywhere in the option list of RFC 9293 §3.1, and need not be
-//! aligned.
+//! DPVS, LVS FullNAT and the load balancers of Huawei, Alibaba and UCloud write it so (`toa.h` of
+//! DPVS: `TCPOPT_TOA`). The option stands anywhere in the option list of RFC 9293 §3.1, and need not
+//! be aligned. The kinds are a table ([`KINDS`]).
 //!
 //! Pure: no kernel imports. The host tests compile this file too.
 
@@ -20,8 +20,32 @@ use core::net::{
     Ipv6Addr, //
 };
 
-/// The option's kind: an experimental one of RFC 4727, also used by RFC 6994.
-pub(crate) const KIND: u8 = 254;
+/// One row of the table of kinds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// The option's kind.
+    pub(crate) kind: u8,
+    /// The lengths of the kind, with their meanings.
+    pub(crate) layouts: &'static [Layout],
+}
+
+/// The layout of an option after its kind and length bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// 8 bytes in all: port and IPv4 address of a client.
+    Client4,
+    /// 20 bytes in all: port and IPv6 address of a client.
+    Client6,
+}
+
+/// The kinds that carry a client.
+pub(crate) const KINDS: &[Kind] = &[
+    // DPVS `kmod/toa/toa.h`, an experimental kind of RFC 4727, also used by RFC 6994.
+    Kind {
+        kind: 254,
+        layouts: &[Layout::Client4, Layout::Client6],
+    },
+];
 
 /// RFC 9293 §3.2: end of the option list, one byte.
 const END_OF_LIST: u8 = 0;
@@ -29,69 +53,88 @@ const END_OF_LIST: u8 = 0;
 /// RFC 9293 §3.2: no operation, one byte.
 const NO_OPERATION: u8 = 1;
 
-/// The findings in the options of one segment.
+/// The options of one segment, as far as they concern the table's kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Findings {
-    /// The first option of [`KIND`], unless it has the length of no address.
+pub(crate) struct ParsedOptions {
+    /// The first option of a kind in the table, unless none of the kind's layouts has its length.
     pub(crate) claim: Option<Claim>,
-    /// A further option of [`KIND`] follows, and is ignored.
+    /// A further option of a kind in the table follows, and is ignored.
     pub(crate) duplicate: bool,
-    /// The list breaks off within an option, or the first option of [`KIND`] has the length of no
-    /// address.
+    /// The list is truncated, or the first option of a kind in the table has none of its lengths.
     pub(crate) malformed: bool,
 }
 
-/// The content of an option whose length is that of an address.
+/// The content of an option whose length is that of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// An IPv4 client from an 8-byte option, or an IPv6 client from a 20-byte option.
+    /// An IPv4 client from [`Layout::Client4`], or an IPv6 client from [`Layout::Client6`].
     Client(Endpoint),
     /// An endpoint that cannot be the source of a segment ([`Endpoint::is_possible_source`]), or an
-    /// IPv4-mapped address in a 20-byte option.
+    /// IPv4-mapped address in [`Layout::Client6`].
     Impossible,
 }
 
 /// Reads the option list of a segment: the bytes between the fixed TCP header and the data.
 ///
-/// The first option of [`KIND`] decides, even if it is no address or an impossible one. Balancers
-/// insert theirs in front, so one further back may be the client's own forgery. What a segment says
-/// before the list breaks off counts.
-pub(crate) fn find_client(options: &[u8]) -> Findings {
-    let mut findings = Findings::default();
+/// The first option of a kind in `kinds` decides, even if it has a wrong length or an impossible
+/// client. Balancers insert theirs in front, so one further back may be the client's own forgery.
+/// Options before the place where the list is truncated count.
+#[inline(always)]
+pub(crate) fn find_client(options: &[u8], kinds: &[Kind]) -> ParsedOptions {
+    let mut parsed = ParsedOptions::default();
     let mut seen = false;
     for option in Options(options) {
         match option {
-            Err(BrokenOff) => findings.malformed = true,
-            Ok(TcpOption { kind: KIND, .. }) if seen => findings.duplicate = true,
-            Ok(TcpOption { kind: KIND, data }) => {
+            Err(Truncated) => parsed.malformed = true,
+            Ok(TcpOption { kind, data }) => {
+                let Some(row) = kinds.iter().find(|row| row.kind == kind) else {
+                    continue;
+                };
+                if seen {
+                    parsed.duplicate = true;
+                    continue;
+                }
                 seen = true;
-                findings.claim = claim(data);
-                findings.malformed = findings.claim.is_none();
+                parsed.claim = row.layouts.iter().find_map(|layout| layout.read(data));
+                parsed.malformed = parsed.claim.is_none();
             }
-            Ok(_) => {}
         }
     }
-    findings
+    parsed
 }
 
-/// Reads an option's data, or returns `None` if it has the length of no address.
-fn claim(data: &[u8]) -> Option<Claim> {
-    let (port, address) = data.split_first_chunk()?;
-    let port = u16::from_be_bytes(*port);
-    let (client, mapped) = match *address {
-        [a, b, c, d] => (Endpoint::from_v4(Ipv4Addr::new(a, b, c, d), port), false),
-        _ => {
-            let address = Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?);
-            let client = Endpoint::new(address, port);
-            // The kernel drops IPv6 segments with a mapped source, and a balancer writes an IPv4
-            // client as 8 bytes.
-            (client, client.address_v4().is_some())
+impl Layout {
+    /// Reads an option's data, or returns `None` if it has another layout's length.
+    fn read(self, data: &[u8]) -> Option<Claim> {
+        let (port, address) = data.split_first_chunk()?;
+        let port = u16::from_be_bytes(*port);
+        match self {
+            Self::Client4 => {
+                let address = Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?);
+                Some(Claim::of(Endpoint::from_v4(address, port)))
+            }
+            Self::Client6 => {
+                let address = Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?);
+                let client = Endpoint::new(address, port);
+                // The kernel drops IPv6 segments with a mapped source, and a balancer writes an
+                // IPv4 client as `Client4`.
+                if client.address_v4().is_some() {
+                    return Some(Claim::Impossible);
+                }
+                Some(Claim::of(client))
+            }
         }
-    };
-    if mapped || !client.is_possible_source() {
-        return Some(Claim::Impossible);
     }
-    Some(Claim::Client(client))
+}
+
+impl Claim {
+    fn of(client: Endpoint) -> Self {
+        if client.is_possible_source() {
+            Self::Client(client)
+        } else {
+            Self::Impossible
+        }
+    }
 }
 
 /// An option that has a length, without its kind and length bytes in `data`.
@@ -101,27 +144,27 @@ struct TcpOption<'a> {
 }
 
 /// The list ends within an option, or an option is shorter than its own first two bytes.
-struct BrokenOff;
+struct Truncated;
 
-/// Iterates over the options that have a length. Ends after [`BrokenOff`].
+/// An iterator over the options that have a length. Ends after [`Truncated`].
 struct Options<'a>(&'a [u8]);
 
 impl<'a> Iterator for Options<'a> {
-    type Item = Result<TcpOption<'a>, BrokenOff>;
+    type Item = Result<TcpOption<'a>, Truncated>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match *self.0 {
                 [] | [END_OF_LIST, ..] => return None,
                 [NO_OPERATION, ref rest @ ..] => self.0 = rest,
-                _ => return Some(self.take_option().ok_or(BrokenOff)),
+                _ => return Some(self.take_option().ok_or(Truncated)),
             }
         }
     }
 }
 
 impl<'a> Options<'a> {
-    /// Leaves the list empty if it breaks off here.
+    /// Takes the first option, or leaves the list empty if it is truncated here.
     fn take_option(&mut self) -> Option<TcpOption<'a>> {
         let list = mem::take(&mut self.0);
         let (option, rest) = list.split_at_checked(usize::from(*list.get(1)?))?;

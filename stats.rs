@@ -5,8 +5,9 @@
 //! Layout and first eight rows are those of DPVS's module (`kmod/toa/toa.c`), so that operators'
 //! scripts for it work.
 
-use crate::percpu::{
+use crate::linux::percpu::{
     possible_cpus,
+    Counters,
     PerCpu,
     PossibleCpu, //
 };
@@ -14,10 +15,6 @@ use kernel::fmt;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
-use kernel::sync::atomic::{
-    Atomic,
-    Relaxed, //
-};
 
 /// A row of the table.
 #[derive(Clone, Copy)]
@@ -55,8 +52,11 @@ pub(crate) enum Counter {
     RecordsLive,
 }
 
+/// The number of rows.
+const ROWS: usize = 15;
+
 /// All rows, in the order of their discriminants and of the file.
-const ROWS: [(Counter, &str); 15] = [
+const NAMES: [(Counter, &str); ROWS] = [
     (Counter::SynRecvSockToa, "syn_recv_sock_toa"),
     (Counter::SynRecvSockNoToa, "syn_recv_sock_no_toa"),
     (Counter::GetnameToaOk, "getname_toa_ok"),
@@ -83,17 +83,9 @@ impl fmt::Display for Heading {
     }
 }
 
-/// One CPU's counters.
-struct Row {
-    counters: [Atomic<u64>; ROWS.len()],
-}
-
-// SAFETY: Zeroes are valid atomic integers.
-unsafe impl Zeroable for Row {}
-
 /// The counters of a namespace.
 pub(crate) struct Stats {
-    cpus: PerCpu<Row>,
+    cpus: PerCpu<Counters<ROWS>>,
 }
 
 impl Stats {
@@ -104,16 +96,17 @@ impl Stats {
         })
     }
 
-    /// Counts one on this CPU, which is returned. Any context.
-    pub(crate) fn count(&self, counter: Counter) -> PossibleCpu {
-        let (row, cpu) = self.cpus.here();
-        row.add(counter, 1);
+    /// Adds one on this CPU, and returns the CPU. Any context.
+    pub(crate) fn inc(&self, counter: Counter) -> PossibleCpu {
+        let (counters, cpu) = self.cpus.this_cpu();
+        counters.add(counter as usize, 1);
         cpu
     }
 
-    /// Takes one back from what [`Stats::count`] counted on `cpu`. Any context.
-    pub(crate) fn uncount(&self, counter: Counter, cpu: PossibleCpu) {
-        self.cpus.on(cpu).add(counter, u64::MAX);
+    /// Subtracts one on `cpu`, on which [`Stats::inc`] added it. Any context.
+    pub(crate) fn dec(&self, counter: Counter, cpu: PossibleCpu) {
+        // Wraps around: the sum over the CPUs is right.
+        self.cpus.cpu(cpu).add(counter as usize, u64::MAX);
     }
 
     /// Writes the table. Counters move meanwhile: it is no snapshot.
@@ -123,27 +116,12 @@ impl Stats {
             seq_print!(seq, "{:>10} ", Heading(cpu));
         }
         seq_print!(seq, "\n");
-        for (counter, name) in ROWS {
+        for (counter, name) in NAMES {
             seq_print!(seq, "{:<25}:", name);
             for cpu in possible_cpus() {
-                seq_print!(seq, "{:>10} ", self.cpus.on(cpu).get(counter));
+                seq_print!(seq, "{:>10} ", self.cpus.cpu(cpu).get(counter as usize));
             }
             seq_print!(seq, "\n");
         }
-    }
-}
-
-impl Row {
-    /// Wraps around, as C's counters do: also how one is taken back.
-    fn add(&self, counter: Counter, delta: u64) {
-        if let Some(value) = self.counters.get(counter as usize) {
-            value.add(delta, Relaxed);
-        }
-    }
-
-    fn get(&self, counter: Counter) -> u64 {
-        self.counters
-            .get(counter as usize)
-            .map_or(0, |value| value.load(Relaxed))
     }
 }

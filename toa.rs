@@ -2,72 +2,51 @@
 
 //! toa: gives servers behind a FullNAT load balancer the real address of their client.
 //!
-//! The balancer rewrites both ends of a TCP connection and tells the client's address in a TCP
-//! option of the segments that open it. What happens here:
+//! The balancer rewrites both ends of a TCP connection, and puts the client's address into a TCP
+//! option of the segments that open it. The way of that address through the files:
 //!
-//! - a segment completes a handshake: [`toa_hooks`] sees the child socket, [`option`] reads the
-//!   client's address from the segment, [`capture`] records it in [`peers`];
-//! - a process asks for the socket's peer, by `accept`, `getpeername` or otherwise: [`toa_hooks`]
-//!   sees the question, [`substitute`] answers with the client;
-//! - a process asks by getsockopt, which has room for an IPv6 client of an AF_INET socket:
-//!   [`toa_hooks`] sees the question, [`lookup`] answers;
-//! - the socket dies, or is disconnected: [`toa_hooks`] sees it, [`capture`] removes the record;
-//! - somebody reads `/proc/net/toa_stats`: [`pernet`] and [`stats`].
+//! - A segment completes a handshake. [`toa_hooks`] gets the child socket, [`option`] reads the
+//!   client's address from the segment, [`capture`] decides whether it counts, [`records`] keeps it.
+//! - A process asks for the socket's peer, by `accept`, `getpeername` or otherwise. [`toa_hooks`]
+//!   gets the question, [`substitute`] answers with the client.
+//! - A process asks by getsockopt, whose answer has room for an IPv6 client of an AF_INET socket.
+//!   [`toa_hooks`] gets the question, [`lookup`] answers.
+//! - The socket dies, or is disconnected. [`toa_hooks`] gets the socket, [`records`] forgets it.
+//! - A process reads `/proc/net/toa_stats`: [`namespace`] and [`stats`].
 //!
-//! Everything else turns one C interface into a safe one. Nothing is ever written to a socket, and
-//! nothing to the kernel's read-only data.
+//! [`linux`] turns the C interfaces into safe ones. toa never writes to a socket, nor to the
+//! kernel's read-only data.
 
 use kernel::prelude::*;
 
 mod capture;
 #[cfg_attr(not(CONFIG_IPV6), allow(dead_code))]
 mod endpoint;
-mod ftrace;
-mod hash_table;
-mod log;
+mod linux;
 mod lookup;
-mod memory;
+mod namespace;
 mod option;
-mod own_address;
-mod parameter;
-mod peers;
-mod percpu;
-mod pernet;
-mod published;
-mod raw_spinlock;
-mod rcu_pointer;
+mod records;
 mod shares;
-mod sock;
-mod sockopt;
 mod stats;
 mod substitute;
-mod task;
 mod toa_hooks;
-mod tracepoint;
 
 #[rustfmt::skip]
 mod toa_bindings;
 
 use crate::{
-    ftrace::Hook,
-    log::log,
-    parameter::parameter,
-    peers::{
-        Peers,
-        PEERS, //
+    linux::{
+        callbacks::Registration,
+        log::log,
+        parameter::parameter,
+        rcu_static::Assignment, //
     },
-    pernet::Pernet,
-    published::Publication,
-    sockopt::{
-        Level,
-        Sockopts, //
+    records::{
+        Records,
+        RECORDS, //
     },
-    toa_hooks::{
-        InetGetname,
-        TcpChildProcess,
-        TcpDisconnect, //
-    },
-    tracepoint::Probe, //
+    toa_hooks::Hooks, //
 };
 
 module! {
@@ -79,12 +58,12 @@ module! {
     params: {
         max_records: u32 {
             default: 0,
-            description: "Most connections whose client is remembered (0: as fit in 1/64 of the memory)",
+            description: "Most connections whose client is remembered (0: as many as fit in 1/64 of the memory)",
         },
     },
 }
 
-/// What the module's log lines begin with, as operators of this kind of module look for them.
+/// The start of each log line, which operators of this kind of module grep for.
 const LOG_PREFIX: &[u8] = b"TOA\0";
 
 /// The module's version, as a literal.
@@ -105,76 +84,37 @@ static MODINFO_VERSION: [u8; MODINFO.len()] = match MODINFO.as_bytes().first_chu
     None => panic!("evaluated by the compiler"),
 };
 
-/// The running parts, in the order in which they are taken away:
-///
-/// - first the options of getsockopt: whoever is in them keeps the module, so nobody is;
-/// - then the hooks, each of which waits until no task is in toa because of it. The capture goes
-///   first, so that no record is made any more; then the questions, whose answers need records;
-///   then the hook that forgets records of disconnected sockets, without which a socket that
-///   connects again to the same address would be answered with its client of before;
-/// - then the probe, which may remove records until it is gone;
-/// - then the counters, which hooks and probe count in;
-/// - then the records, after a grace period.
-///
-/// A load that fails takes away what there is by then in the same order, and says goodbye only if
-/// it had said hello.
+/// The running parts, in the order in which they are removed: the callbacks, the records that they
+/// use, the last line of the log. A load that fails removes the parts that exist by then in the same
+/// order, and prints that line only if it has printed the first one.
 struct Toa {
-    _lookup4: Sockopts,
-    _lookup6: Sockopts,
-    _capture: Hook<TcpChildProcess>,
-    #[cfg(CONFIG_IPV6)]
-    _getname6: Option<Hook<toa_hooks::Inet6Getname>>,
-    _getname4: Hook<InetGetname>,
-    _disconnect: Hook<TcpDisconnect>,
-    _probe: Probe,
-    _pernet: Pernet,
-    _peers: Publication<Peers>,
-    _farewell: Farewell,
+    _callbacks: Registration<Hooks>,
+    _records: Assignment<Records>,
+    _unload_notice: UnloadNotice,
 }
 
 impl kernel::Module for Toa {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let max_records: u32 = parameter(module_parameters::max_records.value());
-        let peers = explain(
-            "allocating the table of records",
-            Peers::new(max_records).and_then(|peers| Ok(KBox::new(peers, GFP_KERNEL)?)),
-        )?;
-        let (shares, buckets) = (peers.shares(), peers.buckets());
-        let peers = PEERS.publish(peers);
-        let pernet = explain(
-            "making /proc/net/toa_stats (does another TOA module have it?)",
-            Pernet::register(),
-        )?;
-        let probe = explain(
-            "setting the probe on the tracepoint tcp_destroy_sock",
-            toa_hooks::register_destroy_probe(),
-        )?;
-        let disconnect = Hook::<TcpDisconnect>::register()?;
-        let getname4 = Hook::<InetGetname>::register()?;
-        #[cfg(CONFIG_IPV6)]
-        let getname6 = Hook::<toa_hooks::Inet6Getname>::register_if_present()?;
-        let capture = Hook::<TcpChildProcess>::register()?;
-        // Last: once they are there, processes may be in them.
-        let lookup = |level| {
-            explain(
-                "taking the options 4096 and 4097 of getsockopt (does another module have them?)",
-                toa_hooks::register_sockopts(module, level),
-            )
-        };
-        let lookup6 = lookup(Level::Ipv6)?;
-        let lookup4 = lookup(Level::Ip)?;
+        let records = Records::new(max_records)
+            .and_then(|records| Ok(KBox::new(records, GFP_KERNEL)?))
+            .inspect_err(|error| {
+                log!(
+                    ERR,
+                    "not loaded: allocating the table of records failed (error {})\n",
+                    error.to_errno()
+                );
+            })?;
+        let (shares, buckets) = (records.shares(), records.buckets());
+        let records = RECORDS.assign(records);
+        let callbacks = Registration::<Hooks>::register(module)?;
 
-        #[cfg(CONFIG_IPV6)]
-        let hooked6 = getname6.is_some();
-        #[cfg(not(CONFIG_IPV6))]
-        let hooked6 = false;
-        let families = if hooked6 {
+        let version = version!();
+        let families = if callbacks.has_ipv6() {
             "IPv4 and IPv6"
         } else {
             "IPv4 only (there is no inet6_getname)"
         };
-
-        let version = version!();
         log!(
             INFO,
             "toa loaded, version {version}, {families}, at most {} records in {buckets} buckets \
@@ -185,42 +125,26 @@ impl kernel::Module for Toa {
             shares.each,
             shares.foreign
         );
-        log!(
-            WARNING,
-            "option {} is believed from any host: let only the balancer reach the servers' ports\n",
-            option::KIND
-        );
+        for row in option::KINDS {
+            log!(
+                WARNING,
+                "trusting TOA options (kind {}) from any host: allow only the balancer to reach the \
+                 server ports\n",
+                row.kind
+            );
+        }
         Ok(Self {
-            _lookup4: lookup4,
-            _lookup6: lookup6,
-            _capture: capture,
-            #[cfg(CONFIG_IPV6)]
-            _getname6: getname6,
-            _getname4: getname4,
-            _disconnect: disconnect,
-            _probe: probe,
-            _pernet: pernet,
-            _peers: peers,
-            _farewell: Farewell,
+            _callbacks: callbacks,
+            _records: records,
+            _unload_notice: UnloadNotice,
         })
     }
 }
 
-/// Says in the log what could not be done.
-fn explain<T>(what: &str, result: Result<T>) -> Result<T> {
-    result.inspect_err(|error| {
-        log!(
-            ERR,
-            "not loaded: {what} failed (error {})\n",
-            error.to_errno()
-        );
-    })
-}
+/// Prints the last line when dropped: by then everything else is gone.
+struct UnloadNotice;
 
-/// Says goodbye when dropped: by then everything else is gone.
-struct Farewell;
-
-impl Drop for Farewell {
+impl Drop for UnloadNotice {
     fn drop(&mut self) {
         log!(INFO, "toa unloaded\n");
     }

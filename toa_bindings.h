@@ -64,16 +64,16 @@
 #error "toa: this kernel is built without CONFIG_PROC_FS, CONFIG_NET_NS or CONFIG_INET, which toa needs"
 #endif
 
-/* raw_spinlock.rs makes unlocked locks of zeroes. */
+/* linux/raw_spinlock.rs makes unlocked locks of zeroes. */
 #if defined(CONFIG_DEBUG_SPINLOCK) || defined(CONFIG_DEBUG_LOCK_ALLOC)
-#error "toa: this kernel is built with CONFIG_DEBUG_SPINLOCK or CONFIG_DEBUG_LOCK_ALLOC, which raw_spinlock.rs cannot initialise yet"
+#error "toa: this kernel is built with CONFIG_DEBUG_SPINLOCK or CONFIG_DEBUG_LOCK_ALLOC, which linux/raw_spinlock.rs cannot initialise yet"
 #endif
 
 /* The functions that toa hooks, and the C prototypes that its Rust code assumes. */
 #define TOA_ASSERT_PROTOTYPE(what, ret, ...)					\
 	_Static_assert(__builtin_types_compatible_p(typeof(&what),		\
 						    ret (*)(__VA_ARGS__)),	\
-		       "toa: the prototype of " #what " changed in this kernel: adapt toa_hooks.rs")
+		       "toa: the prototype of " #what " changed in this kernel: adapt linux/callbacks.rs")
 
 TOA_ASSERT_PROTOTYPE(tcp_child_process, enum skb_drop_reason,
 		     struct sock *, struct sock *, struct sk_buff *);
@@ -87,13 +87,13 @@ TOA_ASSERT_PROTOTYPE(check_trace_callback_type_tcp_destroy_sock, void,
 		     void (*)(void *, struct sock *));
 _Static_assert(__builtin_types_compatible_p(ftrace_func_t,
 		void (*)(unsigned long, unsigned long, struct ftrace_ops *, struct ftrace_regs *)),
-	"toa: ftrace_func_t changed in this kernel: adapt ftrace.rs");
+	"toa: ftrace_func_t changed in this kernel: adapt linux/ftrace.rs");
 
-/* One offset, and the assertion that the field still has the size that sock.rs reads. */
+/* One offset, and the assertion that the field still has the size that linux/sock.rs reads. */
 #define TOA_OFFSET(name, type, field, size)					\
 	enum { name = offsetof(type, field) };					\
 	_Static_assert(sizeof_field(type, field) == (size),			\
-		       "toa: the size of " #field " changed in this kernel: adapt sock.rs")
+		       "toa: the size of " #field " changed in this kernel: adapt linux/sock.rs")
 
 TOA_OFFSET(TOA_SOCKET_SK, struct socket, sk, 8);
 TOA_OFFSET(TOA_SOCK_FAMILY, struct sock, sk_family, 2);
@@ -114,7 +114,7 @@ TOA_OFFSET(TOA_INET_PINET6, struct inet_sock, pinet6, 8);
 TOA_OFFSET(TOA_IPV6_FLOW_LABEL, struct ipv6_pinfo, flow_label, 4);
 enum { TOA_INET_FLAGS_SNDFLOW = INET_FLAGS_SNDFLOW };
 #else
-/* Never read: sock.rs asks for CONFIG_IPV6 first. */
+/* Never read: linux/sock.rs asks for CONFIG_IPV6 first. */
 enum { TOA_SOCK_V6_DADDR, TOA_SOCK_V6_RCV_SADDR, TOA_INET_FLAGS, TOA_INET_PINET6,
        TOA_IPV6_FLOW_LABEL, TOA_INET_FLAGS_SNDFLOW };
 #endif
@@ -129,9 +129,9 @@ TOA_OFFSET(TOA_NET_PROC_NET, struct net, proc_net, 8);
 TOA_OFFSET(TOA_NET_USER_NS, struct net, user_ns, 8);
 
 _Static_assert(offsetof(struct sock, __sk_common) == 0 && offsetof(struct inet_sock, sk) == 0,
-	"toa: struct sock no longer begins with struct sock_common: adapt sock.rs");
+	"toa: struct sock no longer begins with struct sock_common: adapt linux/sock.rs");
 _Static_assert(offsetof(struct net_generic, ptr) == 0,
-	"toa: the layout of struct net_generic changed in this kernel: adapt pernet.rs");
+	"toa: the layout of struct net_generic changed in this kernel: adapt linux/pernet.rs");
 
 /* What Rust code makes itself: bindgen and the compiler of the kernel must agree on its size. */
 enum {
@@ -159,7 +159,7 @@ enum {
 	TOA_HZ = HZ,
 	TOA_KMALLOC_MINALIGN = ARCH_KMALLOC_MINALIGN,
 };
-/* ftrace.rs: where a hooked function's arguments and its resume address are, one block per architecture. */
+/* linux/ftrace.rs: where a hooked function's arguments and its resume address are, one block per architecture. */
 TOA_OFFSET(TOA_FTRACE_ARG0, struct __arch_ftrace_regs, regs.di, 8);
 TOA_OFFSET(TOA_FTRACE_ARG1, struct __arch_ftrace_regs, regs.si, 8);
 TOA_OFFSET(TOA_FTRACE_ARG2, struct __arch_ftrace_regs, regs.dx, 8);

@@ -98,8 +98,8 @@ update_sources() {
 			cp -p "$REPO/$file" "$dir/$file"
 		}
 	done
-	find "$dir" -maxdepth 1 -name '*.rs' -printf '%P\n' | while read -r file; do
-		[[ -e $REPO/$file ]] || rm "$dir/$file"
+	find "$dir" "$dir/linux" -maxdepth 1 -name '*.rs' | while read -r file; do
+		[[ -e $REPO/${file#"$dir/"} ]] || rm "$file"
 	done
 }
 

@@ -40,13 +40,13 @@ pure_files() {
 
 		#[no_mangle]
 		pub fn find_client(options: &[u8], port: &mut u16) -> u128 {
-		    let findings = option::find_client(options);
-		    let client = match findings.claim {
+		    let parsed = option::find_client(options, option::KINDS);
+		    let client = match parsed.claim {
 		        Some(option::Claim::Client(client)) => client,
-		        _ => Endpoint::new(Ipv6Addr::UNSPECIFIED, findings.claim.is_some() as u16),
+		        _ => Endpoint::new(Ipv6Addr::UNSPECIFIED, parsed.claim.is_some() as u16),
 		    };
 		    *port = client.port();
-		    client.address().to_bits() ^ findings.duplicate as u128 ^ findings.malformed as u128
+		    client.address().to_bits() ^ parsed.duplicate as u128 ^ parsed.malformed as u128
 		}
 
 		#[no_mangle]

@@ -91,6 +91,7 @@ case_has_these_files() {
 				"$src" "$src"/{Kbuild,Makefile,dkms.conf,toa_bindings.h} \
 				"$src"/scripts "$src"/scripts/{lib,metadata,toolchain}.sh
 			find "$REPO" -maxdepth 1 -name '*.rs' ! -name toa_bindings.rs -printf "$src/%f\n"
+			find "$REPO/linux" -printf "$src/linux/%P\n" | sed 's|/$||'
 		} | sort
 	)" "$(rpm -qlp "$(package)" | sed "s|/toa-dkms-$(version)|/toa-dkms|" | sort)"
 	same "owners" "root root" "$(rpm -qp --qf '[%{FILEUSERNAME} %{FILEGROUPNAME}\n]' "$(package)" | sort -u)"

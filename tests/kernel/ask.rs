@@ -6,7 +6,7 @@
 //! [`include/linux/kthread.h`](srctree/include/linux/kthread.h)
 
 use crate::{
-    log::log,
+    linux::log::log,
     toa_bindings as bindings, //
 };
 use core::ptr::NonNull;

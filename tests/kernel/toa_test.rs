@@ -12,21 +12,19 @@
 use kernel::prelude::*;
 
 mod ask;
-#[path = "../../ftrace.rs"]
 #[allow(dead_code)]
-mod ftrace;
-#[path = "../../log.rs"]
-mod log;
-#[path = "../../parameter.rs"]
-mod parameter;
-#[path = "../../sockopt.rs"]
-#[allow(dead_code)]
-mod sockopt;
+#[path = "../../linux"]
+mod linux {
+    pub(crate) mod ftrace;
+    pub(crate) mod log;
+    pub(crate) mod parameter;
+    pub(crate) mod sockopt;
+}
 
 #[rustfmt::skip]
 mod toa_bindings;
 
-use crate::{
+use crate::linux::{
     ftrace::{
         Call,
         Hook,

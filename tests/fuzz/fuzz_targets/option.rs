@@ -27,10 +27,14 @@ mod option;
 #[path = "../../logic/src/reference.rs"]
 mod reference;
 
-use crate::option::find_client;
 use libfuzzer_sys::fuzz_target;
 
-const CLIENT: [u8; 8] = [option::KIND, 8, 0x30, 0x39, 192, 0, 2, 1];
+/// The parser with the table of the module.
+fn find_client(options: &[u8]) -> option::ParsedOptions {
+    option::find_client(options, option::KINDS)
+}
+
+const CLIENT: [u8; 8] = [254, 8, 0x30, 0x39, 192, 0, 2, 1];
 
 fuzz_target!(|list: &[u8]| {
     assert_eq!(find_client(list), reference::find_client(list));

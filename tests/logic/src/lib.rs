@@ -18,6 +18,11 @@ mod option;
 #[path = "../../../shares.rs"]
 mod shares;
 
+/// The parser with the table of the module.
+fn find_client(options: &[u8]) -> option::ParsedOptions {
+    option::find_client(options, option::KINDS)
+}
+
 mod endpoint_cases;
 mod lists;
 mod option_cases;

@@ -3,11 +3,13 @@
 //! Option lists of all sorts, for the properties.
 
 use crate::endpoint::Endpoint;
-use crate::option::KIND;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+
+/// The kind whose options carry a client.
+pub(crate) const KIND: u8 = 254;
 
 /// A NOP or one whole option, as bytes.
 pub(crate) type Piece = Vec<u8>;

@@ -3,12 +3,12 @@
 //! The option on the wire, case by case.
 
 use crate::endpoint::Endpoint;
+use crate::find_client;
 use crate::lists;
 use crate::lists::option;
-use crate::option::find_client;
+use crate::lists::KIND;
 use crate::option::Claim;
-use crate::option::Findings;
-use crate::option::KIND;
+use crate::option::ParsedOptions;
 use crate::reference;
 use std::fs;
 use std::net::IpAddr;
@@ -24,13 +24,13 @@ const V6: [u8; 20] = [
 
 const TIMESTAMPS: [u8; 10] = [8, 10, 1, 2, 3, 4, 254, 8, 7, 8];
 
-const NOTHING: Findings = Findings {
+const NOTHING: ParsedOptions = ParsedOptions {
     claim: None,
     duplicate: false,
     malformed: false,
 };
 
-const MALFORMED: Findings = Findings {
+const MALFORMED: ParsedOptions = ParsedOptions {
     malformed: true,
     ..NOTHING
 };
@@ -49,8 +49,8 @@ fn client(list: &[u8]) -> Endpoint {
 }
 
 /// Our option in each of its two forms, and what it says.
-fn both() -> [(Vec<u8>, Findings); 2] {
-    let says = |address, port| Findings {
+fn both() -> [(Vec<u8>, ParsedOptions); 2] {
+    let says = |address, port| ParsedOptions {
         claim: Some(Claim::Client(endpoint(address, port))),
         ..NOTHING
     };
@@ -70,7 +70,7 @@ fn found_between(before: &[u8], after: &[u8]) {
 }
 
 #[track_caller]
-fn finds(expected: Findings, pieces: &[&[u8]]) {
+fn finds(expected: ParsedOptions, pieces: &[&[u8]]) {
     let list = pieces.concat();
     assert_eq!(find_client(&list), expected, "{list:?}");
 }
@@ -176,7 +176,7 @@ fn option_is_found_behind_as_many_others_as_a_header_holds() {
     }
 }
 
-const IMPOSSIBLE: Findings = Findings {
+const IMPOSSIBLE: ParsedOptions = ParsedOptions {
     claim: Some(Claim::Impossible),
     ..NOTHING
 };
@@ -267,14 +267,14 @@ fn port_zero_is_impossible_and_every_other_port_is_not() {
 fn an_impossible_client_in_front_decides() {
     let loopback = of_address("127.0.0.1");
     for (ours, _) in both() {
-        let expected = Findings {
+        let expected = ParsedOptions {
             duplicate: true,
             ..IMPOSSIBLE
         };
         finds(expected, &[&loopback, &ours]);
         finds(expected, &[&of_address("::1"), &ours]);
     }
-    let cut = Findings {
+    let cut = ParsedOptions {
         malformed: true,
         ..IMPOSSIBLE
     };
@@ -299,7 +299,7 @@ fn our_bytes_inside_another_option_are_its_data() {
 #[test]
 fn empty_list_says_nothing() {
     finds(NOTHING, &[]);
-    assert_eq!(Findings::default(), NOTHING);
+    assert_eq!(ParsedOptions::default(), NOTHING);
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn option_of_every_other_length_is_malformed() {
 
 #[test]
 fn first_option_decides_even_if_it_is_no_address() {
-    let expected = Findings {
+    let expected = ParsedOptions {
         claim: None,
         duplicate: true,
         malformed: true,

@@ -2,12 +2,12 @@
 
 //! What holds for every option list.
 
+use crate::find_client;
 use crate::lists;
 use crate::lists::Piece;
-use crate::option::find_client;
+use crate::lists::KIND;
 use crate::option::Claim;
-use crate::option::Findings;
-use crate::option::KIND;
+use crate::option::ParsedOptions;
 use crate::reference;
 use etherparse::TcpOptionReadError;
 use etherparse::TcpOptionsIterator;
@@ -50,7 +50,7 @@ proptest! {
         let claim = ours.first().and_then(|first| find_client(first).claim);
         prop_assert_eq!(
             find_client(&list),
-            Findings {
+            ParsedOptions {
                 claim,
                 duplicate: ours.len() > 1,
                 malformed: claim.is_none() && !ours.is_empty(),
@@ -87,7 +87,7 @@ proptest! {
         after in lists::others(),
     ) {
         let list = [before.concat(), option, after.concat()].concat();
-        let expected = Findings { claim: Some(Claim::Client(client)), ..Findings::default() };
+        let expected = ParsedOptions { claim: Some(Claim::Client(client)), ..ParsedOptions::default() };
         prop_assert_eq!(find_client(&list), expected);
     }
 
@@ -108,7 +108,7 @@ proptest! {
         after in lists::well_formed(),
     ) {
         let list = [before.concat(), first, between.concat(), second, after.concat()].concat();
-        let expected = Findings {
+        let expected = ParsedOptions {
             claim: Some(Claim::Client(client)),
             duplicate: true,
             malformed: false,
@@ -125,7 +125,7 @@ proptest! {
         after in lists::well_formed(),
     ) {
         let list = [before.concat(), first, between.concat(), second, after.concat()].concat();
-        let expected = Findings { claim: None, duplicate: true, malformed: true };
+        let expected = ParsedOptions { claim: None, duplicate: true, malformed: true };
         prop_assert_eq!(find_client(&list), expected);
     }
 
@@ -136,7 +136,7 @@ proptest! {
         after in lists::others(),
     ) {
         let list = [before.concat(), option, after.concat()].concat();
-        let expected = Findings { claim: Some(Claim::Impossible), ..Findings::default() };
+        let expected = ParsedOptions { claim: Some(Claim::Impossible), ..ParsedOptions::default() };
         prop_assert_eq!(find_client(&list), expected);
     }
 
@@ -149,7 +149,7 @@ proptest! {
         after in lists::others(),
     ) {
         let list = [before.concat(), first, between.concat(), second, after.concat()].concat();
-        let expected = Findings {
+        let expected = ParsedOptions {
             claim: Some(Claim::Impossible),
             duplicate: true,
             malformed: false,
@@ -166,7 +166,7 @@ proptest! {
 
     #[test]
     fn lists_without_our_kind_say_nothing(pieces in lists::others()) {
-        prop_assert_eq!(find_client(&pieces.concat()), Findings::default());
+        prop_assert_eq!(find_client(&pieces.concat()), ParsedOptions::default());
     }
 
     #[test]

@@ -5,12 +5,18 @@
 
 use crate::endpoint::Endpoint;
 use crate::option::Claim;
-use crate::option::Findings;
+use crate::option::ParsedOptions;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
+/// Kind, length, and the reader of the address and of whether it is impossible.
+type Row = (u8, u8, fn(&[u8]) -> (Ipv6Addr, bool));
+
+/// The table of kinds a second time.
+const ROWS: &[Row] = &[(254, 8, client4), (254, 20, client6)];
+
 /// What [`crate::option::find_client`] is to find.
-pub(crate) fn find_client(list: &[u8]) -> Findings {
+pub(crate) fn find_client(list: &[u8]) -> ParsedOptions {
     let mut places = Vec::new();
     let mut broken_off = false;
     let mut at = 0;
@@ -23,13 +29,13 @@ pub(crate) fn find_client(list: &[u8]) -> Findings {
             broken_off = true;
             break;
         }
-        if list[at] == 254 {
+        if ROWS.iter().any(|row| row.0 == list[at]) {
             places.push(at);
         }
         at += list[at + 1] as usize;
     }
     let claim = places.first().and_then(|&at| claim(list, at));
-    Findings {
+    ParsedOptions {
         claim,
         duplicate: places.len() > 1,
         malformed: broken_off || (claim.is_none() && !places.is_empty()),
@@ -37,29 +43,32 @@ pub(crate) fn find_client(list: &[u8]) -> Findings {
 }
 
 fn claim(list: &[u8], at: usize) -> Option<Claim> {
-    let (address, impossible) = match list[at + 1] {
-        8 => {
-            let four: [u8; 4] = list[at + 4..at + 8].try_into().unwrap();
-            let address = Ipv4Addr::from(four);
-            let impossible = four[0] == 0
-                || address.is_loopback()
-                || address.is_multicast()
-                || address.is_broadcast();
-            (address.to_ipv6_mapped(), impossible)
-        }
-        20 => {
-            let sixteen: [u8; 16] = list[at + 4..at + 20].try_into().unwrap();
-            let address = Ipv6Addr::from(sixteen);
-            // `to_ipv4` takes mapped and compatible addresses, :: and ::1.
-            let impossible = address.to_ipv4().is_some() || address.is_multicast();
-            (address, impossible)
-        }
-        _ => return None,
-    };
+    let row = ROWS
+        .iter()
+        .find(|row| row.0 == list[at] && row.1 == list[at + 1])?;
+    let (address, impossible) = row.2(&list[at + 4..at + row.1 as usize]);
     let port = list[at + 2] as u16 * 256 + list[at + 3] as u16;
     Some(if impossible || port == 0 {
         Claim::Impossible
     } else {
         Claim::Client(Endpoint::new(address, port))
     })
+}
+
+fn client4(bytes: &[u8]) -> (Ipv6Addr, bool) {
+    let four: [u8; 4] = bytes.try_into().unwrap();
+    let address = Ipv4Addr::from(four);
+    let impossible =
+        four[0] == 0 || address.is_loopback() || address.is_multicast() || address.is_broadcast();
+    (address.to_ipv6_mapped(), impossible)
+}
+
+fn client6(bytes: &[u8]) -> (Ipv6Addr, bool) {
+    let sixteen: [u8; 16] = bytes.try_into().unwrap();
+    let address = Ipv6Addr::from(sixteen);
+    // `to_ipv4` takes mapped and compatible addresses, :: and ::1.
+    (
+        address,
+        address.to_ipv4().is_some() || address.is_multicast(),
+    )
 }

@@ -10,8 +10,10 @@
 
 use crate::{
     endpoint::Endpoint,
-    pernet::Net,
-    sock::Segment,
+    linux::{
+        pernet::Net,
+        sock::Segment, //
+    },
     toa_bindings as bindings, //
 };
 use core::net::{
@@ -29,7 +31,12 @@ type Device = *mut bindings::net_device;
 ///
 /// Not covered: an IPv6 address that only a route makes local (`ip -6 route add local …`), and an
 /// address whose duplicate address detection runs.
-pub(crate) fn is_own(net: &Net, segment: &Segment, client: Endpoint, rcu: &rcu::Guard) -> bool {
+pub(crate) fn is_own<T>(
+    net: &Net<T>,
+    segment: &Segment,
+    client: Endpoint,
+    rcu: &rcu::Guard,
+) -> bool {
     let device = device(net, segment, rcu);
     match client.address_v4() {
         Some(address) => is_own_v4(net, device, address),
@@ -38,7 +45,7 @@ pub(crate) fn is_own(net: &Net, segment: &Segment, client: Endpoint, rcu: &rcu::
 }
 
 /// The device that `segment` arrived by: the VRF's where that device is in one.
-fn device(net: &Net, segment: &Segment, _rcu: &rcu::Guard) -> Device {
+fn device<T>(net: &Net<T>, segment: &Segment, _rcu: &rcu::Guard) -> Device {
     let device = segment.device();
     if !device.is_null() {
         return device;
@@ -49,7 +56,7 @@ fn device(net: &Net, segment: &Segment, _rcu: &rcu::Guard) -> Device {
     unsafe { bindings::dev_get_by_index_rcu(net.as_ptr(), segment.device_index()) }
 }
 
-fn is_own_v4(net: &Net, device: Device, address: Ipv4Addr) -> bool {
+fn is_own_v4<T>(net: &Net<T>, device: Device, address: Ipv4Addr) -> bool {
     // SAFETY: `net` is a live namespace; `device` is null or a live device, which RCU keeps.
     let kind = unsafe {
         bindings::inet_addr_type_dev_table(net.as_ptr(), device, address.to_bits().to_be())
@@ -58,7 +65,7 @@ fn is_own_v4(net: &Net, device: Device, address: Ipv4Addr) -> bool {
 }
 
 #[cfg(CONFIG_IPV6)]
-fn is_own_v6(net: &Net, device: Device, address: Ipv6Addr) -> bool {
+fn is_own_v6<T>(net: &Net<T>, device: Device, address: Ipv6Addr) -> bool {
     // With `ipv6.disable=1` there are no IPv6 addresses, and the list that `ipv6_chk_addr` walks is
     // a null pointer.
     // SAFETY: An `int` that a boot parameter sets, and that is constant afterwards.
@@ -76,6 +83,6 @@ fn is_own_v6(net: &Net, device: Device, address: Ipv6Addr) -> bool {
 
 /// A kernel without IPv6 has no IPv6 addresses.
 #[cfg(not(CONFIG_IPV6))]
-fn is_own_v6(_net: &Net, _device: Device, _address: Ipv6Addr) -> bool {
+fn is_own_v6<T>(_net: &Net<T>, _device: Device, _address: Ipv6Addr) -> bool {
     false
 }

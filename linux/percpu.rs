@@ -15,6 +15,10 @@ use kernel::cpu::{
     CpuId, //
 };
 use kernel::prelude::*;
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
 
 /// A CPU that may ever be online, and so has per-CPU memory.
 ///
@@ -78,7 +82,7 @@ impl<T: Zeroable + Sync> PerCpu<T> {
     }
 
     /// The `T` of `cpu`.
-    pub(crate) fn on(&self, cpu: PossibleCpu) -> &T {
+    pub(crate) fn cpu(&self, cpu: PossibleCpu) -> &T {
         // SAFETY: `__per_cpu_offset` has NR_CPUS entries, and a CPU's number is below that. Entries
         // are set at boot and never change.
         let offset = unsafe {
@@ -93,10 +97,10 @@ impl<T: Zeroable + Sync> PerCpu<T> {
         unsafe { &*self.base.as_ptr().wrapping_byte_add(offset) }
     }
 
-    /// The `T` of the CPU that runs this, and the CPU. Any context; the task may move meanwhile.
-    pub(crate) fn here(&self) -> (&T, PossibleCpu) {
+    /// The `T` of the CPU that runs this, and the CPU. Any context; the task may move afterwards.
+    pub(crate) fn this_cpu(&self) -> (&T, PossibleCpu) {
         let cpu = PossibleCpu::current();
-        (self.on(cpu), cpu)
+        (self.cpu(cpu), cpu)
     }
 }
 
@@ -104,6 +108,27 @@ impl<T: Zeroable + Sync> Drop for PerCpu<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant this frees a live allocation, once.
         unsafe { bindings::free_percpu(self.base.as_ptr().cast()) };
+    }
+}
+
+/// Counters, all zeroes at first. They wrap around, as C's do.
+pub(crate) struct Counters<const N: usize>([Atomic<u64>; N]);
+
+// SAFETY: Zeroes are valid atomic integers.
+unsafe impl<const N: usize> Zeroable for Counters<N> {}
+
+impl<const N: usize> Counters<N> {
+    /// Adds `delta` to the counter at `index`, if there is one. Any context.
+    #[inline(always)]
+    pub(crate) fn add(&self, index: usize, delta: u64) {
+        if let Some(counter) = self.0.get(index) {
+            counter.add(delta, Relaxed);
+        }
+    }
+
+    /// The counter at `index`, or 0 if there is none. Any context.
+    pub(crate) fn get(&self, index: usize) -> u64 {
+        self.0.get(index).map_or(0, |counter| counter.load(Relaxed))
     }
 }
 

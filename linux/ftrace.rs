@@ -12,7 +12,7 @@
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
 use crate::{
-    log::log,
+    linux::log::log,
     toa_bindings as bindings, //
 };
 use core::marker::PhantomData;
@@ -160,7 +160,7 @@ impl<H: Hooked> Hook<H> {
             // A filter could be set, so ftrace was well: it broke while it set the hook, and does
             // not take back what it had done by then (`ftrace_startup`).
             if filtered.is_ok() && error == ENODEV {
-                never_return(H::FUNCTION, error.to_errno());
+                park_forever(H::FUNCTION, error.to_errno());
             }
             // SAFETY: `ops` is not registered, and nothing else uses its filter.
             unsafe { bindings::ftrace_free_filter(ops.get()) };
@@ -219,7 +219,7 @@ impl<H: Hooked> Drop for Hook<H> {
         // purposes: neither takes one (see the head of this file).
         let error = unsafe { bindings::unregister_ftrace_function(self.ops.get()) };
         if error != 0 {
-            never_return(H::FUNCTION, error);
+            park_forever(H::FUNCTION, error);
         }
         // SAFETY: Not registered any more, and ours alone.
         unsafe { bindings::ftrace_free_filter(self.ops.get()) };
@@ -229,7 +229,7 @@ impl<H: Hooked> Drop for Hook<H> {
 /// ftrace only fails to set or to take away a hook after it has found itself broken and has shut
 /// down for good. The hook may then stay, so our code must stay as well, and a module cannot refuse
 /// to go.
-fn never_return(function: &str, error: c_int) {
+fn park_forever(function: &str, error: c_int) {
     log!(
         EMERG,
         "cannot set or remove the hook on {function} (error {error}): ftrace has shut down after a \

@@ -9,11 +9,13 @@
 //! PREEMPT_RT.
 
 use crate::{
-    raw_spinlock::{
-        self,
-        RawSpinLock, //
+    linux::{
+        raw_spinlock::{
+            self,
+            RawSpinLock, //
+        },
+        rcu_pointer::RcuPointer, //
     },
-    rcu_pointer::RcuPointer,
     toa_bindings as bindings, //
 };
 use core::mem::offset_of;
@@ -111,14 +113,17 @@ impl<T: Copy + Send + Sync> HashTable<T> {
         Ok(old.map(Unlinked::retire))
     }
 
-    /// Removes `key` and returns its value. Takes no lock where the bucket is empty.
+    /// Returns false if no value of `key` is in the table. Takes no lock.
+    #[inline(always)]
+    pub(crate) fn may_contain(&self, key: usize) -> bool {
+        self.bucket(key)
+            .is_some_and(|bucket| !bucket.load().is_null())
+    }
+
+    /// Removes `key` and returns its value.
+    #[inline(always)]
     pub(crate) fn remove(&self, key: usize) -> Option<T> {
         let bucket = self.bucket(key)?;
-        if bucket.load().is_null() {
-            // Nobody else adds this key now: the socket that is the key is inserted by the
-            // softirq that creates it and removed when it dies, which its lock orders.
-            return None;
-        }
         let lock = self.lock(key)?;
         let old = unlink(bucket, key, &lock.lock());
         old.map(Unlinked::retire)
@@ -179,7 +184,7 @@ impl<T: Copy> Unlinked<T> {
             // From 7.3 on, what `kvfree_call_rcu` needs is smaller on most kernels.
             assert!(
                 head_size(bindings::kvfree_call_rcu) <= size_of::<bindings::callback_head>(),
-                "toa: kvfree_call_rcu needs a larger head in this kernel: adapt hash_table.rs"
+                "toa: kvfree_call_rcu needs a larger head in this kernel: adapt linux/hash_table.rs"
             );
         };
         let node = self.0.as_ptr();

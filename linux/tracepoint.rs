@@ -5,7 +5,7 @@
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
 use crate::{
-    log::log,
+    linux::log::log,
     toa_bindings as bindings, //
 };
 use core::ptr::{

@@ -6,7 +6,7 @@
 //! `net/netfilter/nf_sockopt.c`
 
 use crate::{
-    log::log,
+    linux::log::log,
     toa_bindings as bindings, //
 };
 use core::ops::RangeInclusive;

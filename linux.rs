@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C interfaces that toa uses and the kernel crate lacks, each turned into a safe one by a file.
+//!
+//! All unsafe code of the module is here. Nothing here knows what toa is for: of the story's files
+//! only [`endpoint`](crate::endpoint) is imported.
+
+pub(crate) mod callbacks;
+pub(crate) mod ftrace;
+pub(crate) mod hash_table;
+pub(crate) mod log;
+pub(crate) mod memory;
+pub(crate) mod own_address;
+pub(crate) mod parameter;
+pub(crate) mod percpu;
+pub(crate) mod pernet;
+pub(crate) mod raw_spinlock;
+pub(crate) mod rcu_pointer;
+pub(crate) mod rcu_static;
+pub(crate) mod sock;
+pub(crate) mod sockopt;
+pub(crate) mod task;
+pub(crate) mod tracepoint;

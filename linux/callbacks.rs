@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module's entry points: each call of the kernel becomes a safe call of [`Callbacks`].
+//!
+//! [`Registration`] puts all of them in place, and takes them away in the order that keeps the
+//! answers right. Handlers of hooks and the getname functions run in the context of the hooked call
+//! and never sleep, see [`ftrace`](super::ftrace).
+//!
+//! The C prototypes that this file assumes are asserted in `toa_bindings.h`.
+
+use crate::{
+    endpoint::Endpoint,
+    linux::{
+        ftrace::{
+            Call,
+            Hook,
+            Hooked, //
+        },
+        log::log,
+        pernet::{
+            self,
+            PerNet, //
+        },
+        sock::{
+            Segment,
+            Sock,
+            Socket, //
+        },
+        sockopt::{
+            Level,
+            Sockopts, //
+        },
+        tracepoint::Probe, //
+    },
+    toa_bindings as bindings, //
+};
+use core::marker::PhantomData;
+use core::ops::RangeInclusive;
+use kernel::ffi::{
+    c_int,
+    c_void, //
+};
+use kernel::prelude::*;
+use kernel::transmute::AsBytes;
+use kernel::uaccess::{
+    UserPtr,
+    UserSlice, //
+};
+
+const _: () = assert!(
+    size_of::<bindings::sockaddr_in>() == bindings::TOA_SIZEOF_SOCKADDR_IN as usize
+        && size_of::<bindings::sockaddr_in6>() == bindings::TOA_SIZEOF_SOCKADDR_IN6 as usize
+);
+
+/// The form of a name: the function that was called decides it, not the socket's family.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A `struct sockaddr_in`.
+    V4,
+    /// A `struct sockaddr_in6`.
+    #[cfg_attr(not(CONFIG_IPV6), allow(dead_code))]
+    V6,
+}
+
+/// The module's side of the kernel's calls. Only `getsockopt` may sleep.
+pub(crate) trait Callbacks: 'static {
+    /// The module's data in each network namespace.
+    type PerNet: PerNet;
+
+    /// The answer to getsockopt, as the process gets it.
+    type Answer: AsBytes;
+
+    /// The options of getsockopt that [`Callbacks::getsockopt`] answers.
+    const OPTIONS: RangeInclusive<c_int>;
+
+    /// `segment` has created `child`. Softirq; the child is locked and in no process' hands yet.
+    fn child_created(child: &Sock<Self::PerNet>, segment: &Segment);
+
+    /// The connection of `sk` ends, and the socket stays. Process context; the socket is locked.
+    fn disconnected(sk: &Sock<Self::PerNet>);
+
+    /// `sk` dies. Softirq or process context.
+    fn destroyed(sk: &Sock<Self::PerNet>);
+
+    /// Returns whether [`Callbacks::peer`] answers for this TCP socket in the kernel's place. Any
+    /// context.
+    fn has_peer(sk: &Sock<Self::PerNet>, form: Form) -> bool;
+
+    /// Returns the peer of `sk`. `strict` is the question of getpeername, which has no answer for a
+    /// connection that is over. Process context.
+    fn peer(sk: &Sock<Self::PerNet>, strict: bool) -> Result<Endpoint>;
+
+    /// Answers `option` of `sk` for a caller that has room for `room` bytes. Process context.
+    fn getsockopt(sk: &Sock<Self::PerNet>, option: c_int, room: usize) -> Result<Self::Answer>;
+}
+
+/// All callbacks in place. Dropping it removes them, field by field:
+///
+/// - first the options of getsockopt: a process in one of them holds the module;
+/// - then the hooks, each of which waits until no task is in the module because of it. The hook that
+///   sees children goes first, so no record is made any more. Then the questions for peers go, whose
+///   answers need records. Then the hook on `tcp_disconnect` goes, without which a socket that
+///   connects again to the same address would be answered with its client of before;
+/// - then the probe, which removes records until it is gone;
+/// - then the data of the namespaces, which all of these use.
+///
+/// A registration that fails removes in the same order what is in place by then.
+///
+/// # Invariants
+///
+/// `T::PerNet` exists in every namespace as long as one of the callbacks is in place: it is
+/// registered first, and is the last field.
+pub(crate) struct Registration<T: Callbacks> {
+    _sockopts4: Sockopts,
+    _sockopts6: Sockopts,
+    _child_created: Hook<TcpChildProcess<T>>,
+    #[cfg(CONFIG_IPV6)]
+    getname6: Option<Hook<Getname<Inet6, T>>>,
+    _getname4: Hook<Getname<Inet, T>>,
+    _disconnected: Hook<TcpDisconnect<T>>,
+    _destroyed: Probe,
+    _pernet: pernet::Registration<T::PerNet>,
+}
+
+impl<T: Callbacks> Registration<T> {
+    /// Puts the callbacks in place. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Each is in the log, with the step that failed.
+    pub(crate) fn register(module: &'static ThisModule) -> Result<Self> {
+        // INVARIANT: The first of all, so on an error the last to be dropped.
+        let pernet = explain(
+            "making /proc/net/toa_stats (does another TOA module have it?)",
+            pernet::Registration::register(),
+        )?;
+        let destroyed = explain(
+            "setting the probe on the tracepoint tcp_destroy_sock",
+            register_probe::<T>(),
+        )?;
+        let disconnected = Hook::register()?;
+        let getname4 = Hook::register()?;
+        #[cfg(CONFIG_IPV6)]
+        let getname6 = Hook::register_if_present()?;
+        let child_created = Hook::register()?;
+        // Last: as soon as the options are there, processes may be in them.
+        let sockopts = |level| {
+            explain(
+                "taking the options 4096 and 4097 of getsockopt (does another module have them?)",
+                register_sockopts::<T>(module, level),
+            )
+        };
+        let sockopts6 = sockopts(Level::Ipv6)?;
+        let sockopts4 = sockopts(Level::Ip)?;
+        Ok(Self {
+            _sockopts4: sockopts4,
+            _sockopts6: sockopts6,
+            _child_created: child_created,
+            #[cfg(CONFIG_IPV6)]
+            getname6,
+            _getname4: getname4,
+            _disconnected: disconnected,
+            _destroyed: destroyed,
+            _pernet: pernet,
+        })
+    }
+
+    /// Whether `inet6_getname` is hooked: a kernel without IPv6 has no such function.
+    #[cfg(CONFIG_IPV6)]
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.getname6.is_some()
+    }
+
+    /// Whether `inet6_getname` is hooked: this kernel has no such function.
+    #[cfg(not(CONFIG_IPV6))]
+    pub(crate) fn has_ipv6(&self) -> bool {
+        false
+    }
+}
+
+/// Logs the step of a load that failed.
+fn explain<T>(step: &str, result: Result<T>) -> Result<T> {
+    result.inspect_err(|error| {
+        log!(
+            ERR,
+            "not loaded: {step} failed (error {})\n",
+            error.to_errno()
+        );
+    })
+}
+
+/// `tcp_child_process(parent, child, skb)`: every child socket passes it once, with the segment
+/// that created it, whichever way it came (`net/ipv4/tcp_minisocks.c`).
+struct TcpChildProcess<T>(PhantomData<T>);
+
+impl<T: Callbacks> Hooked for TcpChildProcess<T> {
+    const FUNCTION: &'static str = "tcp_child_process";
+    const REDIRECTS: bool = false;
+
+    #[inline(always)]
+    fn enter(call: &mut Call) {
+        // SAFETY: The second argument is the child, a TCP socket that the caller has locked and
+        // holds; the third is the segment, owned by the caller, with its header pulled and checked
+        // by `tcp_v4_rcv` or `tcp_v6_rcv`. By `Registration`'s invariant `T::PerNet` exists.
+        let (child, segment) = unsafe {
+            (
+                Sock::from_raw(call.argument1() as *const c_void),
+                Segment::from_raw(call.argument2() as *const c_void),
+            )
+        };
+        T::child_created(child, segment);
+    }
+}
+
+/// `tcp_disconnect(sk, flags)`: the connection ends and the socket stays (`net/ipv4/tcp.c`). It may
+/// connect to the same address again.
+struct TcpDisconnect<T>(PhantomData<T>);
+
+impl<T: Callbacks> Hooked for TcpDisconnect<T> {
+    const FUNCTION: &'static str = "tcp_disconnect";
+    const REDIRECTS: bool = false;
+
+    #[inline(always)]
+    fn enter(call: &mut Call) {
+        // SAFETY: The first argument is a TCP socket that the caller has locked. By
+        // `Registration`'s invariant `T::PerNet` exists.
+        T::disconnected(unsafe { Sock::from_raw(call.argument0() as *const c_void) });
+    }
+}
+
+/// A getname function of the kernel, and the name that it writes.
+trait Family: 'static {
+    /// The function, `int (*)(struct socket *, struct sockaddr *, int peer)`.
+    const FUNCTION: &'static str;
+
+    /// The form of the name.
+    const FORM: Form;
+
+    /// The name.
+    type Sockaddr;
+
+    /// The name of `peer`, as the function writes it for `sk`.
+    fn name<T>(sk: &Sock<T>, peer: Endpoint) -> Result<Self::Sockaddr>;
+}
+
+/// `inet_getname(sock, uaddr, peer)` (`net/ipv4/af_inet.c`).
+struct Inet;
+
+impl Family for Inet {
+    const FUNCTION: &'static str = "inet_getname";
+    const FORM: Form = Form::V4;
+    type Sockaddr = bindings::sockaddr_in;
+
+    #[inline(always)]
+    fn name<T>(_sk: &Sock<T>, peer: Endpoint) -> Result<Self::Sockaddr> {
+        Ok(bindings::sockaddr_in {
+            sin_family: bindings::TOA_AF_INET as u16,
+            sin_port: peer.port().to_be(),
+            sin_addr: bindings::in_addr {
+                s_addr: peer.address_v4().ok_or(EINVAL)?.to_bits().to_be(),
+            },
+            // Zeroes, as `inet_getname` leaves them.
+            ..Default::default()
+        })
+    }
+}
+
+/// `inet6_getname(sock, uaddr, peer)` (`net/ipv6/af_inet6.c`).
+#[cfg(CONFIG_IPV6)]
+struct Inet6;
+
+#[cfg(CONFIG_IPV6)]
+impl Family for Inet6 {
+    const FUNCTION: &'static str = "inet6_getname";
+    const FORM: Form = Form::V6;
+    type Sockaddr = bindings::sockaddr_in6;
+
+    #[inline(always)]
+    fn name<T>(sk: &Sock<T>, peer: Endpoint) -> Result<Self::Sockaddr> {
+        let mut name = bindings::sockaddr_in6 {
+            sin6_family: bindings::TOA_AF_INET6 as u16,
+            sin6_port: peer.port().to_be(),
+            sin6_flowinfo: sk.reported_flow_label(),
+            // The scope is 0: a client's address has none on this host.
+            ..Default::default()
+        };
+        name.sin6_addr.in6_u.u6_addr8 = peer.address().octets();
+        Ok(name)
+    }
+}
+
+/// The hook on a getname function: redirects the questions that [`Callbacks::peer`] answers.
+struct Getname<F, T>(PhantomData<(F, T)>);
+
+impl<F: Family, T: Callbacks> Hooked for Getname<F, T> {
+    const FUNCTION: &'static str = F::FUNCTION;
+    const REDIRECTS: bool = true;
+
+    #[inline(always)]
+    fn enter(call: &mut Call) {
+        // 0: the socket's own name is asked for.
+        if call.argument2() as c_int == 0 {
+            return;
+        }
+        // SAFETY: The first argument is a socket of the function's family, which the caller holds.
+        // By `Registration`'s invariant `T::PerNet` exists.
+        let socket = unsafe { Socket::from_raw(call.argument0() as *const c_void) };
+        // UDP and raw sockets come here as well.
+        if socket.sk().is_tcp() {
+            redirect_question::<F, T>(call, socket.sk());
+        }
+    }
+}
+
+/// The rest of the hook on a getname function. Out of line, so that the calls that end before it
+/// save no registers.
+#[inline(never)]
+fn redirect_question<F: Family, T: Callbacks>(call: &mut Call, sk: &Sock<T::PerNet>) {
+    if T::has_peer(sk, F::FORM) {
+        // SAFETY: The hook is on the function of `F`, whose prototype `getname` has, and `getname`
+        // does not sleep.
+        unsafe { call.redirect(getname::<F, T> as *const c_void) };
+    }
+}
+
+/// Answers in place of the function of `F`, for peers only.
+///
+/// # Safety
+///
+/// As the function of `F`: a socket that the caller holds, and room for an `F::Sockaddr`. Called
+/// only by redirection, so that [`Registration`]'s invariant holds.
+unsafe extern "C" fn getname<F: Family, T: Callbacks>(
+    socket: *mut kernel::bindings::socket,
+    address: *mut bindings::sockaddr,
+    peer: c_int,
+) -> c_int {
+    kernel::error::from_result(|| {
+        // SAFETY: By the function's safety requirements. The hook outlives this call: its removal
+        // waits for tasks that it has redirected.
+        let sk = unsafe { Socket::<T::PerNet>::from_raw(socket.cast()) }.sk();
+        let name = F::name(sk, T::peer(sk, peer == 1)?)?;
+        // SAFETY: By the function's safety requirements there is room; a sockaddr need not be
+        // aligned for its larger fields.
+        unsafe { address.cast::<F::Sockaddr>().write_unaligned(name) };
+        Ok(size_of::<F::Sockaddr>() as c_int)
+    })
+}
+
+/// Registers the probe on `tcp_destroy_sock`, which fires once for each TCP socket that dies
+/// (`tcp_v4_destroy_sock`, for IPv6 as well), after the socket has left its process.
+fn register_probe<T: Callbacks>() -> Result<Probe> {
+    // SAFETY: The prototype is that of the tracepoint's probes, asserted in toa_bindings.h.
+    unsafe { Probe::register(c"tcp_destroy_sock", destroy_sock::<T> as *mut c_void) }
+}
+
+/// The probe on `tcp_destroy_sock`.
+///
+/// # Safety
+///
+/// `sk` must be a live TCP socket.
+unsafe extern "C" fn destroy_sock<T: Callbacks>(
+    _private: *mut c_void,
+    sk: *mut kernel::bindings::sock,
+) {
+    // SAFETY: By the function's safety requirements. By `Registration`'s invariant `T::PerNet`
+    // exists.
+    T::destroyed(unsafe { Sock::from_raw(sk.cast()) });
+}
+
+fn register_sockopts<T: Callbacks>(module: &'static ThisModule, level: Level) -> Result<Sockopts> {
+    // SAFETY: The function is this module's.
+    unsafe { Sockopts::register(module, level, T::OPTIONS, getsockopt::<T>) }
+}
+
+/// The answering function of the options.
+///
+/// # Safety
+///
+/// As the kernel calls it (`nf_getsockopt`): `sk` is a live socket of AF_INET or AF_INET6, `len`
+/// points to the kernel's copy of the length, `user` is whatever the process gave. Process context.
+unsafe extern "C" fn getsockopt<T: Callbacks>(
+    sk: *mut bindings::sock,
+    option: c_int,
+    user: *mut c_void,
+    len: *mut c_int,
+) -> c_int {
+    kernel::error::from_result(|| {
+        // SAFETY: By the function's safety requirements. `T::PerNet` exists: whoever is in here
+        // holds a reference on the module, and `Sockopts::drop` waits for the reference.
+        let (sk, len_given) = unsafe { (Sock::from_raw(sk.cast()), *len) };
+        // DPVS's module takes the null pointer for no room at all.
+        let room = if user.is_null() { 0 } else { len_given };
+        let answer = T::getsockopt(sk, option, usize::try_from(room).unwrap_or(0))?;
+        UserSlice::new(UserPtr::from_ptr(user), size_of::<T::Answer>())
+            .writer()
+            .write(&answer)?;
+        // SAFETY: By the function's safety requirements.
+        unsafe { *len = size_of::<T::Answer>() as c_int };
+        Ok(0)
+    })
+}

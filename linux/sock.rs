@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Views of the kernel's sockets and packets: the few fields that toa reads, none that it writes.
+//!
+//! Each field is read once and in aligned pieces (C's `READ_ONCE`), because other CPUs may write it
+//! at the same time: `connect` and `disconnect` hold the socket's lock, toa's look-ups do not. A
+//! caller must expect a mixture of old and new fields.
+//!
+//! C headers: [`include/net/sock.h`](srctree/include/net/sock.h),
+//! [`include/net/inet_sock.h`](srctree/include/net/inet_sock.h),
+//! [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
+
+use crate::{
+    endpoint::{
+        Connection,
+        Endpoint, //
+    },
+    linux::pernet::Net,
+    toa_bindings as bindings, //
+};
+use core::marker::PhantomData;
+use core::mem::offset_of;
+use core::net::{
+    Ipv4Addr,
+    Ipv6Addr, //
+};
+use core::slice;
+use kernel::ffi::{
+    c_int,
+    c_uint,
+    c_void, //
+};
+use kernel::transmute::FromBytes;
+use kernel::types::Opaque;
+
+// The bit-field of `Sock::net` lies between these two.
+const _: () = assert!(
+    offset_of!(bindings::sock_common, skc_state) == bindings::TOA_SOCK_STATE as usize
+        && offset_of!(bindings::sock_common, skc_bound_dev_if)
+            == bindings::TOA_SOCK_BOUND_DEV_IF as usize
+);
+
+/// A field of the C structure `S`, whose bits are a `T`.
+///
+/// # Invariants
+///
+/// `S` has at `offset` an aligned field of the size of `T`.
+struct Field<S, T> {
+    offset: c_uint,
+    _types: PhantomData<fn(&S) -> T>,
+}
+
+impl<S, T: FromBytes + Copy> Field<S, T> {
+    /// # Safety
+    ///
+    /// The type invariant must be true of `offset`.
+    const unsafe fn at(offset: c_uint) -> Self {
+        // INVARIANT: By the function's safety requirements.
+        Self {
+            offset,
+            _types: PhantomData,
+        }
+    }
+
+    /// Reads the field once.
+    ///
+    /// # Safety
+    ///
+    /// `base` must point to a live `S`.
+    #[inline(always)]
+    unsafe fn read(&self, base: *const c_void) -> T {
+        // SAFETY: By the type invariant and the function's safety requirements. Any bits are a `T`.
+        unsafe {
+            base.byte_add(self.offset as usize)
+                .cast::<T>()
+                .read_volatile()
+        }
+    }
+}
+
+/// Declares the fields of a C structure: `NAME: type = offset`. The build asserts each size beside
+/// the offset, by `TOA_OFFSET` in `toa_bindings.h`, and C aligns its fields.
+macro_rules! fields {
+    ($structure:ident: $($(#[$attribute:meta])* $name:ident: $type:ty = $offset:ident;)+) => {
+        $(
+            $(#[$attribute])*
+            // SAFETY: `TOA_OFFSET` takes the offset of a field, and asserts that its size is the
+            // one that this type has.
+            const $name: Field<$structure, $type> = unsafe { Field::at(bindings::$offset) };
+        )+
+    };
+}
+
+/// C's `struct inet_sock`, which begins with a `struct sock`.
+struct InetSock;
+
+fields! { InetSock:
+    FAMILY: u16 = TOA_SOCK_FAMILY;
+    STATE: u8 = TOA_SOCK_STATE;
+    TYPE: u16 = TOA_SOCK_TYPE;
+    PROTOCOL: u16 = TOA_SOCK_PROTOCOL;
+    /// A `struct net *`, set when the socket is made.
+    NET: usize = TOA_SOCK_NET;
+    /// Ports and addresses are in network order.
+    SPORT: u16 = TOA_INET_SPORT;
+    DPORT: u16 = TOA_SOCK_DPORT;
+    RCV_SADDR: u32 = TOA_SOCK_RCV_SADDR;
+    DADDR: u32 = TOA_SOCK_DADDR;
+    #[cfg(CONFIG_IPV6)]
+    V6_RCV_SADDR: [u32; 4] = TOA_SOCK_V6_RCV_SADDR;
+    #[cfg(CONFIG_IPV6)]
+    V6_DADDR: [u32; 4] = TOA_SOCK_V6_DADDR;
+    #[cfg(CONFIG_IPV6)]
+    INET_FLAGS: usize = TOA_INET_FLAGS;
+    /// A `struct ipv6_pinfo *`, into the socket itself, or null.
+    #[cfg(CONFIG_IPV6)]
+    PINET6: usize = TOA_INET_PINET6;
+}
+
+/// C's `struct ipv6_pinfo`.
+#[cfg(CONFIG_IPV6)]
+struct Ipv6Pinfo;
+
+#[cfg(CONFIG_IPV6)]
+fields! { Ipv6Pinfo:
+    FLOW_LABEL: u32 = TOA_IPV6_FLOW_LABEL;
+}
+
+/// C's `struct sk_buff`.
+struct SkBuff;
+
+fields! { SkBuff:
+    /// A pointer.
+    HEAD: usize = TOA_SKB_HEAD;
+    TRANSPORT_HEADER: u16 = TOA_SKB_TRANSPORT_HEADER;
+    /// A `struct net_device *`, or null.
+    DEV: usize = TOA_SKB_DEV;
+    IIF: i32 = TOA_SKB_IIF;
+    /// In network order.
+    ETHERTYPE: u16 = TOA_SKB_PROTOCOL;
+}
+
+/// C's `struct socket`.
+struct CSocket;
+
+fields! { CSocket:
+    /// A `struct sock *`.
+    SK: usize = TOA_SOCKET_SK;
+}
+
+/// A `struct sock` of AF_INET or AF_INET6, by shared reference.
+///
+/// # Invariants
+///
+/// - The socket is a live `struct inet_sock`, as all sockets of these families are, and stays so
+///   while the reference lives.
+/// - If `T` is a [`PerNet`](super::pernet::PerNet), every namespace has a `T`, which stays while the
+///   reference lives.
+#[repr(transparent)]
+pub(crate) struct Sock<T>(Opaque<kernel::bindings::sock>, PhantomData<T>);
+
+impl<T> Sock<T> {
+    /// # Safety
+    ///
+    /// The type invariants must be true of `sk` during `'a`.
+    pub(crate) unsafe fn from_raw<'a>(sk: *const c_void) -> &'a Self {
+        // INVARIANT: By the function's safety requirements.
+        // SAFETY: As above; `Sock` is transparent over an opaque `struct sock`.
+        unsafe { &*sk.cast() }
+    }
+
+    /// A key that is unique among live sockets: the address of the `struct sock`.
+    pub(crate) fn id(&self) -> usize {
+        self.base() as usize
+    }
+
+    /// The namespace, if the socket holds a reference on it: then the namespace outlives the
+    /// socket, and so does its data. Most kernel sockets, and the children of kernel listeners
+    /// that did not ask for one, hold none.
+    pub(crate) fn net(&self) -> Option<&Net<T>> {
+        // SAFETY: By the type invariant, and `struct sock` begins with `struct sock_common`. The
+        // bit is never cleared. Kernel code may set it later (`sk_net_refcnt_upgrade`), which
+        // makes the namespace stay all the same.
+        let counted = unsafe { bindings::sock_common::skc_net_refcnt_raw(self.base().cast()) } != 0;
+        let net = self.read(&NET) as *const c_void;
+        // SAFETY: The socket's reference keeps the namespace while the socket is alive: its exit,
+        // which drops the module's data, has not begun. By the type invariant the data was made.
+        counted.then(|| unsafe { Net::from_raw(net) })
+    }
+
+    /// Whether this is a TCP socket; the subflows of MPTCP are, its own sockets are not, nor are
+    /// raw sockets of TCP's protocol.
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.read(&PROTOCOL) == bindings::TOA_IPPROTO_TCP as u16
+            && self.read(&TYPE) == bindings::TOA_SOCK_STREAM as u16
+    }
+
+    /// Whether the connection is over: also that of a child which the kernel disposed of while it
+    /// made it.
+    pub(crate) fn is_closed(&self) -> bool {
+        u32::from(self.read(&STATE)) == bindings::TOA_TCP_CLOSE as u32
+    }
+
+    /// Whether the socket has a peer: the condition of `inet_getname` and `inet6_getname`.
+    /// `strict` is `peer == 1`, the call of getpeername: then a connection that is gone, or not
+    /// there yet, has none.
+    pub(crate) fn has_peer(&self, strict: bool) -> bool {
+        let gone = [bindings::TOA_TCP_CLOSE, bindings::TOA_TCP_SYN_SENT]
+            .contains(&self.read(&STATE).into());
+        self.read(&DPORT) != 0 && !(strict && gone)
+    }
+
+    /// The connection's two ends.
+    pub(crate) fn connection(&self) -> Connection {
+        let sport = u16::from_be(self.read(&SPORT));
+        let dport = u16::from_be(self.read(&DPORT));
+        #[cfg(CONFIG_IPV6)]
+        if self.is_inet6() {
+            return Connection {
+                local: Endpoint::new(address6(self.read(&V6_RCV_SADDR)), sport),
+                peer: Endpoint::new(address6(self.read(&V6_DADDR)), dport),
+            };
+        }
+        Connection {
+            local: Endpoint::from_v4(address4(self.read(&RCV_SADDR)), sport),
+            peer: Endpoint::from_v4(address4(self.read(&DADDR)), dport),
+        }
+    }
+
+    /// Whether the socket's family is AF_INET6: IPV6_ADDRFORM can turn it into AF_INET.
+    #[cfg(CONFIG_IPV6)]
+    fn is_inet6(&self) -> bool {
+        self.read(&FAMILY) == bindings::TOA_AF_INET6 as u16
+    }
+
+    /// The flow label, in network order, if the socket asks for it with its peer's name
+    /// (IPV6_FLOWINFO_SEND), and 0 otherwise.
+    #[cfg(CONFIG_IPV6)]
+    pub(crate) fn reported_flow_label(&self) -> u32 {
+        if self.read(&INET_FLAGS) & (1 << bindings::TOA_INET_FLAGS_SNDFLOW) == 0 {
+            return 0;
+        }
+        let pinet6 = self.read(&PINET6) as *const c_void;
+        if pinet6.is_null() {
+            return 0;
+        }
+        // SAFETY: Not null: the socket's own `struct ipv6_pinfo`, which lives as long.
+        unsafe { FLOW_LABEL.read(pinet6) }
+    }
+
+    fn base(&self) -> *const c_void {
+        self.0.get().cast_const().cast()
+    }
+
+    #[inline(always)]
+    fn read<V: FromBytes + Copy>(&self, field: &Field<InetSock, V>) -> V {
+        // SAFETY: By the type invariant this is a live `struct inet_sock`.
+        unsafe { field.read(self.base()) }
+    }
+}
+
+/// The address in a `__be32`.
+fn address4(wire: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::from_be(wire))
+}
+
+/// The address in a `struct in6_addr`, which has the layout of four `__be32`.
+#[cfg(CONFIG_IPV6)]
+fn address6(wire: [u32; 4]) -> Ipv6Addr {
+    let [a, b, c, d] = wire.map(u128::from);
+    Ipv6Addr::from_bits(u128::from_be(a | b << 32 | c << 64 | d << 96))
+}
+
+/// A `struct socket` that has a socket of AF_INET or AF_INET6, by shared reference.
+///
+/// # Invariants
+///
+/// The `struct socket` and its `sk` stay while the reference lives, and the invariants of
+/// [`Sock<T>`] are true of `sk`.
+#[repr(transparent)]
+pub(crate) struct Socket<T>(Opaque<kernel::bindings::socket>, PhantomData<T>);
+
+impl<T> Socket<T> {
+    /// # Safety
+    ///
+    /// The type invariants must be true of `socket` during `'a`.
+    pub(crate) unsafe fn from_raw<'a>(socket: *const c_void) -> &'a Self {
+        // INVARIANT: By the function's safety requirements.
+        // SAFETY: As above; `Socket` is transparent.
+        unsafe { &*socket.cast() }
+    }
+
+    /// The protocol's side of the socket.
+    pub(crate) fn sk(&self) -> &Sock<T> {
+        // SAFETY: By the type invariants.
+        unsafe { Sock::from_raw(SK.read(self.0.get().cast_const().cast()) as *const c_void) }
+    }
+}
+
+/// A `struct sk_buff` that holds a TCP segment, by shared reference.
+///
+/// # Invariants
+///
+/// The transport header is set, and the whole TCP header with its options lies in the linear part.
+/// Nothing writes to the header while the reference lives.
+#[repr(transparent)]
+pub(crate) struct Segment(Opaque<kernel::bindings::sk_buff>);
+
+impl Segment {
+    /// # Safety
+    ///
+    /// `skb` must point to a `struct sk_buff` of which the type invariants are true during `'a`.
+    pub(crate) unsafe fn from_raw<'a>(skb: *const c_void) -> &'a Self {
+        // INVARIANT: By the function's safety requirements.
+        // SAFETY: As above; `Segment` is transparent.
+        unsafe { &*skb.cast() }
+    }
+
+    /// The option list: the bytes between the fixed header and the data. Empty for a segment with
+    /// SYN, where the experimental kinds mean something else (RFC 6994, TCP Fast Open).
+    pub(crate) fn options(&self) -> &[u8] {
+        let header = self.header();
+        // SAFETY: By the type invariant the fixed header is readable.
+        let (data_offset, flags) = unsafe { (*header.add(DATA_OFFSET), *header.add(FLAGS)) };
+        if flags & SYN != 0 {
+            return &[];
+        }
+        let length = usize::from(data_offset >> 4) * 4;
+        // SAFETY: By the type invariant `length` bytes of header are readable. Where `length` is
+        // less than the fixed header, which the stack never lets through, the slice is empty.
+        unsafe { slice::from_raw_parts(header.add(HEADER_LEN), length.saturating_sub(HEADER_LEN)) }
+    }
+
+    /// Whether the segment came in an IPv6 packet.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        u16::from_be(self.read(&ETHERTYPE)) == bindings::TOA_ETH_P_IPV6 as u16
+    }
+
+    /// The device that the segment was received by, or null.
+    pub(crate) fn device(&self) -> *mut bindings::net_device {
+        self.read(&DEV) as *mut bindings::net_device
+    }
+
+    /// The index of the device that the segment was received by.
+    pub(crate) fn device_index(&self) -> c_int {
+        self.read(&IIF)
+    }
+
+    /// C's `skb_transport_header`.
+    fn header(&self) -> *const u8 {
+        let head = self.read(&HEAD) as *const u8;
+        let offset = self.read(&TRANSPORT_HEADER);
+        // SAFETY: By the type invariant the transport header lies in the buffer.
+        unsafe { head.add(usize::from(offset)) }
+    }
+
+    #[inline(always)]
+    fn read<V: FromBytes + Copy>(&self, field: &Field<SkBuff, V>) -> V {
+        // SAFETY: By the type invariant this is a live `struct sk_buff`.
+        unsafe { field.read(self.0.get().cast_const().cast()) }
+    }
+}
+
+/// RFC 9293 §3.1: bytes of the fixed header.
+const HEADER_LEN: usize = 20;
+
+/// RFC 9293 §3.1: the byte whose high half is the header's length in 32-bit words.
+const DATA_OFFSET: usize = 12;
+
+/// RFC 9293 §3.1: the byte with the control bits.
+const FLAGS: usize = 13;
+
+/// RFC 9293 §3.1.
+const SYN: u8 = 0x02;

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The records: the client behind each socket, and the counts of these records.
+
+use crate::{
+    endpoint::{
+        Connection,
+        Endpoint, //
+    },
+    linux::{
+        hash_table::{
+            HashTable,
+            Node, //
+        },
+        memory,
+        percpu::PossibleCpu,
+        rcu_static::RcuStatic, //
+    },
+    namespace::{
+        Namespace,
+        Net,
+        Sock, //
+    },
+    shares::{
+        Owner,
+        Shares, //
+    },
+    stats::{
+        Counter,
+        Stats, //
+    },
+};
+use core::mem::size_of;
+use kernel::cpu::nr_cpu_ids;
+use kernel::prelude::*;
+use kernel::sync::{
+    atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    rcu, //
+};
+
+/// The table, from before the first hook is set until after the last is gone.
+pub(crate) static RECORDS: RcuStatic<Records> = RcuStatic::empty();
+
+/// The record of a socket. 56 bytes, and 88 with the 32 of [`Node`]: its link (8), the socket's
+/// address (8) and the head by which it is freed (16). kmalloc takes that from its slab of 96.
+#[derive(Clone, Copy)]
+pub(crate) struct Record {
+    /// The client from the option: 18 bytes.
+    pub(crate) client: Endpoint,
+    /// The connection that carried the option: 36 bytes. A socket can be disconnected and reused.
+    pub(crate) connection: Connection,
+    /// The CPU whose counters have this record as live: 2 bytes.
+    cpu: PossibleCpu,
+}
+
+/// The most bytes that a record may cost, besides the buckets.
+const MAX_RECORD_SIZE: usize = 96;
+
+const _: () = assert!(size_of::<Node<Record>>() <= MAX_RECORD_SIZE);
+
+/// Returns the record of `sk`. Any context.
+#[inline(always)]
+pub(crate) fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Record> {
+    RECORDS.get(rcu)?.table.get(sk.id(), rcu)
+}
+
+/// Records that `client` is behind `sk`, whose namespace is `net`, and counts it there. Without room
+/// or memory it counts that instead. Softirq; the socket is locked.
+#[inline(never)]
+pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) {
+    let Some(records) = RECORDS.get(rcu) else {
+        return;
+    };
+    let namespace = net.data(rcu);
+    let stats = &namespace.stats;
+    if !records.with_bounds(namespace, take_one) {
+        stats.inc(Counter::RecordTableFull);
+        return;
+    }
+    let cpu = stats.inc(Counter::RecordsLive);
+    let record = Record {
+        client,
+        connection: sk.connection(),
+        cpu,
+    };
+    match records.table.insert(sk.id(), record) {
+        Ok(replaced) => {
+            count_ipv6(stats, Counter::Ip6AddressAlloc, client);
+            // A socket is recorded once, so there should be none.
+            if let Some(old) = replaced {
+                records.removed(&old, namespace);
+            }
+        }
+        Err(_) => {
+            records.with_bounds(namespace, give_one_back);
+            stats.dec(Counter::RecordsLive, cpu);
+            stats.inc(Counter::RecordAllocFailed);
+        }
+    }
+}
+
+/// Removes the record of `sk`, whose connection ends. Softirq or process context.
+#[inline(always)]
+pub(crate) fn forget(sk: &Sock) {
+    let rcu = rcu::read_lock();
+    let Some(records) = RECORDS.get(&rcu) else {
+        return;
+    };
+    // Nothing else adds a record of this socket now: the softirq that creates the socket records it,
+    // before the socket can be disconnected or die. The socket's lock orders the two.
+    if records.table.may_contain(sk.id()) {
+        records.forget(sk, &rcu);
+    }
+}
+
+/// A number of records.
+type Count = Atomic<i64>;
+
+/// The table of records.
+pub(crate) struct Records {
+    table: HashTable<Record>,
+    shares: Shares,
+    /// Records of all namespaces.
+    live: Count,
+    /// Records of all namespaces but the first.
+    others: Count,
+    /// Records of all namespaces of [`Owner::Foreign`].
+    foreign: Count,
+}
+
+impl Records {
+    /// Makes an empty table, sized from the machine's memory as the kernel sizes its own. May
+    /// sleep.
+    ///
+    /// `max_records` caps the records; 0 lets them take 1/64 of the memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(max_records: u32) -> Result<Self> {
+        let memory = memory::total_bytes();
+        let max = match max_records {
+            0 => memory / 64 / MAX_RECORD_SIZE as u64,
+            max => max.into(),
+        };
+        Ok(Self {
+            table: HashTable::new(buckets(memory), locks())?,
+            shares: Shares::of(i64::try_from(max).unwrap_or(i64::MAX)),
+            live: Count::new(0),
+            others: Count::new(0),
+            foreign: Count::new(0),
+        })
+    }
+
+    /// The most records that each group of namespaces may hold.
+    pub(crate) fn shares(&self) -> Shares {
+        self.shares
+    }
+
+    /// The number of buckets.
+    pub(crate) fn buckets(&self) -> usize {
+        self.table.buckets()
+    }
+
+    #[inline(never)]
+    fn forget(&self, sk: &Sock, rcu: &rcu::Guard) {
+        let Some(record) = self.table.remove(sk.id()) else {
+            return;
+        };
+        // A socket with a record has a namespace, and never loses it: `record` was called with it.
+        if let Some(net) = sk.net() {
+            self.removed(&record, net.data(rcu));
+        }
+    }
+
+    /// Counts a record that left the table.
+    fn removed(&self, record: &Record, namespace: &Namespace) {
+        self.with_bounds(namespace, give_one_back);
+        namespace.stats.dec(Counter::RecordsLive, record.cpu);
+        count_ipv6(&namespace.stats, Counter::Ip6AddressFree, record.client);
+    }
+
+    /// Calls `f` with the counts that a record of `namespace` is in, each with its bound: the
+    /// narrowest first, so that a namespace whose share is full touches no count of the others.
+    fn with_bounds<R>(&self, namespace: &Namespace, f: impl FnOnce(&[(&Count, i64)]) -> R) -> R {
+        let all = (&self.live, self.shares.all);
+        let others = (&self.others, self.shares.others);
+        match namespace.owner {
+            Owner::First => f(&[all]),
+            Owner::Host => f(&[(&namespace.held, self.shares.each), others, all]),
+            Owner::Foreign => f(&[(&self.foreign, self.shares.foreign), others, all]),
+        }
+    }
+}
+
+/// Adds one to all counts, or to none if one of them has reached its bound.
+fn take_one(counts: &[(&Count, i64)]) -> bool {
+    for (taken, &(count, bound)) in counts.iter().enumerate() {
+        if count.fetch_add(1, Relaxed) >= bound {
+            count.fetch_sub(1, Relaxed);
+            give_one_back(counts.get(..taken).unwrap_or_default());
+            return false;
+        }
+    }
+    true
+}
+
+/// Subtracts one from all counts.
+fn give_one_back(counts: &[(&Count, i64)]) {
+    for (count, _) in counts {
+        count.fetch_sub(1, Relaxed);
+    }
+}
+
+fn count_ipv6(stats: &Stats, counter: Counter, client: Endpoint) {
+    if client.address_v4().is_none() {
+        stats.inc(counter);
+    }
+}
+
+/// Returns a bucket for each 128 KiB of memory, as `tcp_init` has for established connections,
+/// within bounds for the smallest and the largest machines: 2 KiB to 4 MiB of buckets.
+fn buckets(memory: u64) -> usize {
+    usize::try_from(memory >> 17)
+        .unwrap_or(usize::MAX)
+        .clamp(1 << 8, 1 << 19)
+}
+
+/// Returns a number of locks at which CPUs rarely meet.
+fn locks() -> usize {
+    (nr_cpu_ids() as usize).saturating_mul(64)
+}
