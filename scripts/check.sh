@@ -6,7 +6,7 @@
 # Warnings are errors.
 #
 #   check.sh all        everything
-#   check.sh formats | scripts | crates | docs | module
+#   check.sh formats | scripts | crates | docs | prose | module
 #
 # KERNEL= says for which kernel the module is built (see kernel.sh).
 
@@ -45,6 +45,15 @@ docs() {
 		--manifest-path "$REPO/peer/Cargo.toml"
 }
 
+# The words, openings and sentences that CONTRIBUTING.md asks for, and the spelling.
+prose() {
+	local files
+	cd "$REPO"
+	mapfile -t files < <(sources | grep -vE '(^|/)(LICENSE|copyright|Cargo\.lock|\.gitignore)|^tests/(prose|fuzz/seeds)/')
+	in_tools cargo run --quiet --locked --package toa-prose --manifest-path tests/Cargo.toml -- "${files[@]}"
+	in_tools codespell "${files[@]}"
+}
+
 # Not without a kernel to build for, which the tests count as skipped.
 module() {
 	local status=0
@@ -63,6 +72,7 @@ all() {
 	stage "clippy of the crates" "$0" crates
 	stage "clippy of nginx's modules" "$SCRIPTS/nginx.sh" check
 	stage "documentation" "$0" docs
+	stage "prose" "$0" prose
 	stage "no panic" "$SCRIPTS/root.sh" run tools "$REPO/tests/no-panic.sh"
 	stage "clippy of the module" "$0" module
 	stage "host tests" "$SCRIPTS/test.sh" cargo-test
@@ -71,7 +81,7 @@ all() {
 
 main() {
 	case ${1:-} in
-	all | formats | scripts | crates | docs | module) "$1" ;;
+	all | formats | scripts | crates | docs | prose | module) "$1" ;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;
 	esac

@@ -24,6 +24,7 @@ fn find_client(options: &[u8]) -> option::ParsedOptions {
 }
 
 mod endpoint_cases;
+mod layout;
 mod lists;
 mod option_cases;
 mod option_properties;
