@@ -80,8 +80,8 @@ const MALFORMED: (&str, i64) = ("malformed", 1);
 const FOREIGN_LENGTH: (&str, i64) = ("foreign_length", 1);
 const DUPLICATE: (&str, i64) = ("duplicate", 1);
 
-/// A handshake's options, whom the server is to see over IPv4 (None: whoever sends the
-/// segments), and what is to be counted.
+/// A handshake's options, the client that the server sees over IPv4 (None: the sender), and
+/// the counters that count.
 type Row<'a> = (Vec<u8>, Option<SocketAddr>, &'a [(&'a str, i64)]);
 
 /// Makes a handmade connection for each row, by IPv4 (where 20 bytes mean NAT64) and by

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Clients that no segment can come from. The kernel drops their packets as martians, so programs
-//! take a loopback peer for their own host: an option that names one leaves the sender's address.
+//! Clients that no segment can come from: an option that names one leaves the sender's address.
+//! The kernel drops packets from them as martians, so programs trust a loopback peer.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -64,10 +64,10 @@ pub enum Fate {
     Refused(&'static str),
 }
 
-/// The counter of clients that no segment can come from.
+/// The fate of clients that no segment can come from.
 pub const IMPOSSIBLE: Fate = Fate::Refused("impossible_client");
 
-/// The counter of 8-byte options in IPv6 segments.
+/// The fate of 8-byte options in IPv6 segments.
 const FOREIGN_LENGTH: Fate = Fate::Refused("foreign_length");
 
 /// A client whose segments are made by hand, in front of a listener.
@@ -147,7 +147,7 @@ impl Stage {
         }
     }
 
-    /// Whether the names of the listener's sockets have room for `named`.
+    /// Returns whether the names of the listener's sockets have room for `named`.
     fn has_room(&self, named: SocketAddr) -> bool {
         named.is_ipv4() || self.listener.family != Family::V4
     }
@@ -170,16 +170,16 @@ impl Stage {
         assert_eq!(accepted.name, shown, "accept: {context}");
         assert_eq!(accepted.peer(), shown, "getpeername: {context}");
         let fd = accepted.stream.as_raw_fd();
-        let told = sys::so_peername(fd, shown.length());
-        assert_eq!(told, Ok(shown), "SO_PEERNAME: {context}");
+        let answer = sys::so_peername(fd, shown.length());
+        assert_eq!(answer, Ok(shown), "SO_PEERNAME: {context}");
         for &level in getsockopt::levels(family) {
             for (option, address) in [(getsockopt::CLIENT, named), (getsockopt::BALANCER, sender)] {
                 let expected = match fate {
                     Fate::Seen => Ok(getsockopt::answer(address)),
                     Fate::Refused(_) => Err(Errno::EINVAL),
                 };
-                let told = sys::get_option(fd, level, option, Place::Room(getsockopt::LENGTH));
-                assert_eq!(told, expected, "{option} at {level}: {context}");
+                let answer = sys::get_option(fd, level, option, Place::Room(getsockopt::LENGTH));
+                assert_eq!(answer, expected, "{option} at {level}: {context}");
             }
         }
     }

@@ -35,7 +35,7 @@ use crate::sys::Name;
 pub const LOADED: &[Case] = cases![Loaded:
     ipv4_client_is_seen_by_a_kernel_without_ipv6,
     ipv6_address_in_the_option_leaves_the_balancers_to_a_kernel_without_ipv6,
-    kernel_without_ipv6_knows_impossible_clients_and_its_own_ipv4_addresses,
+    kernel_without_ipv6_refuses_impossible_clients_and_its_own_ipv4_addresses,
 ];
 
 pub const CASES: &[Case] = cases![Unloaded:
@@ -87,7 +87,7 @@ fn ipv6_address_in_the_option_leaves_the_balancers_to_a_kernel_without_ipv6() {
 }
 
 /// The kernel's list of IPv6 addresses is a null pointer: no IPv6 address is the server's.
-fn kernel_without_ipv6_knows_impossible_clients_and_its_own_ipv4_addresses() {
+fn kernel_without_ipv6_refuses_impossible_clients_and_its_own_ipv4_addresses() {
     let stage = Stage::on(Net::ipv4_only(&Plan::none()), Family::V4, false);
     let mut log = KernelLog::from_now();
     let (v4, v6) = (SERVER_V4.to_string(), SERVER_V6.to_string());
