@@ -29,8 +29,9 @@ type Device = *mut bindings::net_device;
 /// one of the server's own, or a broadcast or multicast address, in the VRF that `segment` arrived
 /// in. Softirq.
 ///
-/// Not covered: an IPv6 address that only a route makes local (`ip -6 route add local …`), and an
-/// address whose duplicate address detection runs.
+/// Not covered: an IPv6 address that only a route makes local (`ip -6 route add local …`), an
+/// address whose duplicate address detection runs, and the link-local address of a device in a VRF:
+/// the segment's device is the VRF then.
 pub(crate) fn is_own<T>(
     net: &Net<T>,
     segment: &Segment,

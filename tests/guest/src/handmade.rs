@@ -26,6 +26,7 @@ use crate::net::Way;
 use crate::net::PORT;
 use crate::net::SERVER_V4;
 use crate::net::SERVER_V6;
+use crate::sockets::Accepted;
 use crate::sys;
 use crate::wait;
 
@@ -33,7 +34,8 @@ use crate::wait;
 pub const ADDRESS_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 7);
 
-const DEVICE: &str = "handmade";
+/// The device of the server's host, or of the client's, that the segments arrive by.
+pub const DEVICE: &str = "handmade";
 
 const HOPS: u8 = 64;
 const WINDOW: u16 = 65000;
@@ -207,6 +209,23 @@ impl HandmadeConnection<'_> {
         change(&mut tcp);
         self.sequence += payload.len() as u32 + u32::from(tcp.fin);
         self.client.write(tcp, self.target.ip(), payload);
+    }
+
+    /// Sends a byte and receives one: the connection works in both directions.
+    #[track_caller]
+    pub fn exchange(&mut self, accepted: &mut Accepted) {
+        self.send(&[], b"?");
+        let mut byte = [0];
+        let received = accepted.stream.read_exact(&mut byte);
+        received.expect("the server receives");
+        assert_eq!(&byte, b"?");
+        let sent = accepted.stream.write_all(b"!");
+        sent.expect("the server sends");
+        let mut answer = self.receive();
+        while answer.payload == 0 {
+            answer = self.receive();
+        }
+        assert_eq!((answer.payload, answer.next), (1, self.sequence));
     }
 
     /// The server's next segment to this port.

@@ -28,7 +28,7 @@ use crate::wait;
 pub const CASES: &[Case] = cases![Loaded:
     ipv4_client_on_ipv4_listener_is_seen,
     ipv6_client_on_v6only_listener_is_seen,
-    ipv4_option_in_ipv6_traffic_is_seen_as_mapped_address,
+    ipv4_option_in_ipv6_traffic_leaves_the_balancers_address,
     ipv4_client_on_dual_stack_listener_is_seen_as_mapped_address,
     ipv6_client_on_dual_stack_listener_is_seen,
     nat64_client_on_dual_stack_listener_is_seen_as_ipv6_peer,
@@ -48,10 +48,10 @@ pub const CASES: &[Case] = cases![Loaded:
 enum Seen {
     /// The client's end of the connection.
     Client,
-    /// Whom the option names.
-    Named(SocketAddr),
-    /// The balancer, as without the module.
+    /// The balancer, as without the module: the client does not fit into the name.
     Balancer,
+    /// The balancer, because the option has a length of the other IP version.
+    ForeignLength,
 }
 
 /// One row: a connection for each call that accepts, asked by each that tells.
@@ -65,16 +65,21 @@ fn check_row(family: Family, way: Way, plan: &Plan, seen: &Seen) {
         let accepted = listener.accept_by(call, Place::AMPLE);
         let expected = family.name(match seen {
             Seen::Client => client.address,
-            Seen::Named(address) => *address,
-            Seen::Balancer => net.balancer_of(&accepted),
+            Seen::Balancer | Seen::ForeignLength => net.balancer_of(&accepted),
         });
         assert_eq!(accepted.name, expected, "{call:?}");
         assert_eq!(accepted.peer(), expected, "getpeername after {call:?}");
     }
     let after = net.stats();
     let counted = |row| after.get(row) - before.get(row);
-    assert_eq!(counted("syn_recv_sock_toa"), 2);
-    let told = if matches!(seen, Seen::Balancer) { 0 } else { 4 };
+    let (recorded, told) = match seen {
+        Seen::Client => (2, 4),
+        Seen::Balancer => (2, 0),
+        Seen::ForeignLength => (0, 0),
+    };
+    assert_eq!(counted("syn_recv_sock_toa"), recorded);
+    assert_eq!(counted("syn_recv_sock_no_toa"), 2 - recorded);
+    assert_eq!(counted("foreign_length"), 2 - recorded);
     assert_eq!(counted("getname_toa_ok"), told);
 }
 
@@ -86,10 +91,12 @@ fn ipv6_client_on_v6only_listener_is_seen() {
     check_row(Family::V6Only, Way::V6, &Plan::dpvs(), &Seen::Client);
 }
 
-fn ipv4_option_in_ipv6_traffic_is_seen_as_mapped_address() {
+fn ipv4_option_in_ipv6_traffic_leaves_the_balancers_address() {
     let named = SocketAddr::new(Ipv4Addr::new(203, 0, 113, 9).into(), 4660);
     let plan = Plan::inserting(&toa_option(TOA_KIND, named));
-    check_row(Family::V6Only, Way::V6, &plan, &Seen::Named(named));
+    for family in [Family::V6Only, Family::DualStack] {
+        check_row(family, Way::V6, &plan, &Seen::ForeignLength);
+    }
 }
 
 fn ipv4_client_on_dual_stack_listener_is_seen_as_mapped_address() {

@@ -98,6 +98,14 @@ fn option(client: SocketAddr) -> Vec<u8> {
 const TOA: &str = "syn_recv_sock_toa";
 const NO_TOA: &str = "syn_recv_sock_no_toa";
 
+/// Another client than `named`, of the same IP version.
+fn other(named: SocketAddr) -> SocketAddr {
+    match named {
+        SocketAddr::V4(_) => OTHER,
+        SocketAddr::V6(v6) => SocketAddr::new((*v6.ip()).into(), OTHER.port()),
+    }
+}
+
 /// One of a group of listeners.
 fn listen_in_group(net: &Net, family: Family) -> Listener {
     net.server.enter(|| {
@@ -677,7 +685,7 @@ fn deferred_accept_takes_the_option_of_the_data_not_of_the_ack() {
     for named in [NAMED, NAMED_V6] {
         let client = handmade_client(&net, named);
         let (mut connection, _) = client.connect(4000, &[]);
-        connection.send(&option(OTHER), &[]);
+        connection.send(&option(other(named)), &[]);
         connection.send(&option(named), b"data");
         let accepted = listener.accept().ending_by_reset();
         accepted.assert_shows(named);
@@ -693,7 +701,7 @@ fn lost_ack_leaves_the_client_to_the_data_each_way() {
 
 /// Two segments that could make the connection: the first one does.
 #[track_caller]
-fn check_first_counts(first_data: &[u8], second: impl Fn(&mut HandmadeConnection<'_>)) {
+fn check_first_counts(first_data: &[u8], second: impl Fn(&mut HandmadeConnection<'_>, SocketAddr)) {
     let net = Net::new();
     let listener = net.listen(Family::DualStack);
     let before = net.stats();
@@ -701,10 +709,10 @@ fn check_first_counts(first_data: &[u8], second: impl Fn(&mut HandmadeConnection
         let client = handmade_client(&net, named);
         let (mut connection, _) = client.connect(4000, &[]);
         connection.send(&option(named), first_data);
-        second(&mut connection);
+        second(&mut connection, other(named));
         let accepted = listener.accept().ending_by_reset();
         accepted.assert_shows(named);
-        second(&mut connection);
+        second(&mut connection, other(named));
         accepted.assert_shows(named);
     }
     let change = net.stats().since(&before);
@@ -712,14 +720,16 @@ fn check_first_counts(first_data: &[u8], second: impl Fn(&mut HandmadeConnection
 }
 
 fn first_of_two_acks_names_the_client() {
-    check_first_counts(b"", |connection| connection.send(&option(OTHER), b""));
+    check_first_counts(b"", |connection, other| {
+        connection.send(&option(other), b"");
+    });
 }
 
 fn data_before_the_ack_names_the_client() {
-    check_first_counts(b"data", |connection| {
+    check_first_counts(b"data", |connection, other| {
         let after = connection.sequence;
         connection.sequence -= 4;
-        connection.send(&option(OTHER), b"");
+        connection.send(&option(other), b"");
         connection.sequence = after;
     });
 }
@@ -730,8 +740,9 @@ fn retransmitted_syn_changes_nothing() {
     let listener = net.listen(Family::DualStack);
     for named in [NAMED, NAMED_V6] {
         let client = handmade_client(&net, named);
-        client.begin(4000).open(&option(OTHER), &[]);
-        let (mut connection, _) = client.connect(4000, &option(OTHER));
+        let other = option(other(named));
+        client.begin(4000).open(&other, &[]);
+        let (mut connection, _) = client.connect(4000, &other);
         connection.send(&option(named), &[]);
         let accepted = listener.accept().ending_by_reset();
         accepted.assert_shows(named);

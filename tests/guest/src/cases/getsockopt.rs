@@ -55,7 +55,7 @@ use crate::wait;
 
 pub const CASES: &[Case] = cases![Loaded:
     client_and_balancer_are_told_for_every_kind_of_socket,
-    client_without_an_ipv6_address_is_told_to_ipv6_traffic,
+    ipv4_option_in_ipv6_traffic_leaves_no_client_to_ask_for,
     answer_is_told_to_32_bit_callers,
     answer_is_told_to_nobody,
     longer_buffers_are_left_alone_behind_the_answer,
@@ -73,16 +73,17 @@ pub const UNLOADED: &[Case] = cases![Unloaded:
 ];
 
 /// DPVS's `TOA_SO_GET_LOOKUP`.
-const CLIENT: c_int = 4096;
-const BALANCER: c_int = 4097;
+pub const CLIENT: c_int = 4096;
+/// The sender's address.
+pub const BALANCER: c_int = 4097;
 const OPTIONS: [c_int; 2] = [CLIENT, BALANCER];
 
 /// DPVS's `struct toa_nat64_peer`.
-const LENGTH: i32 = 20;
+pub const LENGTH: i32 = 20;
 
 /// Its bytes: the address, an IPv4 one in mapped form, the port in network order,
 /// and two of padding.
-fn answer(address: SocketAddr) -> Name {
+pub fn answer(address: SocketAddr) -> Name {
     let ip = match address.ip() {
         std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         std::net::IpAddr::V6(v6) => v6,
@@ -92,7 +93,7 @@ fn answer(address: SocketAddr) -> Name {
 }
 
 /// The levels at which a socket of the family has the options.
-fn levels(family: Family) -> &'static [c_int] {
+pub fn levels(family: Family) -> &'static [c_int] {
     match family {
         Family::V4 => &[IPPROTO_IP],
         Family::V6Only | Family::DualStack => &[IPPROTO_IP, IPPROTO_IPV6],
@@ -131,14 +132,19 @@ fn client_and_balancer_are_told_for_every_kind_of_socket() {
     }
 }
 
-fn client_without_an_ipv6_address_is_told_to_ipv6_traffic() {
+fn ipv4_option_in_ipv6_traffic_leaves_no_client_to_ask_for() {
     let named = SocketAddr::new(Ipv4Addr::new(203, 0, 113, 9).into(), 4660);
     let net = Net::with(&Plan::inserting(&toa_option(TOA_KIND, named)));
     let listener = net.listen(Family::V6Only);
     let (_client, accepted) = net.pair(&listener, Way::V6);
-    let balancer = net.balancer_of(&accepted);
-    assert!(balancer.is_ipv6());
-    assert_told(&accepted, named, balancer);
+    assert!(net.balancer_of(&accepted).is_ipv6());
+    let fd = accepted.stream.as_raw_fd();
+    for level in [IPPROTO_IP, IPPROTO_IPV6] {
+        for option in OPTIONS {
+            let told = sys::get_option(fd, level, option, Place::Room(LENGTH));
+            assert_eq!(told, Err(Errno::EINVAL), "{option} at {level}");
+        }
+    }
 }
 
 fn answer_is_told_to_32_bit_callers() {

@@ -37,10 +37,10 @@ use crate::stats::Stats;
 
 pub const CASES: &[Case] = cases![Loaded:
     layouts_of_other_vendors_are_no_client_over_ipv6_and_nat64,
-    options_of_both_lengths_are_seen_over_ipv6_and_nat64,
+    options_of_both_lengths_are_seen_over_ipv4_and_long_ones_over_ipv6,
     malformed_options_are_counted_over_ipv6_and_nat64,
-    first_of_two_options_wins_over_ipv6_and_nat64,
-    option_in_a_full_header_is_seen_wherever_it_stands,
+    first_of_two_options_decides_over_ipv6_and_nat64,
+    option_in_a_full_header_is_read_wherever_it_stands,
     option_behind_ipv4_options_is_seen,
     option_behind_ipv6_extension_headers_is_seen,
     client_that_fills_its_header_is_seen_when_the_balancer_makes_room,
@@ -48,6 +48,7 @@ pub const CASES: &[Case] = cases![Loaded:
     forged_option_behind_the_balancers_does_not_count,
     header_without_room_leaves_the_balancer,
     header_without_room_leaves_a_forged_option,
+    header_without_room_leaves_no_forged_ipv4_client_to_ipv6_traffic,
     segment_too_long_for_the_option_leaves_the_balancer,
     lowered_mss_leaves_room_for_the_option,
     data_too_long_for_the_option_passes_and_the_client_stays,
@@ -76,10 +77,11 @@ fn option(client: SocketAddr) -> Vec<u8> {
 const TOA: (&str, i64) = ("syn_recv_sock_toa", 1);
 const NO_TOA: (&str, i64) = ("syn_recv_sock_no_toa", 1);
 const MALFORMED: (&str, i64) = ("malformed", 1);
+const FOREIGN_LENGTH: (&str, i64) = ("foreign_length", 1);
 const DUPLICATE: (&str, i64) = ("duplicate", 1);
 
-/// A handshake's options, whom the server is to see (None: whoever sends the segments),
-/// and what is to be counted.
+/// A handshake's options, the client that the server sees over IPv4 (None: the sender), and
+/// the counters that count.
 type Row<'a> = (Vec<u8>, Option<SocketAddr>, &'a [(&'a str, i64)]);
 
 /// Makes a handmade connection for each row, by IPv4 (where 20 bytes mean NAT64) and by
@@ -87,7 +89,21 @@ type Row<'a> = (Vec<u8>, Option<SocketAddr>, &'a [(&'a str, i64)]);
 #[track_caller]
 fn check_rows(rows: &[Row<'_>]) {
     check_rows_of(rows, HandmadeClient::new);
-    check_rows_of(rows, HandmadeClient::with_ipv6);
+    let counted: Vec<_> = rows.iter().map(counted_over_ipv6).collect();
+    let mut over_ipv6: Vec<Row<'_>> = Vec::new();
+    for ((options, seen, _), counted) in rows.iter().zip(&counted) {
+        let seen = seen.filter(SocketAddr::is_ipv6);
+        over_ipv6.push((options.clone(), seen, counted));
+    }
+    check_rows_of(&over_ipv6, HandmadeClient::with_ipv6);
+}
+
+/// The row's counters over IPv6: an IPv4 client's option has a foreign length there.
+fn counted_over_ipv6<'a>((_, seen, counted): &Row<'a>) -> Vec<(&'a str, i64)> {
+    match (seen, counted) {
+        (Some(SocketAddr::V4(_)), [TOA, rest @ ..]) => [&[NO_TOA, FOREIGN_LENGTH], rest].concat(),
+        _ => counted.to_vec(),
+    }
 }
 
 #[track_caller]
@@ -146,7 +162,7 @@ fn layouts_of_other_vendors_are_no_client_over_ipv6_and_nat64() {
     check_rows(&rows);
 }
 
-fn options_of_both_lengths_are_seen_over_ipv6_and_nat64() {
+fn options_of_both_lengths_are_seen_over_ipv4_and_long_ones_over_ipv6() {
     let mut rows: Vec<Row> = Vec::new();
     for named in [NAMED, NAMED_V6] {
         for nops in 0..4 {
@@ -174,7 +190,7 @@ fn malformed_options_are_counted_over_ipv6_and_nat64() {
     check_rows(&rows);
 }
 
-fn first_of_two_options_wins_over_ipv6_and_nat64() {
+fn first_of_two_options_decides_over_ipv6_and_nat64() {
     let both = |first, second| [option(first), option(second)].concat();
     let bad = [TOA_KIND, 4, 0x77, 0x77];
     check_rows(&[
@@ -191,7 +207,7 @@ fn first_of_two_options_wins_over_ipv6_and_nat64() {
     ]);
 }
 
-fn option_in_a_full_header_is_seen_wherever_it_stands() {
+fn option_in_a_full_header_is_read_wherever_it_stands() {
     let mut rows: Vec<Row> = Vec::new();
     for named in [NAMED, NAMED_V6] {
         let option = option(named);
@@ -216,7 +232,8 @@ fn check_shows_itself(client: impl Fn(&Net) -> HandmadeClient, named: SocketAddr
     connection.send(&option(named), &[]);
     let mut accepted = listener.accept().ending_by_reset();
     accepted.assert_shows(named);
-    connection.send(&option(OTHER), b"data");
+    let other = if named.is_ipv4() { OTHER } else { OTHER_V6 };
+    connection.send(&option(other), b"data");
     let mut data = [0; 4];
     accepted.stream.read_exact(&mut data).expect("the data");
     assert_eq!(&data, b"data");
@@ -396,6 +413,26 @@ fn header_without_room_leaves_a_forged_option() {
             own: &option(OTHER_V6),
             seen: Some(OTHER_V6),
             counted: &[TOA],
+            counted_by_balancer: &[("no_room", 1), ("forwarded_without", 1)],
+        }
+        .check();
+    }
+}
+
+/// An IPv6 client's option of 8 bytes, in a header where the balancer's 24 do not fit. Over
+/// IPv4 the server sees the forgery, as it does one of 20 bytes.
+fn header_without_room_leaves_no_forged_ipv4_client_to_ipv6_traffic() {
+    for way in Way::ALL {
+        let (seen, counted): (_, &[_]) = match way {
+            Way::V6 => (None, &[NO_TOA, FOREIGN_LENGTH]),
+            Way::V4 | Way::Nat64 => (Some(OTHER), &[TOA]),
+        };
+        FullHeader {
+            way,
+            plan: long_plan(),
+            own: &[&option(OTHER)[..], &unknown(12)].concat(),
+            seen,
+            counted,
             counted_by_balancer: &[("no_room", 1), ("forwarded_without", 1)],
         }
         .check();

@@ -9,6 +9,7 @@ mod die;
 mod errors;
 mod getsockopt;
 mod hostile;
+mod impossible_clients;
 mod in_kernel;
 mod lifetime;
 mod load;
@@ -18,6 +19,7 @@ mod namespaces;
 mod nginx_module;
 mod no_ipv6;
 mod options;
+mod own_addresses;
 mod paths;
 mod peer_servers;
 mod programs;
@@ -123,6 +125,8 @@ fn stock() -> Vec<&'static Case> {
         asked::UNLOADED,
         born::CASES,
         hostile::CASES,
+        impossible_clients::CASES,
+        own_addresses::CASES,
         paths::CASES,
         programs::CASES,
         peer_servers::CASES,

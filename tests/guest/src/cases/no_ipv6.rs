@@ -14,11 +14,17 @@ use nix::errno::Errno;
 use crate::balancer::toa_option;
 use crate::balancer::Plan;
 use crate::balancer::TOA_KIND;
+use crate::cases::impossible_clients;
+use crate::cases::impossible_clients::Fate;
+use crate::cases::impossible_clients::Stage;
+use crate::cases::impossible_clients::IMPOSSIBLE;
 use crate::kmsg::KernelLog;
 use crate::module;
 use crate::net::Net;
 use crate::net::Way;
 use crate::net::CLIENT_V6;
+use crate::net::SERVER_V4;
+use crate::net::SERVER_V6;
 use crate::runner::cases;
 use crate::runner::Case;
 use crate::sockets;
@@ -29,6 +35,7 @@ use crate::sys::Name;
 pub const LOADED: &[Case] = cases![Loaded:
     ipv4_client_is_seen_by_a_kernel_without_ipv6,
     ipv6_address_in_the_option_leaves_the_balancers_to_a_kernel_without_ipv6,
+    kernel_without_ipv6_refuses_impossible_clients_and_its_own_ipv4_addresses,
 ];
 
 pub const CASES: &[Case] = cases![Unloaded:
@@ -63,11 +70,47 @@ fn ipv6_address_in_the_option_leaves_the_balancers_to_a_kernel_without_ipv6() {
     let named = toa_option(TOA_KIND, SocketAddr::new(CLIENT_V6.into(), 4660));
     let net = Net::ipv4_only(&Plan::inserting(&named));
     let listener = net.listen(Family::V4);
+    let before = net.stats();
     let (mut client, mut accepted) = net.pair(&listener, Way::V4);
-    let balancer = Name::of(net.balancer_of(&accepted));
-    assert_eq!(accepted.name, balancer, "accept");
-    assert_eq!(accepted.peer(), balancer, "getpeername");
+    accepted.assert_shows(net.balancer_of(&accepted));
+    let counted = [
+        ("syn_recv_sock_toa", 1),
+        ("getname_toa_bypass", 2),
+        ("ip6_address_alloc", 1),
+        ("records_live", 1),
+    ];
+    assert_eq!(net.stats().since(&before), counted);
     sockets::exchange(&mut client, &mut accepted);
+    sockets::finish(&mut client, &mut accepted);
+    drop((client, accepted));
+    net.wait_for_no_records();
+}
+
+/// The kernel's list of IPv6 addresses is a null pointer: no IPv6 address is the server's.
+fn kernel_without_ipv6_refuses_impossible_clients_and_its_own_ipv4_addresses() {
+    let stage = Stage::on(Net::ipv4_only(&Plan::none()), Family::V4, false);
+    let mut log = KernelLog::from_now();
+    let (v4, v6) = (SERVER_V4.to_string(), SERVER_V6.to_string());
+    for (ip, fate) in [
+        ("2001:db8:7::7", Fate::Seen),
+        (&v6, Fate::Seen),
+        ("fe80::1", Fate::Seen),
+        ("::", IMPOSSIBLE),
+        ("::1", IMPOSSIBLE),
+        ("ff02::1", IMPOSSIBLE),
+        ("::ffff:127.0.0.1", IMPOSSIBLE),
+        ("::ffff:203.0.113.9", IMPOSSIBLE),
+        ("::127.0.0.1", IMPOSSIBLE),
+        ("203.0.113.9", Fate::Seen),
+        (&v4, IMPOSSIBLE),
+        ("127.0.0.1", IMPOSSIBLE),
+        ("0.0.0.0", IMPOSSIBLE),
+        ("224.0.0.1", IMPOSSIBLE),
+        ("255.255.255.255", IMPOSSIBLE),
+    ] {
+        stage.check(impossible_clients::client(ip), fate);
+    }
+    assert_eq!(log.new_lines(), [""; 0]);
 }
 
 /// The hook of `inet6_getname` is there, as the function is: nobody calls it.
@@ -83,7 +126,9 @@ fn module_says_in_these_words_that_it_comes_and_goes() {
         .map(|line| without_sizes(line))
         .collect();
     let loaded = format!(
-        "TOA: toa loaded, version {}, IPv4 and IPv6, at most N records in N buckets",
+        "TOA: toa loaded, version {}, IPv4 and IPv6, at most N records in N buckets (N kept for \
+         the first network namespace, N for each other of the host, N for all of other user \
+         namespaces together)",
         version.trim()
     );
     let expected = [
@@ -94,16 +139,20 @@ fn module_says_in_these_words_that_it_comes_and_goes() {
     assert_eq!(said, expected);
 }
 
-/// The line with N in place of the two numbers that the machine's memory decides.
+/// The line with N in place of the numbers that the machine's memory decides.
 fn without_sizes(line: &str) -> String {
     let Some((what, sizes)) = line.split_once(", at most ") else {
         return line.to_owned();
     };
-    let words = sizes.split(' ').map(|word| match word.parse::<u64>() {
-        Ok(_) => "N",
-        Err(_) => word,
-    });
-    format!("{what}, at most {}", words.collect::<Vec<_>>().join(" "))
+    let mut text = format!("{what}, at most ");
+    for character in sizes.chars() {
+        match character {
+            '0'..='9' if text.ends_with('N') => {}
+            '0'..='9' => text.push('N'),
+            _ => text.push(character),
+        }
+    }
+    text
 }
 
 fn connections_outlive_the_module_without_ipv6() {
