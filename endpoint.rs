@@ -80,7 +80,7 @@ impl Endpoint {
     }
 }
 
-/// The 4-tuple of a connection, as the socket knows it: behind a FullNAT balancer `peer` is one of
+/// The 4-tuple of a connection in the socket's fields: behind a FullNAT balancer `peer` is one of
 /// the balancer's local addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Connection {

@@ -2,8 +2,8 @@
 
 //! The C interfaces that toa uses and the kernel crate lacks, each turned into a safe one by a file.
 //!
-//! All unsafe code of the module is here. Nothing here knows what toa is for: of the story's files
-//! only [`endpoint`](crate::endpoint) is imported.
+//! All unsafe code of the module is here, and none of toa's decisions. The files import only
+//! [`endpoint`](crate::endpoint) of the others.
 
 pub(crate) mod callbacks;
 pub(crate) mod ftrace;

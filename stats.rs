@@ -109,7 +109,7 @@ impl Stats {
         self.cpus.cpu(cpu).add(counter as usize, u64::MAX);
     }
 
-    /// Writes the table. Counters move meanwhile: it is no snapshot.
+    /// Writes the table. It is no snapshot: counters move while it is written.
     pub(crate) fn show(&self, seq: &SeqFile) {
         seq_print!(seq, "{:26}", "");
         for cpu in possible_cpus() {

@@ -94,8 +94,8 @@ impl Call {
 const _: () =
     assert!(size_of::<bindings::ftrace_ops>() == bindings::TOA_SIZEOF_FTRACE_OPS as usize);
 
-/// A hook that is in place. Dropping it takes it away, and waits until no task runs its handler,
-/// or a function that it was redirected to, any more.
+/// A hook that is in place. Dropping it removes it, and waits until no task runs its handler or a
+/// function that it was redirected to.
 ///
 /// # Invariants
 ///
@@ -116,8 +116,8 @@ impl<H: Hooked> Hook<H> {
     ///
     /// # Errors
     ///
-    /// Each is in the log, with what to do about it. `ENOENT`: there is no such function after all.
-    /// `EBUSY`: somebody else redirects it, or ftrace is switched off.
+    /// Each is in the log, with its remedy. `ENOENT`: the kernel has no such function. `EBUSY`:
+    /// another module or a live patch redirects it, or ftrace is switched off.
     pub(crate) fn register() -> Result<Self> {
         Self::register_if_present()?.ok_or_else(|| {
             log!(
@@ -130,7 +130,7 @@ impl<H: Hooked> Hook<H> {
         })
     }
 
-    /// As [`Hook::register`], but returns `None` if there is no such function.
+    /// Hooks a function that some kernels lack: [`Hook::register`], with `None` for no such function.
     pub(crate) fn register_if_present() -> Result<Option<Self>> {
         // Memory of kmalloc makes ftrace treat the ops as dynamic: it waits at unregistration for
         // all tasks that may be in the handler (`ftrace_shutdown`).
@@ -142,7 +142,7 @@ impl<H: Hooked> Hook<H> {
             }),
             GFP_KERNEL,
         )?;
-        // ftrace takes the name apart in place, as a C string, whatever length it is told.
+        // ftrace splits the name in place, as a C string, and ignores the length that it gets.
         let mut name = KVec::with_capacity(H::FUNCTION.len() + 1, GFP_KERNEL)?;
         name.extend_from_slice(H::FUNCTION.as_bytes(), GFP_KERNEL)?;
         name.push(0, GFP_KERNEL)?;
@@ -212,7 +212,7 @@ impl<H: Hooked> Drop for Hook<H> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant. For dynamic ops this ends in `synchronize_rcu_tasks`
         // (`ftrace_shutdown`), which waits until each task that was runnable or preempted has
-        // slept of its own will or left the kernel: neither the handler nor what it redirects to
+        // slept voluntarily or left the kernel: neither the handler nor what it redirects to
         // sleeps, so by then the task has left both. Softirqs over the idle task, which is no such
         // task, are waited for by the `synchronize_rcu` that it begins and ends with. On PREEMPT_RT
         // softirqs are tasks, and a task that blocks on a `spinlock_t` has slept for RCU-tasks'

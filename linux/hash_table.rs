@@ -168,7 +168,7 @@ impl<T> Drop for HashTable<T> {
     }
 }
 
-/// A node that nobody else can unlink or free any more.
+/// A node that only its owner can free.
 ///
 /// # Invariants
 ///
@@ -257,7 +257,8 @@ fn allocate<V>(value: V) -> Result<NonNull<V>> {
 /// On PREEMPT_RT an ordinary allocation takes a `spinlock_t`, with GFP_ATOMIC too, and that lock
 /// sleeps: it may not be taken with preemption off, as a handler runs when another tracer shares the
 /// function, and RCU-tasks does not wait at unload for a task that is blocked on it.
-/// `kmalloc_nolock` only tries the allocator's locks. What it returns may be given to `kfree` and `kfree_rcu` (`mm/slub.c`).
+/// `kmalloc_nolock` only tries the allocator's locks. Its memory may be
+/// given to `kfree` and `kfree_rcu` (`mm/slub.c`).
 #[cfg(CONFIG_PREEMPT_RT)]
 fn allocate<V>(value: V) -> Result<NonNull<V>> {
     /// A try fails when the slab's lock happens to be taken; the next one rarely does.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Addresses of the server itself, as the kernel's routing knows them.
+//! The server's own addresses, by the kernel's routing.
 //!
 //! Only segments with an option pay for these look-ups. They walk under RCU and take no lock, so a
 //! hook's handler may call them, also on PREEMPT_RT.

@@ -23,7 +23,7 @@ impl<T> RcuPointer<T> {
         Self(Atomic::new(ptr::null_mut()))
     }
 
-    /// Loads the pointer: C's `rcu_dereference`. What it points to is seen as it was when the
+    /// Loads the pointer: C's `rcu_dereference`. The value behind it is seen as it was when the
     /// pointer was stored, by address dependency.
     pub(crate) fn load(&self) -> *mut T {
         // SAFETY: The pointer is valid and aligned. Volatile makes it C's `READ_ONCE`, a marked

@@ -20,8 +20,8 @@ use kernel::types::Opaque;
 const _: () =
     assert!(size_of::<bindings::nf_sockopt_ops>() == bindings::TOA_SIZEOF_NF_SOCKOPT_OPS as usize);
 
-/// What answers: socket, option, the caller's buffer, and the kernel's copy of its length, which
-/// the answer's length replaces.
+/// The answering function. Its arguments are the socket, the option, the caller's buffer, and the
+/// kernel's copy of the buffer's length, which the answer's length replaces.
 pub(crate) type Get = unsafe extern "C" fn(
     *mut bindings::sock,
     c_int,
@@ -40,8 +40,8 @@ pub(crate) enum Level {
 
 /// Registered options. Dropping them unregisters.
 ///
-/// Whoever is in the answering function holds a reference on the module, so that rmmod fails with
-/// EWOULDBLOCK meanwhile. That reference, not this type, keeps the function's text.
+/// A process in the answering function holds a reference on the module, so rmmod fails with
+/// EWOULDBLOCK until the function returns. That reference, not this type, keeps the function's text.
 ///
 /// # Invariants
 ///
@@ -66,7 +66,7 @@ impl Sockopts {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if somebody else has one of the options.
+    /// `EBUSY` if another module has one of the options.
     pub(crate) unsafe fn register(
         module: &'static ThisModule,
         level: Level,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who is running.
+//! The current task.
 //!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 

@@ -15,7 +15,7 @@ use core::ptr::{
 use kernel::prelude::*;
 use kernel::str::CStr;
 
-/// A registered probe. Dropping it unregisters, and waits until no CPU runs it any more.
+/// A registered probe. Dropping it unregisters, and waits until no CPU runs it.
 ///
 /// # Invariants
 ///
@@ -41,7 +41,7 @@ impl Probe {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if this kernel has no such tracepoint, and says so in the log.
+    /// `ENOENT` if this kernel has no such tracepoint; the log has a line then.
     pub(crate) unsafe fn register(name: &'static CStr, function: *mut c_void) -> Result<Self> {
         let Some(tracepoint) = find(name) else {
             log!(
@@ -86,7 +86,7 @@ impl Drop for Probe {
     }
 }
 
-/// What [`find`] looks for, and what it has found.
+/// The search of [`find`], and its result.
 struct Search {
     name: &'static CStr,
     found: Option<NonNull<bindings::tracepoint>>,

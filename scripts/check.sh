@@ -51,7 +51,8 @@ prose() {
 	cd "$REPO"
 	mapfile -t files < <(sources | grep -vE '(^|/)(LICENSE|copyright|Cargo\.lock|\.gitignore)|^tests/(prose|fuzz/seeds)/')
 	in_tools cargo run --quiet --locked --package toa-prose --manifest-path tests/Cargo.toml -- "${files[@]}"
-	in_tools codespell "${files[@]}"
+	# `struct sk_buff` has `skb_iif`, inline assembly has `inout`.
+	in_tools codespell -L iif,inout "${files[@]}"
 }
 
 # Not without a kernel to build for, which the tests count as skipped.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The layout of the module: unsafe code in `linux/`, which knows nothing of the story.
+//! The layout of the module: unsafe code in `linux/`, which imports nothing of the story.
 
 use std::fs;
 use std::path::Path;

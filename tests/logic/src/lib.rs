@@ -3,7 +3,7 @@
 //! Tests of the module's files that import nothing from the kernel. They are
 //! compiled here as they are, at the crate's root, as in the module.
 //!
-//! Nobody links this crate: without `cfg(test)` it is empty.
+//! The crate is for tests only: without `cfg(test)` it is empty.
 //!
 //! A failed property leaves its input in `proptest-regressions`, to be committed
 //! with the mend. `PROPTEST_CASES=` asks for more cases than 256 each.

@@ -115,7 +115,7 @@ pub(crate) fn of_the_kind() -> impl Strategy<Value = Piece> {
     ]
 }
 
-/// What clients put into their segments (RFC 9293, RFC 2018, RFC 7323), NOPs too.
+/// The options that clients put into their segments (RFC 9293, RFC 2018, RFC 7323), NOPs too.
 pub(crate) fn well_known() -> impl Strategy<Value = Piece> {
     prop_oneof![
         Just(vec![1]),

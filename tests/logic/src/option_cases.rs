@@ -48,7 +48,7 @@ fn client(list: &[u8]) -> Endpoint {
     }
 }
 
-/// Our option in each of its two forms, and what it says.
+/// Our option in each of its two forms, and its content.
 fn both() -> [(Vec<u8>, ParsedOptions); 2] {
     let says = |address, port| ParsedOptions {
         claim: Some(Claim::Client(endpoint(address, port))),

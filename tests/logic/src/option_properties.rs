@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What holds for every option list.
+//! Properties of every option list.
 
 use crate::find_client;
 use crate::lists;

@@ -15,7 +15,7 @@ type Row = (u8, u8, fn(&[u8]) -> (Ipv6Addr, bool));
 /// The table of kinds a second time.
 const ROWS: &[Row] = &[(254, 8, client4), (254, 20, client6)];
 
-/// What [`crate::option::find_client`] is to find.
+/// The result that [`crate::option::find_client`] must have.
 pub(crate) fn find_client(list: &[u8]) -> ParsedOptions {
     let mut places = Vec::new();
     let mut broken_off = false;

@@ -212,7 +212,7 @@ fn tcp_fallback_of_an_mptcp_listener_is_told_its_client() {
     sockets::finish(&mut client, &mut accepted);
 }
 
-/// The table of the README, row by row: what was found with each option, and what
+/// The table of doc/nat64.md, row by row: what was found with each option, and what
 /// DPVS's module (`kmod/toa/toa.c`, `inet64_getname_toa`) answers to option 4096 of
 /// IPPROTO_IP, as its source says.
 struct Table {
@@ -262,7 +262,7 @@ impl Table {
     }
 }
 
-const README: &str = include_str!("../../../../README.md");
+const PAGE: &str = include_str!("../../../../doc/nat64.md");
 
 fn errors_are_those_of_the_table() {
     let net = Net::new();
@@ -281,7 +281,7 @@ fn errors_are_those_of_the_table() {
         note(row);
     }
     fs::write("/toa/out/errno-table.md", table.rows.join("\n") + "\n").expect("/toa/out");
-    let documented: Vec<&str> = README
+    let documented: Vec<&str> = PAGE
         .lines()
         .skip_while(|line| !line.starts_with("| situation |"))
         .skip(2)
@@ -289,7 +289,7 @@ fn errors_are_those_of_the_table() {
         .collect();
     assert_eq!(
         table.rows, documented,
-        "found, and documented in the README"
+        "found, and documented in doc/nat64.md"
     );
 }
 
@@ -416,7 +416,7 @@ fn rows_of_states(net: &Net, table: &mut Table, family: Family) {
         .expect("it connects anew");
     drop(other.accept());
     row(
-        "connected anew, to another peer",
+        "connected again, to another peer",
         "0, and the old client",
         fd,
         Err(Errno::EINVAL),
