@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Installs the toa.ko beside it, which was built for one kernel, on a server that
-# runs this kernel. On any other it says why not, and changes nothing.
+# Installs the toa.ko beside this script on a server that runs the kernel that
+# toa.ko was built for. On other servers it prints the reason and changes nothing.
 #
-#   install.sh              toa.ko into /lib/modules/RELEASE/updates, and have it
-#                           loaded at each start-up
-#   install.sh ahead        the same for a kernel that is installed here, and will run
-#                           after a reboot
-#   install.sh check        only say whether it would
-#   install.sh uninstall    take away what it installed, for every kernel
+#   install.sh              install toa.ko in /lib/modules/RELEASE/updates, and load
+#                           it at each start-up
+#   install.sh ahead        install it for a kernel that is installed here and runs
+#                           after the next reboot
+#   install.sh check        only check whether toa.ko fits
+#   install.sh uninstall    remove toa.ko and its configuration, for every kernel
 
 set -eu
 
@@ -22,7 +22,7 @@ die() {
 	exit 1
 }
 
-# manifest NAME: its value.
+# manifest NAME: prints the value of that line.
 manifest() {
 	sed -n "s/^$1: //p" "$here/MANIFEST"
 }
@@ -34,7 +34,7 @@ needed() {
 	done
 }
 
-# --- is it for this server? ----------------------------------------------------
+# --- checks --------------------------------------------------------------------
 
 whole() {
 	for file in MANIFEST toa.ko modules-load.conf; do
@@ -42,10 +42,10 @@ whole() {
 	done
 	sum=$(sha256sum "$here/toa.ko" | cut -d ' ' -f 1)
 	[ "$sum" = "$(manifest sha256)" ] ||
-		die "toa.ko is not the file that MANIFEST tells of (sha256 $sum): fetch the tarball again"
+		die "toa.ko is not the file that MANIFEST lists (sha256 $sum): fetch the tarball again"
 }
 
-# Debian's kernels name their package's version: two builds of one release may differ.
+# Two builds of one release may differ: Debian's kernels report their package's version.
 runs_here() {
 	running=$(uname -r)
 	[ "$running" = "$kernel" ] ||
@@ -66,7 +66,7 @@ same_build() {
 same_vermagic() {
 	magic=$(modinfo -F vermagic "$here/toa.ko")
 	[ "${magic%% *}" = "$kernel" ] ||
-		die "toa.ko's vermagic is '$magic', and MANIFEST says $kernel: fetch the tarball again"
+		die "toa.ko's vermagic is '$magic', and MANIFEST names $kernel: fetch the tarball again"
 	other=$(find "$modules/$kernel/kernel" -name '*.ko*' 2>/dev/null | head -n 1)
 	[ -n "$other" ] || die "there are no modules in $modules/$kernel/kernel: install the kernel's package again"
 	theirs=$(modinfo -F vermagic "$other")
@@ -74,7 +74,7 @@ same_vermagic() {
 		die "toa.ko's vermagic is '$magic', and that of this kernel's modules '$theirs': build it for this kernel"
 }
 
-# A kernel that is locked down takes signed modules only.
+# A locked-down kernel loads only signed modules.
 trusted() {
 	[ -r /sys/kernel/security/lockdown ] || return 0
 	grep -q '\[none\]' /sys/kernel/security/lockdown || [ -n "$(modinfo -F signer "$here/toa.ko")" ] ||
@@ -83,11 +83,11 @@ trusted() {
 
 alone() {
 	for file in "$modules/$kernel/updates/dkms/toa.ko"*; do
-		[ ! -e "$file" ] || die "$file is there already: take one way, this one or DKMS"
+		[ ! -e "$file" ] || die "$file is there already: use either this tarball or DKMS"
 	done
 }
 
-# check WHICH: whether the kernel runs_here or is_installed_here, and the rest.
+# check WHICH: checks that the kernel runs_here or is_installed_here, and the rest.
 check() {
 	needed
 	whole
@@ -98,7 +98,7 @@ check() {
 	alone
 }
 
-# --- what it changes -----------------------------------------------------------
+# --- changes -------------------------------------------------------------------
 
 install_module() {
 	mkdir -p "$modules/$kernel/updates" "$(dirname "$startup")"

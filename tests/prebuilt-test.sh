@@ -189,14 +189,14 @@ case_refuses_another_build_of_the_same_release() {
 case_refuses_a_module_that_the_manifest_does_not_tell_of() {
 	become_server
 	echo >>toa.ko
-	refuses "install.sh: toa.ko is not the file that MANIFEST tells of (sha256 $(sha256sum toa.ko | cut -d ' ' -f 1)): fetch the tarball again"
+	refuses "install.sh: toa.ko is not the file that MANIFEST lists (sha256 $(sha256sum toa.ko | cut -d ' ' -f 1)): fetch the tarball again"
 }
 
 case_refuses_a_module_of_another_kernel_than_the_manifest_says() {
 	become_server
 	module toa.ko "vermagic=7.9.9 SMP "
 	sed -i "s/^sha256: .*/sha256: $(sha256sum toa.ko | cut -d ' ' -f 1)/" MANIFEST
-	refuses "install.sh: toa.ko's vermagic is '7.9.9 SMP ', and MANIFEST says $release: fetch the tarball again"
+	refuses "install.sh: toa.ko's vermagic is '7.9.9 SMP ', and MANIFEST names $release: fetch the tarball again"
 }
 
 case_refuses_a_kernel_whose_modules_have_another_vermagic() {
@@ -227,7 +227,7 @@ case_refuses_beside_the_module_of_dkms() {
 	mkdir -p "/lib/modules/$release/updates/dkms"
 	touch "/lib/modules/$release/updates/dkms/toa.ko.xz"
 	listing >before
-	refuses "install.sh: /lib/modules/$release/updates/dkms/toa.ko.xz is there already: take one way, this one or DKMS"
+	refuses "install.sh: /lib/modules/$release/updates/dkms/toa.ko.xz is there already: use either this tarball or DKMS"
 }
 
 case_refuses_half_a_tarball() {

@@ -12,33 +12,33 @@
 #include <sys/socket.h>
 
 /*
- The client is from getpeername. Without the module that is the balancer, if
- there is one.
+ The origin of a client that getpeername returned. Without the module, that client
+ is the balancer if the connection came through one.
  */
 #define TOA_PEER_GETPEERNAME 0
 
 /*
- The client is from the balancer, by a TCP option that the module has read.
+ The origin of a client that the module read from the balancer's TCP option.
  */
 #define TOA_PEER_TOA 1
 
 /*
- Who is at the other end of a connection.
+ The client of a connection, and the balancer that the connection came through.
 
  Addresses are struct sockaddr_in (ss_family is AF_INET) or struct sockaddr_in6
- (AF_INET6), and ports are in network order, as everywhere in C. IPv4-mapped
- addresses are told as AF_INET, whatever the socket's family is.
+ (AF_INET6). Ports are in network order, as everywhere in C. IPv4-mapped addresses
+ become AF_INET, whatever the socket's family is.
 
- This struct stays as it is for as long as the library's soname does.
+ The layout of this struct is fixed for each soname of the library.
  */
 struct toa_peer {
   /*
-   The client, as far as the origin can say.
+   The client, as the origin reports it.
    */
   struct sockaddr_storage client;
   /*
-   The balancer between them: the address and port that the connection really
-   comes from. AF_UNSPEC if the module did not tell a client.
+   The balancer: the address and port that the connection's packets come from.
+   AF_UNSPEC if the module has no client.
    */
   struct sockaddr_storage balancer;
   /*
@@ -52,32 +52,32 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Tells who is at the other end of the socket fd. The module is asked first; where
- it does not know a client, or is not loaded, getpeername is.
+ Finds the client and the balancer of the socket fd. The function asks the module
+ first, and getpeername if the module is not loaded or has no client.
 
- Returns 0; or -1 with errno, and leaves *peer as it was:
+ Returns 0, or returns -1 with errno and leaves *peer unchanged:
 
- - ENOTCONN: the socket was never connected, or the connection has ended in both
-   directions, or was reset, which clients can bring about at any time;
- - EAFNOSUPPORT: the socket is of another family than AF_INET and AF_INET6;
- - EBADF, ENOTSOCK: fd is not open, or no socket;
+ - ENOTCONN: the socket was never connected, or the connection was reset or has
+   ended in both directions, which clients can cause at any time;
+ - EAFNOSUPPORT: the socket's family is neither AF_INET nor AF_INET6;
+ - EBADF, ENOTSOCK: fd is not open, or is not a socket;
  - EFAULT: peer is NULL.
 
- No other thread may close fd meanwhile.
+ Other threads must not close fd during the call.
  */
 int toa_peer_get(int fd, struct toa_peer *peer);
 
 /*
- Tells the client of the socket fd, if the module knows one; AF_UNSPEC if not, or
- if it is not loaded.
+ Stores the module's client of the socket fd in *client. Stores AF_UNSPEC if the
+ module is not loaded or has no client.
 
  Returns 0, or -1 with errno as toa_peer_get does.
  */
 int toa_peer_client_by_toa(int fd, struct sockaddr_storage *client);
 
 /*
- Tells the balancer between the socket fd and its client, if the module knows the
- client; AF_UNSPEC if not, or if it is not loaded.
+ Stores the balancer of the socket fd in *balancer. Stores AF_UNSPEC if the module
+ is not loaded or has no client.
 
  Returns 0, or -1 with errno as toa_peer_get does.
  */

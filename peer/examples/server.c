@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Writes a line about each connection, and sends the same to the client.
+ * Prints a line about each connection, and sends this line to the client.
  *
  *   cc -o server server.c $(pkg-config --cflags --libs toa_peer)
  *   ./server :: 8080
@@ -17,10 +17,10 @@
 
 #include <toa_peer.h>
 
-/* An address, " port " and a port. */
+/* The room for an address, " port " and a port. */
 #define ADDRESS_SIZE (NI_MAXHOST + sizeof(" port ") + NI_MAXSERV)
 
-/* Nothing for AF_UNSPEC. */
+/* Formats an address as text, which is empty for AF_UNSPEC. */
 static void write_address(const struct sockaddr_storage *address, char text[ADDRESS_SIZE])
 {
 	char host[NI_MAXHOST], port[NI_MAXSERV];
@@ -39,7 +39,7 @@ static void serve(int fd)
 	char client[ADDRESS_SIZE], balancer[ADDRESS_SIZE];
 	struct toa_peer peer;
 
-	/* The client may have gone again. */
+	/* The client may already have disconnected. */
 	if (toa_peer_get(fd, &peer) != 0) {
 		perror("server: toa_peer_get");
 		return;
@@ -57,7 +57,7 @@ static void serve(int fd)
 		perror("server: send");
 }
 
-/* "::" listens for IPv4 as well. */
+/* Listens on one address; "::" accepts IPv4 as well. */
 static int listen_on(const char *host, const char *port)
 {
 	const struct addrinfo hints = {

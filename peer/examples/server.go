@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-// Writes a line about each connection, and sends the same to the client.
+// Prints a line about each connection, and sends this line to the client.
 //
 //	go run server.go :: 8080
 //	nc localhost 8080
 //
-// It needs nothing but the standard library. Go's listeners are MPTCP sockets by
-// default, which changes nothing for clients that speak plain TCP.
+// The server needs only the standard library. Go's listeners are MPTCP sockets by
+// default, which makes no difference to clients that use plain TCP.
 package main
 
 import (
@@ -20,16 +20,16 @@ import (
 	"syscall"
 )
 
-// getsockopt options of toa, at the level IPPROTO_IP, also for AF_INET6 sockets.
+// getsockopt options of toa, at level IPPROTO_IP, also for AF_INET6 sockets.
 const (
 	optionClient   = 4096
 	optionBalancer = 4097
 )
 
-// peer is who is at the other end of a connection.
+// peer describes the client of a connection, and the balancer between.
 type peer struct {
 	client   netip.AddrPort
-	balancer netip.AddrPort // not valid if the module did not tell a client
+	balancer netip.AddrPort // not valid if the module has no client
 	origin   string         // "toa" or "getpeername"
 }
 
@@ -54,17 +54,18 @@ func peerOf(conn *net.TCPConn) (peer, error) {
 	return peer{client: unmapped(client), origin: "getpeername"}, nil
 }
 
-// ask asks the module. The answer is not valid where it does not tell one: it is
-// not loaded (ENOPROTOOPT), knows no client (EINVAL), the connection is a true
-// MPTCP one (EOPNOTSUPP), or the module is DPVS's and getpeername tells as much
-// (EFAULT).
+// ask asks the module. The result is not valid if the module has no answer:
+//   - ENOPROTOOPT: the module is not loaded;
+//   - EINVAL: the module has no client;
+//   - EOPNOTSUPP: the connection is a true MPTCP one;
+//   - EFAULT: the module is DPVS's, and getpeername returns the client.
 func ask(conn *net.TCPConn, option int) (netip.AddrPort, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	// The 20 bytes of the answer fit into this type: an address, then four bytes,
-	// of which the first two are the port in network order.
+	// The 20 bytes of the answer fit into this type: an address, then four bytes.
+	// The first two of these are the port in network order.
 	var answer *syscall.IPv6Mreq
 	var told error
 	err = raw.Control(func(fd uintptr) {
@@ -86,7 +87,7 @@ func ask(conn *net.TCPConn, option int) (netip.AddrPort, error) {
 	return unmapped(netip.AddrPortFrom(address, binary.BigEndian.Uint16(port[:]))), nil
 }
 
-// unmapped turns an IPv4-mapped address into an IPv4 one; others stay as they are.
+// unmapped turns an IPv4-mapped address into an IPv4 one; others stay unchanged.
 func unmapped(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
@@ -102,7 +103,7 @@ func serve(conn *net.TCPConn) error {
 	return err
 }
 
-// listen takes an IPv4 address for what it says; :: is for IPv4 as well.
+// listen accepts only IPv4 on an IPv4 address; on :: it accepts IPv4 as well.
 func listen(address, port string) (net.Listener, error) {
 	network := "tcp"
 	if ip, err := netip.ParseAddr(address); err == nil && ip.Is4() {
@@ -126,7 +127,7 @@ func main() {
 			log.Fatal(err)
 		}
 		go func() {
-			// A client may have gone again: the others are served.
+			// The client may already have disconnected: serve the others.
 			if err := serve(conn.(*net.TCPConn)); err != nil {
 				log.Print(err)
 			}

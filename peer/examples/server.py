@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Writes a line about each connection, and sends the same to the client.
+"""Prints a line about each connection, and sends this line to the client.
 
     python3 server.py :: 8080
     nc localhost 8080
 
-It needs nothing but the standard library.
+The server needs only the standard library.
 """
 
 import errno
@@ -13,26 +13,26 @@ import socket
 import struct
 import sys
 
-# getsockopt options of toa, at the level IPPROTO_IP, also for AF_INET6 sockets.
+# getsockopt options of toa, at level IPPROTO_IP, also for AF_INET6 sockets.
 CLIENT = 4096
 BALANCER = 4097
 
 # An IPv6 address (IPv4 in mapped form), a port in network order, padding.
 ANSWER = struct.Struct("!16sH2x")
 
-# No module is loaded, or the socket is none of TCP; no client is known; MPTCP;
-# DPVS's module, for what getpeername tells.
+# In this order: no module is loaded, or the socket is not TCP; the module has no
+# client; MPTCP; DPVS's module for clients that getpeername returns.
 NO_ANSWER = {errno.ENOPROTOOPT, errno.EINVAL, errno.EOPNOTSUPP, errno.EFAULT}
 
 
 def unmapped(address):
-    """The IPv4 address in an IPv4-mapped one; others as they are."""
+    """Returns the IPv4 address in an IPv4-mapped one; others unchanged."""
     address = ipaddress.ip_address(address)
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def ask(sock, option):
-    """Address and port, or None where the module does not tell them."""
+    """Returns address and port, or None if the module has no answer."""
     try:
         answer = sock.getsockopt(socket.IPPROTO_IP, option, ANSWER.size)
     except OSError as error:
@@ -44,7 +44,7 @@ def ask(sock, option):
 
 
 def peer(sock):
-    """Client, origin ("toa" or "getpeername"), and balancer or None."""
+    """Returns client, origin ("toa" or "getpeername"), and balancer or None."""
     client = ask(sock, CLIENT)
     if client:
         return client, "toa", ask(sock, BALANCER)
@@ -60,7 +60,7 @@ def line(client, origin, balancer):
 
 
 def listen(address, port):
-    """An address with a colon is an IPv6 one, and :: listens for IPv4 as well."""
+    """Listens on an address, which is IPv6 if it has a colon; :: accepts IPv4 as well."""
     if ":" in address:
         both = address == "::"
         family = socket.AF_INET6
@@ -78,7 +78,7 @@ def main(address, port):
                     print(text, flush=True)
                     sock.sendall(text.encode() + b"\n")
                 except OSError as error:
-                    # A client may have gone again: the next one is served.
+                    # The client may already have disconnected: serve the next one.
                     print(f"server: {error}", file=sys.stderr)
 
 

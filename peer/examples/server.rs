@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Writes a line about each connection, and sends the same to the client.
+//! Prints a line about each connection, and sends this line to the client.
 //!
 //! ```sh
 //! cargo run --example server -- :: 8080
@@ -31,14 +31,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// `::` listens for IPv4 as well, unless `net.ipv6.bindv6only` says otherwise.
+/// Serves the clients of one address; `::` accepts IPv4 as well, unless
+/// `net.ipv6.bindv6only` is set.
 fn run(address: &str, port: &str) -> io::Result<()> {
     let port = port
         .parse()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let listener = TcpListener::bind((address, port))?;
     for stream in listener.incoming() {
-        // A client may have gone again: the next one is served.
+        // The client may already have disconnected: serve the next one.
         if let Err(error) = stream.and_then(serve) {
             eprintln!("server: {error}");
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Prints who connects to an address, one line for each connection:
+//! Prints the peer of each connection to an address:
 //!
 //! ```sh
 //! cargo run --example who -- [::]:8080
@@ -15,7 +15,7 @@ fn main() -> io::Result<()> {
     let address = std::env::args().nth(1);
     let listener = TcpListener::bind(address.as_deref().unwrap_or("[::]:8080"))?;
     for stream in listener.incoming() {
-        // A client that has gone already leaves an error: the next one is served.
+        // The client may already have disconnected: serve the next one.
         match stream.and_then(peer) {
             Ok(peer) => println!("{peer:?}"),
             Err(error) => eprintln!("{error}"),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the module answers, in Rust's types. Nothing here asks the kernel.
+//! The module's answers, in Rust's types. The code here makes no system calls.
 
 use std::io;
 use std::net::Ipv6Addr;
@@ -8,11 +8,12 @@ use std::net::SocketAddr;
 
 use crate::unmapped;
 
-/// The size of DPVS's `struct toa_nat64_peer`: an IPv6 address (16 bytes, IPv4 in
-/// its mapped form), a port (2, both in network order), and 2 of padding.
+/// The size of DPVS's `struct toa_nat64_peer`: an IPv6 address (16 bytes), a port
+/// (2 bytes) and padding (2 bytes). Address and port are in network order; IPv4
+/// addresses have the mapped form.
 pub(crate) const LENGTH: usize = 20;
 
-/// `None` for other lengths: that is not a module for TOA.
+/// Parses an answer. `None` for other lengths, which no module for TOA returns.
 pub(crate) fn parse(answer: &[u8]) -> Option<SocketAddr> {
     let answer: &[u8; LENGTH] = answer.try_into().ok()?;
     let (address, rest) = answer.split_first_chunk::<16>()?;
@@ -23,13 +24,13 @@ pub(crate) fn parse(answer: &[u8]) -> Option<SocketAddr> {
     )))
 }
 
-/// `getsockopt`'s result. `None` where somebody else has to be asked:
+/// Interprets the result of `getsockopt`. `None` if the module has no answer:
 ///
-/// - `ENOPROTOOPT`: no module is loaded, or the socket is none of TCP;
-/// - `EINVAL`: no client is known;
-/// - `EOPNOTSUPP`: a true MPTCP connection, a UNIX socket;
-/// - `EFAULT`: the room for the answer is good, so this is DPVS's module, for which
-///   the option is only for what getpeername cannot tell.
+/// - `ENOPROTOOPT`: no module is loaded, or the socket is not TCP;
+/// - `EINVAL`: the module has no client;
+/// - `EOPNOTSUPP`: a true MPTCP connection, or a UNIX socket;
+/// - `EFAULT`: DPVS's module, whose option answers only for clients that getpeername
+///   cannot return. The buffer is valid, so the error has no other cause.
 pub(crate) fn read(told: io::Result<&[u8]>) -> io::Result<Option<SocketAddr>> {
     match told {
         Ok(answer) => Ok(parse(answer)),
@@ -48,7 +49,7 @@ mod tests {
     use std::net::IpAddr;
     use std::net::Ipv4Addr;
 
-    /// As lookup.rs of the module writes it.
+    /// Builds an answer in the format of the module's lookup.rs.
     fn answer(address: Ipv6Addr, port: u16, padding: [u8; 2]) -> [u8; LENGTH] {
         let mut answer = [0; LENGTH];
         answer[..16].copy_from_slice(&address.octets());

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Who is the client of a TCP socket behind a FullNAT load balancer, and which
-//! balancer is between them.
+//! Finds the client of a TCP socket behind a FullNAT load balancer, and the balancer
+//! between them.
 //!
-//! The balancer puts its client's address into a TCP option. The kernel module toa
-//! reads it, and [`peer`] asks the module; where it is not loaded, or knows no
-//! client, `getpeername`. A server that listens on an IPv4 address behind a NAT64
-//! balancer has no other way to know its IPv6 clients.
+//! The balancer puts the client's address into a TCP option, which the kernel module
+//! toa reads. [`peer`] asks the module, and `getpeername` if the module is not loaded
+//! or has no client. A server that listens on an IPv4 address behind a NAT64 balancer
+//! has no other way to find its IPv6 clients.
 //!
 //! ```
 //! use std::io;
@@ -19,18 +19,18 @@
 //! }
 //! ```
 //!
-//! The sockets of tokio, mio and socket2 will do as well as those of the standard
-//! library: all that is taken is a descriptor ([`AsFd`]).
+//! The functions take any value with a descriptor ([`AsFd`]): the sockets of the
+//! standard library, tokio, mio and socket2.
 //!
-//! It can be believed only if nobody but the balancer reaches the server's port:
-//! whoever else does can claim any address.
+//! Trust the client's address only if the balancer alone can reach the server's port.
+//! Any other host that reaches the port can claim any address.
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("toa is a module of Linux: elsewhere use TcpStream::peer_addr");
+compile_error!("toa is a Linux kernel module: use TcpStream::peer_addr on other systems");
 
 mod answer;
 #[allow(unsafe_code)]
@@ -47,40 +47,40 @@ use std::os::fd::BorrowedFd;
 use socket2::SockAddr;
 use socket2::SockRef;
 
-/// `getsockopt` option of the client, known as `TOA_SO_GET_LOOKUP` from DPVS.
+/// `getsockopt` option of the client: DPVS's `TOA_SO_GET_LOOKUP`.
 const CLIENT: libc::c_int = 4096;
 
 /// `getsockopt` option of the balancer, which only toa has.
 const BALANCER: libc::c_int = 4097;
 
-/// Who is at the other end of a connection.
+/// The client of a connection, and the balancer that the connection came through.
 ///
 /// All ports are in host order, as everywhere in Rust. Addresses are never
-/// IPv4-mapped: `::ffff:203.0.113.7` is told as `203.0.113.7`, so that the same
-/// client looks the same through every kind of listener.
+/// IPv4-mapped: `::ffff:203.0.113.7` becomes `203.0.113.7`. So a client looks the same
+/// through every kind of listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// The client, as far as [`origin`](Self::origin) can say.
+    /// The client, as [`origin`](Self::origin) reports it.
     pub client: SocketAddr,
-    /// The balancer between them: the address and port that the connection really
-    /// comes from. `None` if the module did not tell a client.
+    /// The balancer: the address and port that the connection's packets come from.
+    /// `None` if the module has no client.
     pub balancer: Option<SocketAddr>,
-    /// Who says so.
+    /// The source of `client`.
     pub origin: Origin,
 }
 
-/// Where [`Peer::client`] is from.
+/// The source of [`Peer::client`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// From the balancer, by a TCP option that the module has read.
+    /// The balancer's TCP option, which the module has read.
     Toa,
-    /// From `getpeername`. Without the module that is the balancer, if there is
-    /// one.
+    /// `getpeername`. Without the module, the client is the balancer if the connection
+    /// came through one.
     Getpeername,
 }
 
 impl fmt::Display for Origin {
-    /// `toa` or `getpeername`.
+    /// Writes `toa` or `getpeername`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Toa => "toa",
@@ -89,20 +89,19 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Who is at the other end of this socket.
+/// Returns the client of this socket, and the balancer that the connection came through.
 ///
-/// The module is asked first. Where it does not know a client, or is not loaded,
-/// `getpeername` is asked. Either way it takes two system calls, and nothing is kept
-/// from one call to the next.
+/// The function asks the module first, and `getpeername` if the module is not loaded or
+/// has no client. It makes two system calls either way, and keeps nothing between calls.
 ///
 /// # Errors
 ///
-/// Those of `getpeername`:
+/// The errors of `getpeername`:
 ///
 /// - [`NotConnected`](ErrorKind::NotConnected) (`ENOTCONN`): the socket was never
-///   connected, or the connection has ended in both directions, or was reset. This
-///   may happen to a server whenever a client goes away early;
-/// - `ENOTSOCK`: it is a descriptor of something else;
+///   connected, or the connection has ended in both directions, or was reset. Clients
+///   that disconnect early cause this error at any time;
+/// - `ENOTSOCK`: the descriptor is not a socket;
 ///
 /// and [`Unsupported`](ErrorKind::Unsupported) for sockets of other families than
 /// `AF_INET` and `AF_INET6`, such as UNIX sockets, whose peers have no address.
@@ -118,7 +117,7 @@ impl fmt::Display for Origin {
 /// let (stream, _) = listener.accept()?;
 ///
 /// let peer = toa_peer::peer(&stream)?;
-/// // No balancer is on the way to this machine itself.
+/// // A connection within this machine passes no balancer.
 /// assert_eq!(peer.client, client.local_addr()?);
 /// assert_eq!(peer.balancer, None);
 /// assert_eq!(peer.origin, toa_peer::Origin::Getpeername);
@@ -134,7 +133,7 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
         });
     };
     let balancer = match balancer(socket) {
-        // It has ended between the two questions; the client is known already.
+        // The connection has ended between the two calls. The client is still valid.
         Err(error) if error.kind() == ErrorKind::NotConnected => None,
         balancer => balancer?,
     };
@@ -145,20 +144,19 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     })
 }
 
-/// The client, if the module knows one.
+/// Returns the client that the module has for this socket.
 ///
-/// `None` if it does not: the connection came without the option, the module is
-/// not loaded, or the socket is none of TCP.
+/// `None` if the connection came without the option, the module is not loaded, or the
+/// socket is not TCP.
 ///
 /// # Errors
 ///
 /// [`NotConnected`](ErrorKind::NotConnected) if the module is loaded and the
-/// socket is not connected, and what `getsockopt` says to a descriptor that is not
-/// a socket.
+/// socket is not connected, and `ENOTSOCK` for a descriptor that is not a socket.
 ///
 /// # Examples
 ///
-/// To let a feature depend on whether the address can be relied on:
+/// Make a feature depend on the source of the address:
 ///
 /// ```
 /// # use std::net::{TcpListener, TcpStream};
@@ -166,8 +164,8 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
 /// # let _client = TcpStream::connect(listener.local_addr()?)?;
 /// # let (stream, _) = listener.accept()?;
 /// match toa_peer::client_by_toa(&stream)? {
-///     Some(client) => println!("the balancer says {client}"),
-///     None => println!("the balancer says nothing"),
+///     Some(client) => println!("the balancer sent {client}"),
+///     None => println!("no client from a balancer"),
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -175,15 +173,15 @@ pub fn client_by_toa(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
     ask(socket.as_fd(), CLIENT)
 }
 
-/// The balancer, if the module knows a client of the connection: the address that
-/// `getpeername` would tell without the module.
+/// Returns the balancer of this socket: the address that `getpeername` would return
+/// without the module.
 ///
-/// `None` as with [`client_by_toa`], and with modules of others, which have no
-/// such option.
+/// `None` in the cases of [`client_by_toa`], and with other modules for TOA, which have
+/// no option for the balancer.
 ///
 /// # Errors
 ///
-/// Those of [`client_by_toa`].
+/// The errors of [`client_by_toa`].
 ///
 /// # Examples
 ///
@@ -201,14 +199,14 @@ pub fn balancer(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
     ask(socket.as_fd(), BALANCER)
 }
 
-/// Asks the module. IPPROTO_IP is right for AF_INET6 sockets as well, whatever
-/// their traffic is.
+/// Asks the module for an option. Its level is IPPROTO_IP for AF_INET6 sockets as well,
+/// whatever their traffic is.
 fn ask(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<Option<SocketAddr>> {
     let mut room = [0; answer::LENGTH];
     answer::read(sys::getsockopt(socket, libc::IPPROTO_IP, option, &mut room))
 }
 
-/// What getpeername says.
+/// Returns the result of `getpeername`.
 fn name(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let name = SockRef::from(&socket).peer_addr()?;
     let address = name.as_socket().ok_or_else(|| no_address(&name))?;
@@ -224,7 +222,7 @@ fn no_address(name: &SockAddr) -> io::Error {
     io::Error::new(kind, format!("a peer of family {family} has no IP address"))
 }
 
-/// An IPv4-mapped address as IPv4; others stay as they are, with their scope.
+/// Turns an IPv4-mapped address into IPv4; others stay unchanged, with their scope.
 fn unmapped(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         v4 @ IpAddr::V4(_) => SocketAddr::new(v4, address.port()),
@@ -232,7 +230,7 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Its examples are compiled, too.
+/// The README, whose examples rustdoc compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The one call that no safe wrapper offers: `getsockopt` with any option.
+//! `getsockopt` with any option, for which no crate offers a safe wrapper.
 //!
-//! All `unsafe` of this crate is here.
+//! All `unsafe` code of this crate is in this file.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use libc::c_int;
 use libc::socklen_t;
 
-/// Asks for an option that is told as bytes; gives those that were written, the
+/// Reads an option into `room`. Returns the bytes that the kernel wrote, which are the
 /// beginning of `room`.
 pub(crate) fn getsockopt<'room>(
     socket: BorrowedFd<'_>,
@@ -20,8 +20,8 @@ pub(crate) fn getsockopt<'room>(
     room: &'room mut [u8],
 ) -> io::Result<&'room [u8]> {
     let mut length = socklen_t::try_from(room.len()).unwrap_or(socklen_t::MAX);
-    // SAFETY: The kernel writes at most `length` bytes to `room`, which has as many
-    // or more, and any bytes may stand there. `length` is this function's own.
+    // SAFETY: The kernel writes at most `length` bytes to `room`, which has at least as
+    // many, and all bytes are valid there. `length` is a local variable.
     let status = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

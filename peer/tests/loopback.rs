@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Real sockets, and nobody who would tell a client: the module is not loaded, or
-//! has nothing to say of connections within this machine.
+//! Tests on real sockets for which the module has no client: it is not loaded, or the
+//! connections are within this machine.
 
 use std::fs::File;
 use std::io;
@@ -30,7 +30,7 @@ use toa_peer::Peer;
 const V4: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 const V6: (Ipv6Addr, u16) = (Ipv6Addr::LOCALHOST, 0);
 
-/// The server's end and the client's.
+/// Connects to the listener; returns the server's end and the client's.
 fn connection(listener: &TcpListener, target: Ipv4OrV6) -> (TcpStream, TcpStream) {
     let port = listener.local_addr().expect("it is bound").port();
     let client = match target {
@@ -48,7 +48,7 @@ enum Ipv4OrV6 {
     V6,
 }
 
-/// Listens with AF_INET6 for IPv4 as well.
+/// Listens on an AF_INET6 socket that accepts IPv4 as well.
 fn dual_stack(protocol: Protocol) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(protocol))?;
     socket.set_only_v6(false)?;
@@ -90,7 +90,7 @@ fn ipv4_peer_of_a_dual_stack_socket_is_told_as_ipv4() {
     let listener = dual_stack(Protocol::TCP).expect("it listens");
     let (server, client) = connection(&listener, Ipv4OrV6::V4);
     let mapped = server.peer_addr().expect("its peer");
-    assert!(mapped.is_ipv6(), "the kernel says {mapped}");
+    assert!(mapped.is_ipv6(), "the kernel returns {mapped}");
     let client = client.local_addr().expect("its name");
     assert!(client.is_ipv4());
     assert_is_by_getpeername(&server, client);
@@ -139,7 +139,7 @@ fn socket_that_is_not_connected_has_no_peer() {
 fn connection_that_has_ended_has_no_peer() {
     let listener = TcpListener::bind(V4).expect("it listens");
     let (server, mut client) = connection(&listener, Ipv4OrV6::V4);
-    // This side ends first and waits; the other's last word closes it at once.
+    // This side ends first and waits; the other side's FIN then closes it at once.
     server.shutdown(Shutdown::Write).expect("it ends");
     assert_eq!(client.read(&mut [0]).expect("the end"), 0);
     client.shutdown(Shutdown::Write).expect("it ends");

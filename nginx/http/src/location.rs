@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The configuration of a location, or of what is around it.
+//! The configuration of a location, or of a block around it.
 
 use nginx_sys::ngx_flag_t;
 use nginx_sys::NGX_CONF_UNSET;
@@ -9,7 +9,7 @@ use ngx::http::MergeConfigError;
 
 const UNSET: ngx_flag_t = NGX_CONF_UNSET as ngx_flag_t;
 
-/// As nginx's own setter for flags writes to it.
+/// The module's settings of a location, in the layout for nginx's own flag setter.
 #[repr(C)]
 pub(crate) struct Location {
     pub(crate) real_ip: ngx_flag_t,
@@ -28,7 +28,7 @@ impl Default for Location {
 }
 
 impl Merge for Location {
-    /// Off unless it is said here or further out.
+    /// Takes unset values from the outer block; the default is off.
     fn merge(&mut self, outer: &Self) -> Result<(), MergeConfigError> {
         if self.real_ip == UNSET {
             self.real_ip = outer.real_ip;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What nginx sees: the tables that it looks for in a dynamic module
+//! The interface that nginx calls: the tables of a dynamic module
 //! (`src/core/ngx_module.h`, `src/http/ngx_http_config.h`), and the functions in
-//! them. Each turns raw arguments into safe views, calls what is safe, and turns the
-//! result back.
+//! them. Each function turns raw arguments into safe views, calls a safe function,
+//! and turns the result back.
 
 use core::ffi::c_void;
 use core::mem::offset_of;
@@ -53,12 +53,12 @@ pub(crate) struct Module;
 
 impl HttpModule for Module {
     fn module() -> &'static ngx_module_t {
-        // SAFETY: nginx writes to it before it calls any function of the module, and
-        // not again while one runs.
+        // SAFETY: nginx writes to the static before it calls the module's functions, and
+        // not while one runs.
         unsafe { &*ptr::addr_of!(ngx_http_toa_module) }
     }
 
-    /// Before the configuration is read, in which the variables may be used.
+    /// Adds the variables before nginx reads a configuration that may use them.
     unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         for (index, variable) in Variable::ALL.into_iter().enumerate() {
             // SAFETY: nginx keeps the name, which is static and never written to.
@@ -73,8 +73,7 @@ impl HttpModule for Module {
     }
 
     unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-        // SAFETY: nginx is about to read the phases' handlers, and not while it calls
-        // this.
+        // SAFETY: nginx reads the phases' handlers only after this call.
         let core = unsafe { cf.as_ref() }.and_then(NgxHttpCoreModule::main_conf_mut);
         let phases = core.map(|core| &mut core.phases);
         let Some(phases) = phases else {
@@ -87,19 +86,19 @@ impl HttpModule for Module {
             let Some(phase) = phases.get_mut(phase as usize) else {
                 return Status::NGX_ERROR.into();
             };
-            // SAFETY: nginx has made the array, for elements of that type.
+            // SAFETY: nginx created the array for elements of that type.
             let place = unsafe { ngx_array_push(&mut phase.handlers) };
             if place.is_null() {
                 return Status::NGX_ERROR.into();
             }
-            // SAFETY: it is the array's new element.
+            // SAFETY: `place` is the array's new element.
             unsafe { place.cast::<ngx_http_handler_pt>().write(Some(handle)) };
         }
         Status::NGX_OK.into()
     }
 }
 
-// SAFETY: `create_loc_conf` makes it.
+// SAFETY: `create_loc_conf` creates a `Location`.
 unsafe impl HttpModuleLocationConf for Module {
     type LocationConf = Location;
 }
@@ -112,14 +111,14 @@ fn name_of(variable: Variable) -> ngx_str_t {
     }
 }
 
-/// The value of a variable for a request.
+/// Evaluates a variable for a request.
 unsafe extern "C" fn evaluate(
     request: *mut ngx_http_request_t,
     value: *mut ngx_variable_value_t,
     index: usize,
 ) -> ngx_int_t {
-    // SAFETY: nginx calls it with a request that it is at, of an open connection, and
-    // with a place for the value.
+    // SAFETY: nginx passes the request that it is processing, whose connection is
+    // open, and a place for the value.
     let (connection, value) = unsafe {
         let connection = request.as_ref().map(|request| request.connection);
         let connection = connection.and_then(|raw| Connection::from_raw(raw));
@@ -132,31 +131,31 @@ unsafe extern "C" fn evaluate(
     Status::NGX_OK.into()
 }
 
-/// A phase of a request.
+/// Handles a phase of a request.
 unsafe extern "C" fn handle(request: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx calls it with a request that it is at.
+    // SAFETY: nginx passes the request that it is processing.
     let request = unsafe { Request::from_raw(request) };
     match request.map(|request| real_ip::apply(&request)) {
         Some(Err(_)) => NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t,
-        // The next handler of the phase goes on.
+        // nginx calls the next handler of the phase.
         Some(Ok(())) | None => Status::NGX_DECLINED.into(),
     }
 }
 
-/// The first function of each connection: the kernel is asked who the peers are,
-/// then it is nginx's again.
+/// Starts each connection: asks the kernel for the peers, then calls nginx's own
+/// function.
 unsafe extern "C" fn init_connection(connection: *mut ngx_connection_t) {
-    // SAFETY: nginx has accepted the connection just now.
+    // SAFETY: nginx has just accepted the connection, which is open.
     if let Some(connection) = unsafe { Connection::from_raw(connection) } {
         connection.peers();
     }
-    // SAFETY: it is as nginx called this.
+    // SAFETY: the argument is the one that nginx passed.
     unsafe { ngx_http_init_connection(connection) };
 }
 
-/// When the configuration has been read, in the master.
+/// Runs in the master when nginx has read the configuration.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    // SAFETY: nginx calls it with the cycle that begins.
+    // SAFETY: nginx passes the cycle that begins.
     unsafe {
         notice::say_once(cycle);
         listen_first(cycle);
@@ -164,13 +163,14 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     Status::NGX_OK.into()
 }
 
-/// Puts our function before nginx's, for all listeners that have that.
+/// Puts our function before nginx's in all listeners that have nginx's function.
 ///
 /// # Safety
 ///
-/// The cycle is one that begins: nobody accepts from its listeners yet.
+/// The cycle is one that begins: no process accepts from its listeners yet.
 unsafe fn listen_first(cycle: *mut ngx_cycle_t) {
-    // SAFETY: as the caller says. A cycle's listeners are an array of that type.
+    // SAFETY: the caller guarantees that the cycle begins. A cycle's listeners are an
+    // array of that type.
     let listeners = unsafe { (*cycle).listening.as_slice_mut::<ngx_listening_t>() };
     let nginx_s = ngx_http_init_connection as unsafe extern "C" fn(*mut ngx_connection_t);
     for listener in listeners {
@@ -207,8 +207,8 @@ static CONTEXT: ngx_http_module_t = ngx_http_module_t {
 
 ngx::ngx_modules!(ngx_http_toa_module);
 
-/// With the signature of the nginx that it is built for, which `load_module`
-/// compares.
+/// The module's table. `load_module` compares its signature, which is that of the
+/// nginx that the module is built for.
 #[used]
 #[allow(non_upper_case_globals)]
 static mut ngx_http_toa_module: ngx_module_t = ngx_module_t {

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The directive `toa_real_ip`: for a request, nginx's connection is from the
-//! client.
+//! The directive `toa_real_ip`: nginx's connection has the client's address for the
+//! duration of a request.
 //!
-//! It is looked at when a request's header has been read, as the server has it,
-//! and once more when its location is known, before `allow`, `limit_conn` and
-//! `limit_req` are. Modules that are loaded with `load_module` are asked first, so
-//! nginx's own realip module, in both places, finds the client there already. A
-//! subrequest has the connection of its request, and leaves it as it is.
+//! The server's setting applies when nginx has read a request's header. The location's
+//! setting applies when nginx has found the location, before `allow`, `limit_conn` and
+//! `limit_req`. nginx calls modules from `load_module` first, so its own realip module
+//! finds the client in both phases. A subrequest shares the connection of its request,
+//! and leaves the address unchanged.
 
 use crate::request::NoMemory;
 use crate::request::Request;
 
-/// Does what the location of the request says.
+/// Applies the setting of the request's location.
 pub(crate) fn apply(request: &Request<'_>) -> Result<(), NoMemory> {
     if !request.is_main() {
         return Ok(());
@@ -26,7 +26,7 @@ pub(crate) fn apply(request: &Request<'_>) -> Result<(), NoMemory> {
     Ok(())
 }
 
-/// Nothing is to do where the kernel has told nginx the client by itself.
+/// Substitutes the client, unless the kernel has already returned the client to nginx.
 fn substitute(request: &Request<'_>) -> Result<(), NoMemory> {
     let connection = request.connection();
     match connection.peers() {

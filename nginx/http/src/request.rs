@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A request of nginx (`src/http/ngx_http_request.h`), and whose address its
-//! connection has meanwhile.
+//! A request of nginx (`src/http/ngx_http_request.h`), and the address of its
+//! connection during the request.
 
 use core::cell::Cell;
 use core::ffi::c_void;
@@ -28,7 +28,7 @@ use crate::module::Module;
 #[derive(Debug)]
 pub(crate) struct NoMemory;
 
-/// For as long as a callback of nginx runs.
+/// A request, borrowed for the duration of a callback from nginx.
 pub(crate) struct Request<'r> {
     raw: &'r ngx_http_request_t,
     connection: Connection<'r>,
@@ -36,19 +36,19 @@ pub(crate) struct Request<'r> {
 }
 
 impl<'r> Request<'r> {
-    /// None: it is not one that nginx can have made.
+    /// Wraps nginx's request. None if `raw` or a part of it is null.
     ///
     /// # Safety
     ///
-    /// `raw` is null, or a request that nginx is at, with the connection that it came
-    /// by. Both live for all of `'r`.
+    /// `raw` is null, or a request that nginx is processing, with its own connection.
+    /// Both live for all of `'r`.
     pub(crate) unsafe fn from_raw(raw: *mut ngx_http_request_t) -> Option<Self> {
-        // SAFETY: it lives, as the caller says. nginx writes to it only in functions
-        // that are not called from here.
+        // SAFETY: the caller guarantees that the request lives. nginx writes to it only
+        // in functions that this crate does not call.
         let raw = unsafe { raw.as_ref() }?;
         Some(Self {
             raw,
-            // SAFETY: it lives as long as the request.
+            // SAFETY: the connection lives as long as the request.
             connection: unsafe { Connection::from_raw(raw.connection) }?,
             location: Module::location_conf(raw)?,
         })
@@ -58,24 +58,24 @@ impl<'r> Request<'r> {
         self.connection
     }
 
-    /// Where it has got to, or the server's own settings.
+    /// Returns the settings of the request's location, or of its server.
     pub(crate) fn location(&self) -> &'r Location {
         self.location
     }
 
-    /// Whether it is the client's own, and not a part of one that nginx has made.
+    /// Whether the request is the client's own, and not a subrequest of nginx.
     pub(crate) fn is_main(&self) -> bool {
         ptr::eq(self.raw, self.raw.main)
     }
 
-    /// What `substitute` did before.
+    /// Returns the substitution that `substitute` made before.
     pub(crate) fn substitution(&self) -> Option<&'r Substitution> {
-        // SAFETY: a request that nginx is at has a pool.
+        // SAFETY: a request that nginx is processing has a pool.
         let pool = unsafe { self.raw.pool.as_ref() }?;
         // SAFETY: each of the pool's cleanups is null or lives as long as the pool.
         let first = unsafe { pool.cleanup.as_ref() };
         let mut all = iter::successors(first, |cleanup: &&ngx_pool_cleanup_t| {
-            // SAFETY: as for the first.
+            // SAFETY: the same holds for each next cleanup.
             unsafe { cleanup.next.as_ref() }
         });
         let restore = restore as unsafe extern "C" fn(*mut c_void);
@@ -84,16 +84,16 @@ impl<'r> Request<'r> {
                 .handler
                 .is_some_and(|handler| ptr::fn_addr_eq(handler, restore))
         })?;
-        // SAFETY: it is from `substitute`, which wrote it there.
+        // SAFETY: `substitute` wrote the substitution there.
         unsafe { ours.data.cast::<Substitution>().as_ref() }
     }
 
-    /// From now on, and until the request has ended, its connection is from
-    /// `client`. A pool's memory goes after its cleanups, so what a request leaves
-    /// behind is a connection as it was, for the next one.
+    /// Gives the request's connection the address of `client` until the request ends.
+    /// nginx runs a pool's cleanups before it frees the pool's memory. So the cleanup
+    /// restores the connection for the next request.
     pub(crate) fn substitute(&self, client: &'r Name) -> Result<(), NoMemory> {
         let size = size_of::<Substitution>();
-        // SAFETY: a request that nginx is at has a pool. A cleanup is null or new.
+        // SAFETY: a request that nginx is processing has a pool. A cleanup is null or new.
         let cleanup = unsafe { ngx_pool_cleanup_add(self.raw.pool, size).as_mut() };
         let cleanup = cleanup.ok_or(NoMemory)?;
         let place = NonNull::new(cleanup.data.cast::<Substitution>()).ok_or(NoMemory)?;
@@ -112,7 +112,7 @@ impl<'r> Request<'r> {
             },
             active: Cell::new(false),
         };
-        // SAFETY: the cleanup came with `size` bytes for it, aligned for any type.
+        // SAFETY: the cleanup has `size` bytes at `place`, aligned for any type.
         let substitution = unsafe {
             place.write(substitution);
             place.as_ref()
@@ -123,8 +123,8 @@ impl<'r> Request<'r> {
     }
 }
 
-/// One address in place of another. The client's lives in the connection's pool,
-/// and the other at least as long as its request.
+/// A client's address in the place of the connection's own. The client's address lives
+/// in the connection's pool, and the other one at least as long as the request.
 pub(crate) struct Substitution {
     connection: *mut ngx_connection_t,
     before: Address,
@@ -133,17 +133,17 @@ pub(crate) struct Substitution {
 }
 
 impl Substitution {
-    /// Puts the client there, if it is not.
+    /// Puts the client's address in place, if it is not there.
     pub(crate) fn repeat(&self) {
         if !self.active.replace(true) {
             self.put(&self.client);
         }
     }
 
-    /// Puts the address there that was before, if it is the client's.
+    /// Restores the connection's own address, if the client's is in place.
     pub(crate) fn undo(&self) {
-        // SAFETY: the connection lives longer than the request, and thus longer than
-        // this, which is in the request's pool.
+        // SAFETY: the connection lives longer than the request, whose pool holds this
+        // substitution.
         let now = unsafe { (*self.connection).sockaddr };
         if now == self.client.name && self.active.replace(false) {
             self.put(&self.before);
@@ -151,8 +151,8 @@ impl Substitution {
     }
 
     fn put(&self, address: &Address) {
-        // SAFETY: as in `undo`. This process has one thread, and nobody has borrowed
-        // these fields.
+        // SAFETY: the connection lives, as in `undo`. This process has one thread, and
+        // no borrow of these fields exists.
         unsafe {
             (*self.connection).sockaddr = address.name;
             (*self.connection).socklen = address.length;
@@ -161,7 +161,7 @@ impl Substitution {
     }
 }
 
-/// The address of a connection as nginx has it.
+/// The address of a connection in nginx's form.
 #[derive(Clone, Copy)]
 struct Address {
     name: *mut sockaddr,
@@ -172,7 +172,7 @@ struct Address {
 impl Address {
     fn of(connection: Connection<'_>) -> Self {
         let raw = connection.as_ptr();
-        // SAFETY: the connection is open for as long as its `Connection` is there.
+        // SAFETY: the connection is open for as long as its `Connection` lives.
         unsafe {
             Self {
                 name: (*raw).sockaddr,
@@ -183,9 +183,10 @@ impl Address {
     }
 }
 
-/// nginx calls it when a request's pool goes.
+/// Undoes a substitution; nginx calls it when a request's pool is destroyed.
 unsafe extern "C" fn restore(substitution: *mut c_void) {
-    // SAFETY: it is from `substitute`, and the pool's memory goes later.
+    // SAFETY: `substitute` wrote the substitution, and nginx frees the pool's memory
+    // later.
     if let Some(substitution) = unsafe { substitution.cast::<Substitution>().as_ref() } {
         substitution.undo();
     }

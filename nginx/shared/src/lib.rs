@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the HTTP and the stream module for nginx share: who the two peers of a
-//! connection are, as the kernel's `toa.ko` tells it, and what the variables say
-//! of them.
+//! The code that the HTTP and the stream module for nginx share. It gets the two peers
+//! of a connection from the kernel's `toa.ko`, and sets the variables' values.
 //!
-//! The kernel is asked once, when nginx has accepted the connection: a socket that
-//! was reset since has no peers any more, and its requests are logged all the
-//! same. The answer is kept in the connection's memory pool, for all requests on
-//! it, and goes with it.
+//! The crate asks the kernel once, when nginx has accepted the connection. A socket has
+//! no peers after a reset, but nginx still logs its requests. The answer lives in the
+//! connection's memory pool, for all requests of the connection.
 //!
-//! It runs in nginx's processes, which have one thread. Nothing here panics, since
-//! that would end a worker with all its connections.
+//! The code runs in nginx's processes, which have one thread. It never panics, since a
+//! panic would end a worker with all its connections.
 
 mod ask;
 pub mod connection;

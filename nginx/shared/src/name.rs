@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The name of a connection's end, as C has it and as text.
+//! The name of a connection's end, in C's form and as text.
 
 use core::mem::offset_of;
 use core::mem::size_of;
@@ -48,11 +48,10 @@ impl Name {
         name
     }
 
-    /// As nginx writes `$remote_addr`.
+    /// Formats the address in nginx's form of `$remote_addr`.
     fn write_text(&mut self) {
-        // SAFETY: `raw` is a name of its family and `length` bytes long; of the text
-        // no more bytes are written than it has room for, and their number is
-        // returned.
+        // SAFETY: `raw` is a name of its family and `length` bytes long. nginx writes at
+        // most ADDRESS_LENGTH bytes of text, and returns their number.
         let written = unsafe {
             ngx_sock_ntop(
                 (&raw mut self.raw).cast(),
@@ -69,7 +68,7 @@ impl Name {
         self.address
     }
 
-    /// The address without the port.
+    /// Returns the address as text, without the port.
     pub fn text(&self) -> &[u8] {
         self.text.as_bytes()
     }
@@ -78,7 +77,7 @@ impl Name {
         self.port.as_bytes()
     }
 
-    /// For nginx, which does not write to it.
+    /// Returns the name in C's form for nginx, which does not write to it.
     pub fn as_ptr(&self) -> *mut sockaddr {
         (&raw const self.raw).cast_mut().cast()
     }
@@ -89,7 +88,7 @@ impl Name {
 }
 
 fn raw_name(address: SocketAddr) -> (RawName, socklen_t) {
-    // SAFETY: all three names are made of numbers, for which zero is a value.
+    // SAFETY: all three names consist of numbers, for which zero is valid.
     let mut raw: RawName = unsafe { core::mem::zeroed() };
     match address {
         SocketAddr::V4(v4) => {
@@ -107,8 +106,8 @@ fn raw_name(address: SocketAddr) -> (RawName, socklen_t) {
     }
 }
 
-/// The name that C has at that place, with an IPv4-mapped address as IPv4. None: it
-/// is of another family.
+/// Reads a name in C's form, with an IPv4-mapped address as IPv4. None for other
+/// families.
 ///
 /// # Safety
 ///
@@ -121,15 +120,15 @@ pub unsafe fn address_at(name: *const sockaddr, length: socklen_t) -> Option<Soc
     // SAFETY: a name begins with its family.
     match u32::from(unsafe { (*name).sa_family }) {
         AF_INET if length >= size_of::<sockaddr_in>() => {
-            // SAFETY: so long a name of that family is a sockaddr_in.
+            // SAFETY: a name of that family and length is a sockaddr_in.
             let v4 = unsafe { name.cast::<sockaddr_in>().read_unaligned() };
             let ip = std::net::Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
             Some(SocketAddr::new(ip.into(), u16::from_be(v4.sin_port)))
         }
         AF_INET6 if length >= size_of::<sockaddr_in6>() => {
-            // SAFETY: so long a name of that family is a sockaddr_in6.
+            // SAFETY: a name of that family and length is a sockaddr_in6.
             let v6 = unsafe { name.cast::<sockaddr_in6>().read_unaligned() };
-            // SAFETY: the union's members are all sixteen bytes of numbers.
+            // SAFETY: every member of the union is sixteen bytes of numbers.
             let ip = std::net::Ipv6Addr::from(unsafe { v6.sin6_addr.__in6_u.__u6_addr8 });
             Some(SocketAddr::new(
                 ip.to_canonical(),

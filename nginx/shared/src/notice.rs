@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Says in the error log that the kernel has no `toa.ko`, once.
+//! Reports once in the error log that the kernel has no `toa.ko`.
 
 use core::ffi::CStr;
 use core::ptr;
@@ -15,24 +15,24 @@ use nginx_sys::NGX_LOG_ERR;
 
 use crate::ask;
 
-/// A reload keeps the module and its memory in the master.
+/// Whether the line was logged. A reload keeps the module and its memory in the
+/// master.
 static SAID: AtomicBool = AtomicBool::new(false);
 
-/// At the level of errors, since that is what nginx logs if it is not told
-/// otherwise.
+/// The level of errors, which nginx logs by default.
 const LEVEL: ngx_uint_t = NGX_LOG_ERR as ngx_uint_t;
 
 const NO_TOA: &CStr = c"toa: this kernel has no toa.ko that answers getsockopt: \
     $toa_remote_addr and the like are \"-\"";
 
-/// Says so unless it was said since nginx started. Not if only the configuration is
-/// tested: nginx's start would say it again.
+/// Logs the line unless it was logged since nginx started. A test of the configuration
+/// logs nothing, since nginx's start would log the line again.
 ///
 /// # Safety
 ///
 /// nginx calls it with the cycle that begins, from its only thread.
 pub unsafe fn say_once(cycle: *mut ngx_cycle_t) {
-    // SAFETY: nginx sets it before it begins a cycle.
+    // SAFETY: nginx sets the variable before it begins a cycle.
     if unsafe { ngx_test_config } != 0 || !ask::is_missing() {
         return;
     }
@@ -43,7 +43,7 @@ pub unsafe fn say_once(cycle: *mut ngx_cycle_t) {
 }
 
 unsafe fn log(cycle: *mut ngx_cycle_t, line: &CStr) {
-    // SAFETY: the caller's cycle has a log; the line is a format without arguments.
+    // SAFETY: the caller's cycle has a log. The line is a format without arguments.
     unsafe {
         let log = (*cycle).log;
         if (*log).log_level >= LEVEL {
@@ -65,7 +65,7 @@ pub unsafe fn has_module(cycle: *mut ngx_cycle_t, name: &CStr) -> bool {
         (!module.is_null()).then(|| (*module).name)
     });
     names.any(|found| {
-        // SAFETY: as above.
+        // SAFETY: the name is not null, and ends with a zero.
         !ptr::eq(found, ptr::null()) && unsafe { CStr::from_ptr(found) } == name
     })
 }

@@ -7,14 +7,14 @@ use std::os::fd::BorrowedFd;
 use crate::ask;
 use crate::name::Name;
 
-/// Who they are, in the forms in which nginx uses them.
+/// The client and the balancer, in the forms that nginx uses.
 pub struct Peers {
     client: Name,
     balancer: Option<Name>,
 }
 
 impl Peers {
-    /// Asks the kernel. None: no balancer told the client, or there is no `toa.ko`.
+    /// Asks the kernel. None if no balancer sent the client, or without `toa.ko`.
     pub(crate) fn of(socket: BorrowedFd<'_>) -> Option<Self> {
         let client = ask::client(socket)?;
         Some(Self {

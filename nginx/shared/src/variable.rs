@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The variables, which both modules have.
+//! The variables of both modules.
 
 use nginx_sys::ngx_variable_value_t;
 
 use crate::peers::Peers;
 
-/// What a variable says.
+/// A variable of nginx, named after its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variable {
     ClientAddress,
@@ -14,13 +14,13 @@ pub enum Variable {
     BalancerAddress,
 }
 
-/// Where there is nobody, as users of DPVS's patch know it.
+/// The value for connections without a client, as in DPVS's patch.
 const NOBODY: &[u8] = b"-";
 
 impl Variable {
     pub const ALL: [Self; 3] = [Self::ClientAddress, Self::ClientPort, Self::BalancerAddress];
 
-    /// Without the dollar.
+    /// Returns the variable's name without the dollar.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ClientAddress => "toa_remote_addr",
@@ -29,8 +29,8 @@ impl Variable {
         }
     }
 
-    /// Writes what it says of a connection with these peers. The value lives as
-    /// long as they do.
+    /// Writes the variable's value for a connection with these peers. The value lives as
+    /// long as the peers do.
     pub fn evaluate(self, peers: Option<&Peers>, value: &mut ngx_variable_value_t) {
         let text = peers.and_then(|peers| self.text(peers)).unwrap_or(NOBODY);
         value.data = text.as_ptr().cast_mut();

@@ -2,7 +2,7 @@
 
 //! nginx's stream module for servers behind a TOA balancer: `ngx_stream_toa_module`.
 //!
-//! It adds the variables `$toa_remote_addr`, `$toa_remote_port` and
-//! `$toa_balancer_addr` ([`toa_nginx`]). [`module`] is what nginx sees of it.
+//! The module adds the variables `$toa_remote_addr`, `$toa_remote_port` and
+//! `$toa_balancer_addr` ([`toa_nginx`]). [`module`] is the interface that nginx calls.
 
 mod module;

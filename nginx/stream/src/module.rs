@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What nginx sees: the tables that it looks for in a dynamic module
+//! The interface that nginx calls: the tables of a dynamic module
 //! (`src/core/ngx_module.h`, `src/stream/ngx_stream.h`), and the functions in them.
-//! All unsafe code of the crate is here.
+//! All unsafe code of the crate is in this file.
 
 use core::ffi::c_char;
 use core::ffi::c_void;
@@ -37,10 +37,10 @@ const OK: ngx_int_t = NGX_OK as ngx_int_t;
 const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
 
-/// If it is loaded, it says what there is to say.
+/// The HTTP module, which logs the missing `toa.ko` if it is loaded.
 const HTTP_MODULE: &CStr = c"ngx_http_toa_module";
 
-/// Before the configuration is read, in which the variables may be used.
+/// Adds the variables before nginx reads a configuration that may use them.
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     for (index, variable) in Variable::ALL.into_iter().enumerate() {
         let name = variable.name();
@@ -60,9 +60,8 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 }
 
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    // SAFETY: nginx calls it while it reads the block `stream`, of which `ctx` is the
-    // context. nginx is about to read the phases' handlers, and not while it calls
-    // this.
+    // SAFETY: nginx calls this function while it reads the block `stream`, whose context
+    // is `ctx`. nginx reads the phases' handlers only after this call.
     let core = unsafe {
         let context = (*cf).ctx.cast::<ngx_stream_conf_ctx_t>();
         let index = (*ptr::addr_of!(ngx_stream_core_module)).ctx_index;
@@ -73,42 +72,43 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     let Some(phase) = core.and_then(|core| core.phases.get_mut(phase)) else {
         return ERROR;
     };
-    // SAFETY: nginx has made the array, for elements of that type.
+    // SAFETY: nginx created the array for elements of that type.
     let place = unsafe { ngx_array_push(&mut phase.handlers) };
     if place.is_null() {
         return ERROR;
     }
-    // SAFETY: it is the array's new element.
+    // SAFETY: `place` is the array's new element.
     unsafe { place.cast::<ngx_stream_handler_pt>().write(Some(handle)) };
     OK
 }
 
+/// Returns the connection of a session.
+///
 /// # Safety
 ///
-/// `session` is null, or one that nginx is at, for all of `'s`.
+/// `session` is null, or a session that nginx is processing for all of `'s`.
 unsafe fn connection_of<'s>(session: *mut ngx_stream_session_t) -> Option<Connection<'s>> {
-    // SAFETY: as the caller says; the connection of a session lives longer than it.
+    // SAFETY: the caller guarantees that the session lives. Its connection lives longer.
     unsafe { Connection::from_raw(session.as_ref()?.connection) }
 }
 
-/// The first phase of a session: the kernel is asked who the peers are.
+/// Handles the first phase of a session: asks the kernel for the peers.
 unsafe extern "C" fn handle(session: *mut ngx_stream_session_t) -> ngx_int_t {
-    // SAFETY: nginx calls it with a session that it is at.
+    // SAFETY: nginx passes the session that it is processing.
     if let Some(connection) = unsafe { connection_of(session) } {
         connection.peers();
     }
-    // The next handler of the phase goes on.
+    // nginx calls the next handler of the phase.
     DECLINED
 }
 
-/// The value of a variable for a session.
+/// Evaluates a variable for a session.
 unsafe extern "C" fn evaluate(
     session: *mut ngx_stream_session_t,
     value: *mut ngx_variable_value_t,
     index: usize,
 ) -> ngx_int_t {
-    // SAFETY: nginx calls it with a session that it is at, and with a place for the
-    // value.
+    // SAFETY: nginx passes the session that it is processing, and a place for the value.
     let (connection, value) = unsafe { (connection_of(session), value.as_mut()) };
     let (Some(variable), Some(value)) = (Variable::ALL.get(index), value) else {
         return ERROR;
@@ -117,9 +117,9 @@ unsafe extern "C" fn evaluate(
     OK
 }
 
-/// When the configuration has been read, in the master.
+/// Runs in the master when nginx has read the configuration.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    // SAFETY: nginx calls it with the cycle that begins.
+    // SAFETY: nginx passes the cycle that begins.
     unsafe {
         if !notice::has_module(cycle, HTTP_MODULE) {
             notice::say_once(cycle);
@@ -137,8 +137,8 @@ static CONTEXT: ngx_stream_module_t = ngx_stream_module_t {
     merge_srv_conf: None,
 };
 
-/// With the signature of the nginx that it is built for, which `load_module`
-/// compares.
+/// The module's table. `load_module` compares its signature, which is that of the
+/// nginx that the module is built for.
 #[allow(non_upper_case_globals)]
 static mut ngx_stream_toa_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const CONTEXT).cast_mut().cast::<c_void>(),
@@ -147,8 +147,8 @@ static mut ngx_stream_toa_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
-/// What `load_module` asks the library for: the modules, their names, and their
-/// place among the others, which may be any.
+/// The modules of the library. `load_module` looks up this table, the modules' names
+/// and their order; any order fits.
 #[no_mangle]
 #[allow(non_upper_case_globals)]
 static mut ngx_modules: [*const ngx_module_t; 2] =

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The C library `libtoa_peer`. cbindgen makes `toa_peer.h` of this file, with its
-//! comments.
+//! The C library `libtoa_peer`. cbindgen generates `toa_peer.h` from this file,
+//! including the comments.
 //!
-//! All `unsafe` of this crate is here.
+//! All `unsafe` code of this crate is in this file.
 
 #![allow(non_camel_case_types)]
-// The comments are for C, where everything is as unsafe.
+// The comments become C documentation, and C has no unsafe functions.
 #![allow(clippy::missing_safety_doc)]
 #![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -23,66 +23,69 @@ use peer::Origin;
 use socket2::SockAddr;
 use socket2::SockAddrStorage;
 
-/// The client is from getpeername. Without the module that is the balancer, if
-/// there is one.
+/// The origin of a client that getpeername returned. Without the module, that client
+/// is the balancer if the connection came through one.
 pub const TOA_PEER_GETPEERNAME: c_int = 0;
 
-/// The client is from the balancer, by a TCP option that the module has read.
+/// The origin of a client that the module read from the balancer's TCP option.
 pub const TOA_PEER_TOA: c_int = 1;
 
-/// Who is at the other end of a connection.
+/// The client of a connection, and the balancer that the connection came through.
 ///
 /// Addresses are struct sockaddr_in (ss_family is AF_INET) or struct sockaddr_in6
-/// (AF_INET6), and ports are in network order, as everywhere in C. IPv4-mapped
-/// addresses are told as AF_INET, whatever the socket's family is.
+/// (AF_INET6). Ports are in network order, as everywhere in C. IPv4-mapped addresses
+/// become AF_INET, whatever the socket's family is.
 ///
-/// This struct stays as it is for as long as the library's soname does.
+/// The layout of this struct is fixed for each soname of the library.
 #[repr(C)]
 pub struct toa_peer {
-    /// The client, as far as the origin can say.
+    /// The client, as the origin reports it.
     pub client: SockAddrStorage,
-    /// The balancer between them: the address and port that the connection really
-    /// comes from. AF_UNSPEC if the module did not tell a client.
+    /// The balancer: the address and port that the connection's packets come from.
+    /// AF_UNSPEC if the module has no client.
     pub balancer: SockAddrStorage,
     /// TOA_PEER_TOA or TOA_PEER_GETPEERNAME.
     pub origin: c_int,
 }
 
-/// Tells who is at the other end of the socket fd. The module is asked first; where
-/// it does not know a client, or is not loaded, getpeername is.
+/// Finds the client and the balancer of the socket fd. The function asks the module
+/// first, and getpeername if the module is not loaded or has no client.
 ///
-/// Returns 0; or -1 with errno, and leaves *peer as it was:
+/// Returns 0, or returns -1 with errno and leaves *peer unchanged:
 ///
-/// - ENOTCONN: the socket was never connected, or the connection has ended in both
-///   directions, or was reset, which clients can bring about at any time;
-/// - EAFNOSUPPORT: the socket is of another family than AF_INET and AF_INET6;
-/// - EBADF, ENOTSOCK: fd is not open, or no socket;
+/// - ENOTCONN: the socket was never connected, or the connection was reset or has
+///   ended in both directions, which clients can cause at any time;
+/// - EAFNOSUPPORT: the socket's family is neither AF_INET nor AF_INET6;
+/// - EBADF, ENOTSOCK: fd is not open, or is not a socket;
 /// - EFAULT: peer is NULL.
 ///
-/// No other thread may close fd meanwhile.
+/// Other threads must not close fd during the call.
 #[no_mangle]
 pub unsafe extern "C" fn toa_peer_get(fd: c_int, peer: *mut toa_peer) -> c_int {
-    // SAFETY: As the caller promises.
+    // SAFETY: The caller passes null or room for the result, and no thread closes or
+    // opens `fd` during the call.
     unsafe { tell(fd, peer, |fd| peer::peer(fd).map(toa_peer::from)) }
 }
 
-/// Tells the client of the socket fd, if the module knows one; AF_UNSPEC if not, or
-/// if it is not loaded.
+/// Stores the module's client of the socket fd in *client. Stores AF_UNSPEC if the
+/// module is not loaded or has no client.
 ///
 /// Returns 0, or -1 with errno as toa_peer_get does.
 #[no_mangle]
 pub unsafe extern "C" fn toa_peer_client_by_toa(fd: c_int, client: *mut SockAddrStorage) -> c_int {
-    // SAFETY: As the caller promises.
+    // SAFETY: The caller passes null or room for the result, and no thread closes or
+    // opens `fd` during the call.
     unsafe { tell(fd, client, |fd| peer::client_by_toa(fd).map(storage)) }
 }
 
-/// Tells the balancer between the socket fd and its client, if the module knows the
-/// client; AF_UNSPEC if not, or if it is not loaded.
+/// Stores the balancer of the socket fd in *balancer. Stores AF_UNSPEC if the module
+/// is not loaded or has no client.
 ///
 /// Returns 0, or -1 with errno as toa_peer_get does.
 #[no_mangle]
 pub unsafe extern "C" fn toa_peer_balancer(fd: c_int, balancer: *mut SockAddrStorage) -> c_int {
-    // SAFETY: As the caller promises.
+    // SAFETY: The caller passes null or room for the result, and no thread closes or
+    // opens `fd` during the call.
     unsafe { tell(fd, balancer, |fd| peer::balancer(fd).map(storage)) }
 }
 
@@ -99,18 +102,20 @@ impl From<peer::Peer> for toa_peer {
     }
 }
 
-/// AF_UNSPEC and zeroes for none.
+/// Converts an address for C; `None` becomes AF_UNSPEC and zeroes.
 fn storage(address: Option<SocketAddr>) -> SockAddrStorage {
     address.map_or_else(SockAddrStorage::zeroed, |address| {
         SockAddr::from(address).as_storage()
     })
 }
 
-/// Asks, and writes the answer to `place`; or sets errno. Panics end here.
+/// Calls `ask`, then stores its answer in `place` or sets errno. A panic in `ask`
+/// becomes an error.
 ///
 /// # Safety
 ///
-/// `place` is null, or there is room for a `T`. `fd` stays open, or closed.
+/// `place` is null or has room for a `T`. `fd` stays open, or stays closed, during
+/// the call.
 unsafe fn tell<T>(
     fd: c_int,
     place: *mut T,
@@ -122,12 +127,12 @@ unsafe fn tell<T>(
     if fd < 0 {
         return fail(libc::EBADF);
     }
-    // SAFETY: It is not -1. If it is not open, the kernel says so to all that is
-    // done with it, which is to ask.
+    // SAFETY: `fd` is not -1. `ask` only makes system calls on it, which fail with
+    // EBADF if `fd` is not open.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     match catch_unwind(|| ask(socket)) {
         Ok(Ok(answer)) => {
-            // SAFETY: It is not null, so there is room, as the caller promises.
+            // SAFETY: `place` is not null, so the caller guarantees room for a `T`.
             unsafe { place.write(answer) };
             0
         }
@@ -145,7 +150,7 @@ fn number_of(error: &io::Error) -> c_int {
 }
 
 fn fail(number: c_int) -> c_int {
-    // SAFETY: It is this thread's own.
+    // SAFETY: The location is this thread's errno, which is always valid.
     unsafe { *libc::__errno_location() = number };
     -1
 }
@@ -164,7 +169,7 @@ mod tests {
     fn panic_ends_at_the_border() {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
         let mut place = 7;
-        // SAFETY: There is a place, and the socket is open.
+        // SAFETY: `place` is a local variable, and the socket is open.
         let status = unsafe { tell(socket.as_raw_fd(), &mut place, |_| panic!("a test's")) };
         assert_eq!((status, errno()), (-1, Some(libc::ENOTRECOVERABLE)));
         assert_eq!(place, 7);
@@ -186,13 +191,13 @@ mod tests {
             balancer: "10.0.1.6:40000".parse().ok(),
             origin: Origin::Toa,
         });
-        // SAFETY: A sockaddr_in6 is in it, and any bytes make one.
+        // SAFETY: All bytes are valid for a sockaddr_in6.
         let client: libc::sockaddr_in6 = unsafe { read_as(&peer.client) };
         assert_eq!(c_int::from(client.sin6_family), libc::AF_INET6);
         assert_eq!(client.sin6_port.to_ne_bytes(), [0x12, 0x34]);
         let octets = [0x20, 1, 0x0d, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
         assert_eq!(client.sin6_addr.s6_addr, octets);
-        // SAFETY: The same of a sockaddr_in.
+        // SAFETY: All bytes are valid for a sockaddr_in.
         let balancer: libc::sockaddr_in = unsafe { read_as(&peer.balancer) };
         assert_eq!(c_int::from(balancer.sin_family), libc::AF_INET);
         assert_eq!(balancer.sin_port.to_ne_bytes(), 40000_u16.to_be_bytes());
@@ -207,18 +212,21 @@ mod tests {
             balancer: None,
             origin: Origin::Getpeername,
         });
-        // SAFETY: Any bytes make a sockaddr_storage.
+        // SAFETY: All bytes are valid for a sockaddr_storage.
         let balancer: libc::sockaddr_storage = unsafe { read_as(&peer.balancer) };
         assert_eq!(c_int::from(balancer.ss_family), libc::AF_UNSPEC);
         assert_eq!(peer.origin, TOA_PEER_GETPEERNAME);
     }
 
+    /// Reads the storage as a C struct.
+    ///
     /// # Safety
     ///
-    /// `T` is a `sockaddr_…`, and any bytes make one.
+    /// `T` is a `sockaddr_…`, for which all bytes are valid.
     unsafe fn read_as<T>(storage: &SockAddrStorage) -> T {
         assert!(size_of::<T>() <= size_of::<SockAddrStorage>());
-        // SAFETY: It is no larger, no more strictly aligned, and any bytes make one.
+        // SAFETY: `T` is no larger and no more strictly aligned than the storage, and all
+        // bytes are valid for it.
         unsafe { std::ptr::from_ref(storage).cast::<T>().read() }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The library as cargo-c installs it: header, pkg-config file, shared and static
-//! library. It takes cargo-c, a C compiler, pkg-config and binutils.
+//! Tests of the library as cargo-c installs it: header, pkg-config file, shared and
+//! static library. The tests need cargo-c, a C compiler, pkg-config and binutils.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,7 +16,8 @@ use toa_peer_c::toa_peer;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Where it is installed, once for all tests, by the command of the README.
+/// Returns the installation directory. The README's command installs the library there,
+/// once for all tests.
 fn prefix() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
     PREFIX.get_or_init(|| {
@@ -34,7 +35,7 @@ fn prefix() -> &'static Path {
     })
 }
 
-/// Runs a program to its good end; gives what it says.
+/// Runs a program, asserts that it succeeds, and returns its standard output.
 #[track_caller]
 fn run(command: &mut Command) -> String {
     let output = command
@@ -52,7 +53,7 @@ fn pkg_config(flags: &[&str]) -> Vec<String> {
     said.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Compiles a C file, strictly, with what pkg-config says.
+/// Compiles a C file with strict warnings and the flags from pkg-config.
 fn compile(source: &Path, name: &str, flags: &[String]) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     run(Command::new("cc")
@@ -64,7 +65,7 @@ fn compile(source: &Path, name: &str, flags: &[String]) -> PathBuf {
     program
 }
 
-/// What the C program prints if the struct is laid out as here.
+/// Returns the expected output of the C program: the layout of the struct in Rust.
 fn layout() -> String {
     let size = size_of::<toa_peer>();
     let client = offset_of!(toa_peer, client);

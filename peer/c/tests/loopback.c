@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * The library as a C program sees it, on sockets of this machine. Prints what the
- * compiler made of the struct.
+ * Tests of the library from a C program, on sockets of this machine. Prints the
+ * layout that the C compiler gives the struct.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -21,7 +21,7 @@
 #define CHECK(claim)                                                         \
 	do {                                                                 \
 		if (!(claim)) {                                              \
-			fprintf(stderr, "line %d: not so: %s (errno %d)\n",  \
+			fprintf(stderr, "line %d: failed: %s (errno %d)\n",  \
 				__LINE__, #claim, errno);                    \
 			exit(1);                                             \
 		}                                                            \
@@ -34,7 +34,7 @@ union address {
 	struct sockaddr_in6 v6;
 };
 
-/* Listens on all addresses of the family, on a port of the kernel's choice. */
+/* Listens on all addresses of the family, on a port that the kernel chooses. */
 static int listen_on(int family)
 {
 	union address name;
@@ -61,7 +61,7 @@ static union address name_of(int fd)
 	return name;
 }
 
-/* Connects by IPv4 or IPv6 within the machine. */
+/* Connects over IPv4 or IPv6 within this machine. */
 static int connect_to(int listener, int family)
 {
 	/* Both families have the port in the same place. */
@@ -83,7 +83,7 @@ static int connect_to(int listener, int family)
 	return fd;
 }
 
-/* A listener of one family tells a client of another, or the same. */
+/* Checks the client of a listener, for each combination of their families. */
 static void tells_client(int listening, int connecting)
 {
 	int listener = listen_on(listening);
@@ -116,7 +116,7 @@ static void tells_client(int listening, int connecting)
 	close(listener);
 }
 
-/* Fails so, and leaves the struct alone. */
+/* Checks that toa_peer_get fails with this errno and leaves the struct unchanged. */
 static void fails(int fd, int number)
 {
 	struct toa_peer peer, untouched;
