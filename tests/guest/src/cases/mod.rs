@@ -22,6 +22,7 @@ mod paths;
 mod peer_servers;
 mod programs;
 mod real_servers;
+mod reconnect;
 mod secure_boot;
 mod unload;
 mod wire;
@@ -133,6 +134,7 @@ fn stock() -> Vec<&'static Case> {
         getsockopt::UNLOADED,
         in_kernel::LOADED,
         in_kernel::CASES,
+        reconnect::CASES,
         unload::CASES,
     ]
     .into_iter()
