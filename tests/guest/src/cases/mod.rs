@@ -121,6 +121,7 @@ fn stock() -> Vec<&'static Case> {
         nginx_module::CASES,
         asked::CASES,
         die::CASES,
+        reconnect::LOADED,
         asked::UNLOADED,
         born::CASES,
         hostile::CASES,

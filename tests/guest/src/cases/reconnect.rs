@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sockets that are disconnected and connect again to the same 4-tuple, while the module's hooks go
-//! one after the other.
+//! Sockets that are disconnected at the worst moment: while another thread asks for their peer, and
+//! while the module's hooks go one after the other, to connect again to the same 4-tuple.
 
+use std::hint;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -23,6 +24,8 @@ use crate::held_load::HeldLoad;
 use crate::ktap::note;
 use crate::module;
 use crate::namespace::Namespace;
+use crate::net::Net;
+use crate::net::Way;
 use crate::net::CLIENT_V4;
 use crate::net::CLIENT_V6;
 use crate::net::PORT;
@@ -35,13 +38,97 @@ use crate::sockets::Accepted;
 use crate::sockets::Family;
 use crate::sockets::Listener;
 use crate::sys;
+use crate::sys::Call;
 use crate::sys::Name;
+use crate::sys::Place;
 use crate::wait;
+
+pub const LOADED: &[Case] = cases![Loaded:
+    question_that_races_a_disconnect_shows_the_client_or_no_peer,
+];
 
 pub const CASES: &[Case] = cases![Unloaded:
     socket_that_reconnects_during_an_unload_never_shows_its_client_of_before,
     socket_that_reconnects_during_a_failed_load_never_shows_its_client_of_before,
 ];
+
+/// Disconnects of the race, split among the rows.
+const RACES: usize = 500;
+
+/// The rows of the design's table in which a socket's name shows the client.
+const ROWS: [(Family, Way); 5] = [
+    (Family::V4, Way::V4),
+    (Family::V6Only, Way::V6),
+    (Family::DualStack, Way::V4),
+    (Family::DualStack, Way::V6),
+    (Family::DualStack, Way::Nat64),
+];
+
+/// Asks for a socket's peer until it has none, and some times more. Counts the questions.
+fn ask_until_disconnected(
+    ask: impl Fn() -> Result<Name, Errno>,
+    asked: &AtomicUsize,
+) -> Vec<Result<Name, Errno>> {
+    let mut answers = Vec::new();
+    loop {
+        answers.push(ask());
+        asked.fetch_add(1, Ordering::SeqCst);
+        let over = answers.iter().filter(|answer| answer.is_err()).count();
+        if over == 3 {
+            return answers;
+        }
+    }
+}
+
+/// Two threads ask, by getpeername and by SO_PEERNAME, while a third disconnects the socket after
+/// so many questions. Returns how many answers showed the client.
+#[track_caller]
+fn race(accepted: &Accepted, client: &Name, questions: usize) -> usize {
+    let fd = accepted.stream.as_raw_fd();
+    let asked = &AtomicUsize::new(0);
+    let answers = thread::scope(|scope| {
+        let getpeername =
+            move || sys::ask(Call::GetPeerName, fd, Place::AMPLE).map(|answer| answer.name);
+        let length = client.length();
+        let so_peername = move || sys::so_peername(fd, length);
+        let askers = [
+            scope.spawn(move || ask_until_disconnected(getpeername, asked)),
+            scope.spawn(move || ask_until_disconnected(so_peername, asked)),
+        ];
+        while asked.load(Ordering::SeqCst) < questions {
+            hint::spin_loop();
+        }
+        sys::disconnect(fd).expect("AF_UNSPEC");
+        askers.map(|asker| asker.join().expect("it does not panic"))
+    });
+    let mut shown = 0;
+    for answers in answers {
+        let (with_client, rest) = answers.split_at(answers.len() - 3);
+        assert_eq!(rest, [const { Err(Errno::ENOTCONN) }; 3]);
+        for answer in with_client {
+            assert_eq!(answer.as_ref(), Ok(client));
+        }
+        shown += with_client.len();
+    }
+    shown
+}
+
+fn question_that_races_a_disconnect_shows_the_client_or_no_peer() {
+    let net = Net::new();
+    let mut shown = 0;
+    for (family, way) in ROWS {
+        let listener = net.listen(family);
+        for number in 0..RACES / ROWS.len() {
+            let (client, accepted) = net.pair(&listener, way);
+            let client = family.name(client.address);
+            shown += race(&accepted, &client, 2 + number % 20);
+        }
+    }
+    net.wait_for_no_records();
+    note(&format!(
+        "{RACES} disconnects, {shown} answers with the client before them"
+    ));
+}
 
 /// Reconnects that begin and end while the hooks go, in each of the tests.
 const RECONNECTS: usize = 1000;
