@@ -7,6 +7,7 @@ mod asked;
 mod born;
 mod die;
 mod errors;
+mod forged_options;
 mod getsockopt;
 mod hostile;
 mod in_kernel;
@@ -125,6 +126,7 @@ fn stock() -> Vec<&'static Case> {
         asked::UNLOADED,
         born::CASES,
         hostile::CASES,
+        forged_options::CASES,
         paths::CASES,
         programs::CASES,
         peer_servers::CASES,
