@@ -6,6 +6,8 @@
 //!   live patch would, but always to where the call was going;
 //! - `hold=4096` has getsockopt's option 4096 of IPPROTO_IP from load to unload, and answers it with
 //!   EDOM;
+//! - `wait=1` holds up each module that registers options of IPPROTO_IP, until a process is in an
+//!   option that the module registered before (it needs a second processor for that);
 //! - `ask=FD` asks for the peer of a socket of the process that loads it, once in that process and
 //!   once in a kernel thread, and puts the answers into the log.
 
@@ -36,9 +38,15 @@ use crate::linux::{
         Sockopts, //
     },
 };
+use core::hint::spin_loop;
 use kernel::ffi::{
     c_int,
     c_void, //
+};
+use kernel::time::{
+    Delta,
+    Instant,
+    Monotonic, //
 };
 
 /// Another than toa's, so that the tests know who speaks.
@@ -54,6 +62,10 @@ module! {
         hold: u32 {
             default: 0,
             description: "Redirect inet_getname (4) or inet6_getname (6), or have option 4096",
+        },
+        wait: u32 {
+            default: 0,
+            description: "Hold up a registration of options of IPPROTO_IP (1)",
         },
         ask: i32 {
             default: -1,
@@ -80,7 +92,39 @@ impl Hooked for Inet6Getname {
     fn enter(_call: &mut Call) {}
 }
 
+/// `nf_register_sockopt(operations)` (`net/netfilter/nf_sockopt.c`).
+struct NfRegisterSockopt;
+
+/// Bounds how long a registration is held up. The kernel reports a processor that is busy for 20
+/// seconds.
+const LIMIT: Delta = Delta::from_secs(5);
+
+impl Hooked for NfRegisterSockopt {
+    const FUNCTION: &'static str = "nf_register_sockopt";
+    const REDIRECTS: bool = false;
+
+    fn enter(call: &mut Call) {
+        // SAFETY: The argument points to the operations that the caller is about to register, and
+        // their owner is the caller's module, whose init runs.
+        let (family, owner) = unsafe {
+            let operations = call.argument0() as *const toa_bindings::nf_sockopt_ops;
+            ((*operations).pf, (*operations).owner)
+        };
+        if family != toa_bindings::TOA_AF_INET as u8 {
+            return;
+        }
+        // SAFETY: As above.
+        let references = || unsafe { toa_bindings::module_refcount(owner) };
+        let begin = Instant::<Monotonic>::now();
+        // The module's init holds the first reference.
+        while references() < 2 && begin.elapsed() < LIMIT {
+            spin_loop();
+        }
+    }
+}
+
 struct ToaTest {
+    _wait: Option<Hook<NfRegisterSockopt>>,
     _hold4: Option<Hook<InetGetname>>,
     _hold6: Option<Hook<Inet6Getname>>,
     _hold4096: Option<Sockopts>,
@@ -89,6 +133,7 @@ struct ToaTest {
 impl kernel::Module for ToaTest {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let hold: u32 = parameter(module_parameters::hold.value());
+        let wait: u32 = parameter(module_parameters::wait.value());
         let fd: i32 = parameter(module_parameters::ask.value());
         if fd >= 0 {
             ask::ask(fd)?;
@@ -97,6 +142,8 @@ impl kernel::Module for ToaTest {
             _hold4: (hold == 4).then(Hook::register).transpose()?,
             _hold6: (hold == 6).then(Hook::register).transpose()?,
             _hold4096: (hold == 4096).then(|| hold_option(module)).transpose()?,
+            // After the module's own registration, which would be held up as well.
+            _wait: (wait == 1).then(Hook::register).transpose()?,
         })
     }
 }

@@ -15,6 +15,7 @@ mod capture;
 mod cases;
 mod demo;
 mod handmade;
+mod held_load;
 mod kmsg;
 mod ktap;
 mod module;

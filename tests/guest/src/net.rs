@@ -50,7 +50,7 @@ pub const LOCAL: [&str; 2] = ["10.0.1.0/28", "fd00:0:0:1::/124"];
 pub const PORT: u16 = 8080;
 
 /// The ways through the balancer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
     /// An IPv4 client, an IPv4 server.
     V4,

@@ -31,6 +31,7 @@ use super::load::load_and_unload_by;
 use crate::balancer::toa_option;
 use crate::balancer::Plan;
 use crate::balancer::TOA_KIND;
+use crate::held_load::HeldLoad;
 use crate::kmsg::KernelLog;
 use crate::ktap::note;
 use crate::module;
@@ -69,6 +70,7 @@ pub const UNLOADED: &[Case] = cases![Unloaded:
     options_are_unknown_without_the_module,
     unload_is_refused_while_an_answer_is_written,
     load_is_refused_while_another_module_has_the_option,
+    failed_load_waits_for_a_process_in_getsockopt_and_logs_that,
     options_can_be_asked_for_while_the_module_comes_and_goes,
 ];
 
@@ -580,6 +582,47 @@ fn load_is_refused_while_another_module_has_the_option() {
     let refused = TestModule::load("hold=4096").expect_err("toa has it");
     assert_eq!(refused, Errno::EBUSY);
     assert_eq!(ask(IPPROTO_IP), Err(Errno::EINVAL));
+    module::unload();
+}
+
+fn failed_load_waits_for_a_process_in_getsockopt_and_logs_that() {
+    const WAITS: &str =
+        "TOA: not loaded: the failed load waits for a process in getsockopt (to find \
+                         it: grep -l nf_getsockopt /proc/[0-9]*/task/*/stack)";
+    const FAILED: &str = "TOA: not loaded: taking the options 4096 and 4097 of getsockopt \
+                          (does another module have them?) failed (error -16)";
+    let net = Net::new();
+    let mut log = KernelLog::from_now();
+    let held = HeldLoad::begin();
+    let mut said: Vec<String> = Vec::new();
+    wait::until("the load logs that it waits", || {
+        said.extend(
+            log.new_lines()
+                .into_iter()
+                .filter(|l| l.starts_with("TOA: ")),
+        );
+        (said.len() >= 2)
+            .then_some(())
+            .ok_or_else(|| format!("{said:?}"))
+    });
+    let over = held.is_over();
+    assert_eq!(held.finish(), Err(Errno::EBUSY));
+    assert!(!over, "the load did not wait");
+    said.extend(
+        log.new_lines()
+            .into_iter()
+            .filter(|l| l.starts_with("TOA: ")),
+    );
+    assert_eq!(said, [FAILED, WAITS]);
+    assert!(!module::is_loaded());
+    assert_eq!(crate::stats::text(&net.server), None);
+    assert_eq!(crate::tracing::hooked(), [""; 0]);
+    module::load();
+    let listener = net.listen(Family::V4);
+    let (client, accepted) = net.pair(&listener, Way::V4);
+    accepted.assert_shows(client.address);
+    drop(accepted);
+    net.wait_for_no_records();
     module::unload();
 }
 

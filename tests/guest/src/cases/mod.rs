@@ -7,6 +7,7 @@ mod asked;
 mod born;
 mod die;
 mod errors;
+mod forged_options;
 mod getsockopt;
 mod hostile;
 mod impossible_clients;
@@ -24,6 +25,7 @@ mod paths;
 mod peer_servers;
 mod programs;
 mod real_servers;
+mod reconnect;
 mod secure_boot;
 mod unload;
 mod wire;
@@ -122,11 +124,13 @@ fn stock() -> Vec<&'static Case> {
         nginx_module::CASES,
         asked::CASES,
         die::CASES,
+        reconnect::LOADED,
         asked::UNLOADED,
         born::CASES,
         hostile::CASES,
         impossible_clients::CASES,
         own_addresses::CASES,
+        forged_options::CASES,
         paths::CASES,
         programs::CASES,
         peer_servers::CASES,
@@ -137,6 +141,7 @@ fn stock() -> Vec<&'static Case> {
         getsockopt::UNLOADED,
         in_kernel::LOADED,
         in_kernel::CASES,
+        reconnect::CASES,
         unload::CASES,
     ]
     .into_iter()
