@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use crate::namespace::Namespace;
 
 /// The rows, in the file's order.
-pub const ROWS: [&str; 13] = [
+pub const ROWS: [&str; 15] = [
     "syn_recv_sock_toa",
     "syn_recv_sock_no_toa",
     "getname_toa_ok",
@@ -20,6 +20,8 @@ pub const ROWS: [&str; 13] = [
     "ip6_address_alloc",
     "ip6_address_free",
     "malformed",
+    "foreign_length",
+    "impossible_client",
     "duplicate",
     "record_alloc_failed",
     "record_table_full",
