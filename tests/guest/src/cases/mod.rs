@@ -7,6 +7,7 @@ mod asked;
 mod born;
 mod die;
 mod errors;
+mod forged_clients;
 mod getsockopt;
 mod hostile;
 mod in_kernel;
@@ -82,7 +83,10 @@ impl Boot {
                 .into_iter()
                 .flatten()
                 .collect(),
-            Self::Servers => programs::MORE.iter().collect(),
+            Self::Servers => [programs::MORE, forged_clients::MORE]
+                .into_iter()
+                .flatten()
+                .collect(),
             Self::Secure => secure_boot::CASES.iter().collect(),
         }
     }
@@ -123,6 +127,7 @@ fn stock() -> Vec<&'static Case> {
         asked::UNLOADED,
         born::CASES,
         hostile::CASES,
+        forged_clients::CASES,
         paths::CASES,
         programs::CASES,
         peer_servers::CASES,
