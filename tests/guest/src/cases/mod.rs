@@ -24,6 +24,7 @@ mod peer_servers;
 mod programs;
 mod real_servers;
 mod secure_boot;
+mod shares;
 mod unload;
 mod wire;
 
@@ -133,6 +134,7 @@ fn stock() -> Vec<&'static Case> {
         peer_servers::CASES,
         nginx_module::UNLOADED,
         lifetime::CASES,
+        shares::CASES,
         load::CASES,
         born::UNLOADED,
         getsockopt::UNLOADED,
