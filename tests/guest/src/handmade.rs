@@ -3,6 +3,7 @@
 //! A client that is nobody's kernel: the test makes its segments by hand and
 //! reads the answers, behind a TUN device of the server's host or the client's.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::io::Read;
@@ -40,9 +41,6 @@ const DEVICES: [&str; 2] = ["handmade4", "handmade6"];
 const HOPS: u8 = 64;
 const WINDOW: u16 = 65000;
 
-/// The bytes of a segment in its first fragment: the fixed TCP header, and four bytes of options.
-const CUT: usize = 24;
-
 /// What every connection begins with.
 const FIRST_SEQUENCE: u32 = 1000;
 
@@ -54,8 +52,8 @@ pub struct HandmadeClient {
     target: SocketAddr,
     /// What stands between the IP header and the TCP header, and what IPv6 calls it.
     between: (IpNumber, Vec<u8>),
-    /// Segments longer than [`CUT`] travel in two fragments.
-    fragments: bool,
+    /// The bytes behind the IP header that its packets' first fragments have.
+    cut: Cell<Option<usize>>,
 }
 
 impl HandmadeClient {
@@ -96,14 +94,14 @@ impl HandmadeClient {
             address,
             target: SocketAddr::new(target, PORT),
             between: (ip_number::TCP, Vec::new()),
-            fragments: false,
+            cut: Cell::new(None),
         }
     }
 
-    /// With segments in two IP fragments, the second of which begins within the TCP options.
-    pub fn in_fragments(mut self) -> Self {
-        self.fragments = true;
-        self
+    /// Sends packets in two IP fragments from now on, the first with so many bytes behind the IP
+    /// header, a multiple of 8; or whole packets.
+    pub fn cut_at(&self, cut: Option<usize>) {
+        self.cut.set(cut);
     }
 
     /// With these options in all IPv4 headers, whole words.
@@ -150,7 +148,7 @@ impl HandmadeClient {
     fn write(&self, mut tcp: TcpHeader, to: IpAddr, payload: &[u8]) {
         let (first, between) = &self.between;
         let length = between.len() + tcp.header_len() + payload.len();
-        let (ip, checksum) = match (self.address, to) {
+        let (ip, before_tcp, checksum) = match (self.address, to) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let (from, to) = (from.octets(), to.octets());
                 let mut ip = Ipv4Header::new(length as u16, HOPS, ip_number::TCP, from, to)
@@ -158,7 +156,7 @@ impl HandmadeClient {
                 ip.options = between[..].try_into().expect("40 bytes at the most");
                 ip.header_checksum = ip.calc_header_checksum();
                 let checksum = tcp.calc_checksum_ipv4(&ip, payload);
-                (ip.to_bytes().to_vec(), checksum)
+                (ip.to_bytes().to_vec(), &[][..], checksum)
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let ip = Ipv6Header {
@@ -170,15 +168,15 @@ impl HandmadeClient {
                     ..Ipv6Header::default()
                 };
                 let checksum = tcp.calc_checksum_ipv6(&ip, payload);
-                ([&ip.to_bytes()[..], between].concat(), checksum)
+                (ip.to_bytes().to_vec(), &between[..], checksum)
             }
             _ => panic!("two families"),
         };
         tcp.checksum = checksum.expect("the segment is not too long");
-        let segment = [&tcp.to_bytes(), payload].concat();
-        let packets = match segment.len() > CUT && self.fragments {
-            true => in_fragments(&ip, &segment).to_vec(),
-            false => vec![[&ip[..], &segment].concat()],
+        let content = [before_tcp, &tcp.to_bytes(), payload].concat();
+        let packets = match self.cut.get() {
+            Some(cut) => in_fragments(&ip, &content, cut).to_vec(),
+            None => vec![[&ip[..], &content].concat()],
         };
         for packet in packets {
             (&self.tun).write_all(&packet).expect("the device is up");
@@ -186,9 +184,9 @@ impl HandmadeClient {
     }
 }
 
-/// Cuts a segment behind a plain IP header into two packets, the first with [`CUT`] bytes of it.
-fn in_fragments(ip: &[u8], segment: &[u8]) -> [Vec<u8>; 2] {
-    [(0, &segment[..CUT]), (CUT, &segment[CUT..])].map(|(offset, part)| {
+/// Cuts what follows a plain IP header into two packets, behind its first `cut` bytes.
+fn in_fragments(ip: &[u8], content: &[u8], cut: usize) -> [Vec<u8>; 2] {
+    [(0, &content[..cut]), (cut, &content[cut..])].map(|(offset, part)| {
         let more = offset == 0;
         let header = match Ipv4Header::from_slice(ip) {
             Ok((mut ip, _)) => {

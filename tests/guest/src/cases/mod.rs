@@ -16,6 +16,7 @@ mod load;
 mod many;
 mod mptcp;
 mod namespaces;
+mod nftables;
 mod nginx_module;
 mod no_ipv6;
 mod options;
@@ -129,6 +130,7 @@ fn stock() -> Vec<&'static Case> {
         born::CASES,
         hostile::CASES,
         forged_clients::CASES,
+        nftables::CASES,
         paths::CASES,
         programs::CASES,
         peer_servers::CASES,
