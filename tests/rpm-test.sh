@@ -86,7 +86,7 @@ case_has_these_files() {
 		{
 			printf '%s\n' /etc/modprobe.d/toa.conf /usr/lib/modules-load.d/toa.conf \
 				/usr/lib/systemd/system/toa-check.service /usr/libexec/toa /usr/libexec/toa/toa-{check,dkms} \
-				/usr/share/doc/toa-dkms /usr/share/doc/toa-dkms/README.md \
+				/usr/share/doc/toa-dkms /usr/share/doc/toa-dkms/{README.md,toa-trust.nft} \
 				/usr/share/doc/toa-dkms/doc /usr/share/doc/toa-dkms/doc/{install,internals,nat64,operating}.md \
 				/usr/share/licenses/toa-dkms /usr/share/licenses/toa-dkms/LICENSE \
 				"$src" "$src"/{Kbuild,Makefile,dkms.conf,toa_bindings.h} \

@@ -103,6 +103,7 @@ pub struct Segment {
     /// Its acknowledgement number.
     pub next: u32,
     pub payload: usize,
+    pub data: Vec<u8>,
     /// Kind and contents of each option, without NOP and EOL.
     pub options: Vec<(u8, Vec<u8>)>,
 }
@@ -135,6 +136,7 @@ impl Segment {
             sequence: tcp.sequence_number(),
             next: tcp.acknowledgment_number(),
             payload: tcp.payload().len(),
+            data: tcp.payload().to_vec(),
             options: split_options(tcp.options()),
         })
     }

@@ -3,6 +3,7 @@
 //! A client that is nobody's kernel: the test makes its segments by hand and
 //! reads the answers, behind a TUN device of the server's host or the client's.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::io::Read;
@@ -13,6 +14,7 @@ use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
 use etherparse::ip_number;
+use etherparse::IpFragOffset;
 use etherparse::IpNumber;
 use etherparse::Ipv4Header;
 use etherparse::Ipv6Header;
@@ -34,8 +36,8 @@ use crate::wait;
 pub const ADDRESS_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 7);
 
-/// The device of the server's host, or of the client's, that the segments arrive by.
-pub const DEVICE: &str = "handmade";
+/// The names of its devices, for IPv4 and IPv6: a host may have both.
+const DEVICES: [&str; 2] = ["handmade4", "handmade6"];
 
 const HOPS: u8 = 64;
 const WINDOW: u16 = 65000;
@@ -51,6 +53,8 @@ pub struct HandmadeClient {
     target: SocketAddr,
     /// What stands between the IP header and the TCP header, and what IPv6 calls it.
     between: (IpNumber, Vec<u8>),
+    /// The bytes behind the IP header that its packets' first fragments have.
+    cut: Cell<Option<usize>>,
 }
 
 impl HandmadeClient {
@@ -78,19 +82,27 @@ impl HandmadeClient {
     }
 
     fn on_link(host: &Namespace, address: IpAddr, target: IpAddr) -> Self {
+        let device = DEVICES[usize::from(address.is_ipv6())];
         let tun = host
-            .enter(|| sys::open_tun(DEVICE))
-            .unwrap_or_else(|error| panic!("device {DEVICE}: {error}"));
+            .enter(|| sys::open_tun(device))
+            .unwrap_or_else(|error| panic!("device {device}: {error}"));
         host.ip(&format!(
-            "link set {DEVICE} up\n\
-             route add {address} dev {DEVICE}\n"
+            "link set {device} up\n\
+             route add {address} dev {device}\n"
         ));
         Self {
             tun,
             address,
             target: SocketAddr::new(target, PORT),
             between: (ip_number::TCP, Vec::new()),
+            cut: Cell::new(None),
         }
+    }
+
+    /// Sends packets in two IP fragments from now on, the first with so many bytes behind the IP
+    /// header, a multiple of 8; or whole packets.
+    pub fn cut_at(&self, cut: Option<usize>) {
+        self.cut.set(cut);
     }
 
     /// With these options in all IPv4 headers, whole words.
@@ -103,6 +115,11 @@ impl HandmadeClient {
     pub fn with_extension_headers(mut self, first: IpNumber, headers: &[u8]) -> Self {
         self.between = (first, headers.to_vec());
         self
+    }
+
+    /// The name of its device.
+    pub fn device(&self) -> &'static str {
+        DEVICES[usize::from(self.address.is_ipv6())]
     }
 
     /// Who has a connection from that port.
@@ -132,7 +149,7 @@ impl HandmadeClient {
     fn write(&self, mut tcp: TcpHeader, to: IpAddr, payload: &[u8]) {
         let (first, between) = &self.between;
         let length = between.len() + tcp.header_len() + payload.len();
-        let (ip, checksum) = match (self.address, to) {
+        let (ip, before_tcp, checksum) = match (self.address, to) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let (from, to) = (from.octets(), to.octets());
                 let mut ip = Ipv4Header::new(length as u16, HOPS, ip_number::TCP, from, to)
@@ -140,7 +157,7 @@ impl HandmadeClient {
                 ip.options = between[..].try_into().expect("40 bytes at the most");
                 ip.header_checksum = ip.calc_header_checksum();
                 let checksum = tcp.calc_checksum_ipv4(&ip, payload);
-                (ip.to_bytes().to_vec(), checksum)
+                (ip.to_bytes().to_vec(), &[][..], checksum)
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let ip = Ipv6Header {
@@ -152,14 +169,47 @@ impl HandmadeClient {
                     ..Ipv6Header::default()
                 };
                 let checksum = tcp.calc_checksum_ipv6(&ip, payload);
-                ([&ip.to_bytes()[..], between].concat(), checksum)
+                (ip.to_bytes().to_vec(), &between[..], checksum)
             }
             _ => panic!("two families"),
         };
         tcp.checksum = checksum.expect("the segment is not too long");
-        let packet = [&ip[..], &tcp.to_bytes(), payload].concat();
-        (&self.tun).write_all(&packet).expect("the device is up");
+        let content = [before_tcp, &tcp.to_bytes(), payload].concat();
+        let packets = match self.cut.get() {
+            Some(cut) => in_fragments(&ip, &content, cut).to_vec(),
+            None => vec![[&ip[..], &content].concat()],
+        };
+        for packet in packets {
+            (&self.tun).write_all(&packet).expect("the device is up");
+        }
     }
+}
+
+/// Cuts what follows a plain IP header into two packets, behind its first `cut` bytes.
+fn in_fragments(ip: &[u8], content: &[u8], cut: usize) -> [Vec<u8>; 2] {
+    [(0, &content[..cut]), (cut, &content[cut..])].map(|(offset, part)| {
+        let more = offset == 0;
+        let header = match Ipv4Header::from_slice(ip) {
+            Ok((mut ip, _)) => {
+                ip.total_len = (ip.header_len() + part.len()) as u16;
+                ip.more_fragments = more;
+                ip.fragment_offset =
+                    IpFragOffset::try_new(offset as u16 / 8).expect("the offset is small");
+                ip.header_checksum = ip.calc_header_checksum();
+                ip.to_bytes().to_vec()
+            }
+            Err(_) => {
+                let (mut ip, _) = Ipv6Header::from_slice(ip).expect("an IPv6 header");
+                // RFC 8200 section 4.5: next header, reserved, offset and M flag, identification.
+                let place = (offset as u16 | u16::from(more)).to_be_bytes();
+                let fragment = [ip.next_header.0, 0, place[0], place[1], 0, 0, 0, 1];
+                ip.payload_length = (fragment.len() + part.len()) as u16;
+                ip.next_header = ip_number::IPV6_FRAGMENTATION_HEADER;
+                [&ip.to_bytes()[..], &fragment].concat()
+            }
+        };
+        [&header[..], part].concat()
+    })
 }
 
 /// A connection from one of its ports, which acknowledges the server's SYN and
@@ -238,12 +288,39 @@ impl HandmadeConnection<'_> {
             let length = match tun.read(&mut packet) {
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                Err(error) => panic!("device {DEVICE}: {error}"),
+                Err(error) => panic!("the device: {error}"),
             };
             // The kernel also says hello to IPv6 neighbours there.
             match Segment::parse(&packet[..length]) {
                 Some(segment) if segment.target.port() == self.port => return segment,
                 _ => {}
+            }
+        }
+    }
+    /// Sends a request, returns the server's data until its FIN or reset, and forgets the
+    /// connection by a reset.
+    #[track_caller]
+    pub fn converse(mut self, request: &[u8]) -> Vec<u8> {
+        self.send(&[], request);
+        let mut answer = Vec::new();
+        loop {
+            let segment = self.receive();
+            if segment.rst {
+                return answer;
+            }
+            // A segment whose acknowledgement was late comes again.
+            if Some(segment.sequence) != self.acknowledgement {
+                continue;
+            }
+            answer.extend(&segment.data);
+            let length = segment.payload as u32;
+            self.acknowledgement = Some(segment.sequence.wrapping_add(length));
+            if segment.fin {
+                self.send_with(|tcp| tcp.rst = true, &[], &[]);
+                return answer;
+            }
+            if length > 0 {
+                self.send(&[], &[]);
             }
         }
     }

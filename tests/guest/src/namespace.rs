@@ -14,6 +14,10 @@ use std::thread;
 
 use nix::sched::setns;
 use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+
+use crate::process;
+use crate::process::Process;
 
 /// Numbers the namespaces, so that names never return.
 static COUNT: AtomicU32 = AtomicU32::new(1);
@@ -28,9 +32,39 @@ pub struct Namespace {
 impl Namespace {
     /// A new one, with its loopback interface up.
     pub fn new(role: &str) -> Self {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{role}{number}-{}", std::process::id());
+        let name = new_name(role);
         run(Command::new("ip").args(["netns", "add", &name]));
+        Self::named(name)
+    }
+
+    /// The machine's first network namespace, by a name that goes with the value.
+    pub fn first() -> Self {
+        let name = new_name("first");
+        run(Command::new("ip").args(["netns", "attach", &name, "1"]));
+        Self::named(name)
+    }
+
+    /// A namespace that an unprivileged user makes, in a user namespace that is its owner, as a
+    /// container without root does.
+    pub fn unprivileged(role: &str) -> Self {
+        let name = new_name(role);
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .args(["unshare", "--user", "--map-root-user", "--net"])
+            .args(["sh", "-c", "echo ready; exec sleep 600"])
+            .stdout(Stdio::piped());
+        // Each program takes the place of the one before, in the same process.
+        let mut holder = Process::start(&mut command, Signal::SIGKILL);
+        let output = holder.child().stdout.take().expect("it is piped");
+        process::wait_for_line(output, "ready");
+        let pid = holder.child().id().to_string();
+        run(Command::new("ip").args(["netns", "attach", &name, &pid]));
+        Self::named(name)
+    }
+
+    /// The namespace that `ip netns` has that name for.
+    fn named(name: String) -> Self {
         let file = File::open(format!("/run/netns/{name}")).expect("the new namespace");
         let namespace = Self { name, file };
         namespace.ip("link set lo up");
@@ -75,6 +109,11 @@ impl Namespace {
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
+}
+
+fn new_name(role: &str) -> String {
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{role}{number}-{}", std::process::id())
 }
 
 impl Drop for Namespace {

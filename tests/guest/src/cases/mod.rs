@@ -7,6 +7,7 @@ mod asked;
 mod born;
 mod die;
 mod errors;
+mod forged_clients;
 mod forged_options;
 mod getsockopt;
 mod hostile;
@@ -17,6 +18,7 @@ mod load;
 mod many;
 mod mptcp;
 mod namespaces;
+mod nftables;
 mod nginx_module;
 mod no_ipv6;
 mod options;
@@ -27,6 +29,7 @@ mod programs;
 mod real_servers;
 mod reconnect;
 mod secure_boot;
+mod shares;
 mod unload;
 mod wire;
 
@@ -86,7 +89,10 @@ impl Boot {
                 .into_iter()
                 .flatten()
                 .collect(),
-            Self::Servers => programs::MORE.iter().collect(),
+            Self::Servers => [programs::MORE, forged_clients::MORE]
+                .into_iter()
+                .flatten()
+                .collect(),
             Self::Secure => secure_boot::CASES.iter().collect(),
         }
     }
@@ -131,11 +137,14 @@ fn stock() -> Vec<&'static Case> {
         impossible_clients::CASES,
         own_addresses::CASES,
         forged_options::CASES,
+        forged_clients::CASES,
+        nftables::CASES,
         paths::CASES,
         programs::CASES,
         peer_servers::CASES,
         nginx_module::UNLOADED,
         lifetime::CASES,
+        shares::CASES,
         load::CASES,
         born::UNLOADED,
         getsockopt::UNLOADED,

@@ -17,7 +17,6 @@ use crate::cases::impossible_clients::Fate;
 use crate::cases::impossible_clients::Stage;
 use crate::cases::impossible_clients::IMPOSSIBLE;
 use crate::handmade;
-use crate::handmade::DEVICE;
 use crate::ktap::note;
 use crate::namespace::Namespace;
 use crate::net::SERVER_V4;
@@ -58,9 +57,10 @@ fn check_all(stage: &Stage, rows: &[(&str, Fate)]) {
 fn servers_own_address_leaves_the_sender() {
     let [v4, v6] = [SERVER_V4.to_string(), SERVER_V6.to_string()];
     Stage::each(|stage| {
+        let device = stage.client.device();
         stage.net.server.ip(&format!(
-            "addr add 10.66.0.1/24 dev {DEVICE}\n\
-             addr add fd00:66::1/64 dev {DEVICE} nodad\n"
+            "addr add 10.66.0.1/24 dev {device}\n\
+             addr add fd00:66::1/64 dev {device} nodad\n"
         ));
         check_all(
             stage,
@@ -79,8 +79,8 @@ fn servers_own_address_leaves_the_sender() {
 
 fn broadcast_address_of_the_servers_network_leaves_the_sender() {
     Stage::each(|stage| {
-        let server = &stage.net.server;
-        server.ip(&format!("addr add 10.66.0.1/24 brd + dev {DEVICE}"));
+        let (server, device) = (&stage.net.server, stage.client.device());
+        server.ip(&format!("addr add 10.66.0.1/24 brd + dev {device}"));
         check_all(
             stage,
             &[("10.66.0.255", IMPOSSIBLE), ("10.66.0.254", Fate::Seen)],
@@ -106,8 +106,9 @@ fn anyip_address_leaves_the_sender() {
 /// The link-local addresses of a server with two devices, and another host's.
 fn check_link_local(stage: &Stage) {
     stage.net.server.ip(&format!(
-        "addr add fe80::66/64 dev {DEVICE} nodad\n\
+        "addr add fe80::66/64 dev {} nodad\n\
          addr add fe80::67/64 dev {} nodad\n",
+        stage.client.device(),
         balancer::SERVER_SIDE
     ));
     check_all(
@@ -189,9 +190,10 @@ fn move_client(stage: &Stage, vrf: Option<u32>) {
         false => handmade::ADDRESS_V4.to_string(),
         true => handmade::ADDRESS_V6.to_string(),
     };
+    let device = stage.client.device();
     stage.net.server.ip(&format!(
-        "link set {DEVICE} {master}\n\
-         route replace {address} dev {DEVICE} {table}\n"
+        "link set {device} {master}\n\
+         route replace {address} dev {device} {table}\n"
     ));
 }
 

@@ -32,9 +32,9 @@ use crate::net::SERVER_V6;
 use crate::sockets::Family;
 use crate::wait;
 
-const V4: u16 = 8101;
-const V6_ONLY: u16 = 8102;
-const DUAL_STACK: u16 = 8103;
+pub const V4: u16 = 8101;
+pub const V6_ONLY: u16 = 8102;
+pub const DUAL_STACK: u16 = 8103;
 
 /// Of a program that can be told what to listen on.
 const EACH: &[(Family, u16)] = &[
@@ -241,21 +241,7 @@ fn join(outer: &TcpStream, inner: &UnixStream) {
 pub const REDIS: Program = Program {
     listens: NOT_DUAL_STACK,
     mapped: Mapped::AsItIs,
-    command: |root| {
-        let configuration = format!(
-            "bind * -::*\n\
-             port {V4}\n\
-             protected-mode no\n\
-             daemonize no\n\
-             save \"\"\n\
-             dir {}\n",
-            root.display()
-        );
-        let file = configure(root, "redis.conf", &configuration);
-        let mut command = Command::new("redis-server");
-        command.arg(file);
-        command
-    },
+    command: |root| redis(root, "no"),
     ready: "",
     ending: Signal::SIGTERM,
     ask: |stream| {
@@ -271,6 +257,28 @@ pub const REDIS: Program = Program {
         Seen::parse(only?)
     },
 };
+
+/// Redis as it is installed: without a password it serves loopback clients only.
+pub const PROTECTED_REDIS: Program = Program {
+    command: |root| redis(root, "yes"),
+    ..REDIS
+};
+
+fn redis(root: &Path, protected_mode: &str) -> Command {
+    let configuration = format!(
+        "bind * -::*\n\
+         port {V4}\n\
+         protected-mode {protected_mode}\n\
+         daemonize no\n\
+         save \"\"\n\
+         dir {}\n",
+        root.display()
+    );
+    let file = configure(root, "redis.conf", &configuration);
+    let mut command = Command::new("redis-server");
+    command.arg(file);
+    command
+}
 
 /// `get_extra_info("peername")`.
 pub const ASYNCIO: Program = Program {
@@ -412,29 +420,41 @@ pub const CADDY: Program = Program {
 pub const POSTGRESQL: Program = Program {
     listens: NOT_DUAL_STACK,
     mapped: Mapped::AsItIs,
-    command: |root| {
-        let trust = configure(root, "pg_hba.conf", "host all all all trust\n");
-        let configuration = format!(
-            "data_directory = '/var/lib/postgresql/17/main'\n\
-             hba_file = '{trust}'\n\
-             listen_addresses = '*'\n\
-             port = {V4}\n\
-             unix_socket_directories = ''\n\
-             fsync = off\n"
-        );
-        configure(root, "postgresql.conf", &configuration);
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-        command.args(["/usr/lib/postgresql/17/bin/postgres", "-D"]);
-        command.arg(root);
-        command
-    },
+    command: |root| postgresql(root, "host all all all trust\n"),
     ready: "database system is ready to accept connections",
     ending: Signal::SIGINT,
     ask: ask_postgresql,
     says: Says::InAnswer,
     client: Seen::parse,
 };
+
+/// PostgreSQL that trusts clients of its own host, and no others.
+pub const LOCAL_POSTGRESQL: Program = Program {
+    command: |root| {
+        let trust = "host all all samehost trust\n\
+                     host all all 127.0.0.1/32 trust\n";
+        postgresql(root, trust)
+    },
+    ..POSTGRESQL
+};
+
+fn postgresql(root: &Path, trust: &str) -> Command {
+    let trust = configure(root, "pg_hba.conf", trust);
+    let configuration = format!(
+        "data_directory = '/var/lib/postgresql/17/main'\n\
+         hba_file = '{trust}'\n\
+         listen_addresses = '*'\n\
+         port = {V4}\n\
+         unix_socket_directories = ''\n\
+         fsync = off\n"
+    );
+    configure(root, "postgresql.conf", &configuration);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    command.args(["/usr/lib/postgresql/17/bin/postgres", "-D"]);
+    command.arg(root);
+    command
+}
 
 /// Writes a file; gives its path.
 fn configure(root: &Path, file: &str, text: &str) -> String {
@@ -443,7 +463,7 @@ fn configure(root: &Path, file: &str, text: &str) -> String {
     path.display().to_string()
 }
 
-fn send(stream: &mut TcpStream, request: &[u8]) {
+pub fn send(stream: &mut TcpStream, request: &[u8]) {
     stream.write_all(request).expect("the request goes out");
 }
 
@@ -480,7 +500,7 @@ fn ask_postgresql(stream: &mut TcpStream) -> String {
 }
 
 /// The length counts itself.
-fn with_length(content: &[u8]) -> Vec<u8> {
+pub fn with_length(content: &[u8]) -> Vec<u8> {
     let length = content.len() as u32 + 4;
     [&length.to_be_bytes(), content].concat()
 }
