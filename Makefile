@@ -30,7 +30,7 @@ install:
 
 ## clean: remove the output of `make` in this directory
 clean:
-	rm -rf build toa_bindings.rs *.o *.ko *.mod *.mod.c *.rmeta .*.cmd .*.d .tmp_* \
+	rm -rf build toa_offsets.rs *.o *.ko *.mod *.mod.c *.rmeta .*.cmd .*.d .tmp_* \
 		.module-common.o Module.symvers modules.order
 
 ## help: list the targets

@@ -5,6 +5,7 @@
 //! All unsafe code of the module is here, and none of toa's decisions. The files import only
 //! [`endpoint`](crate::endpoint) of the others.
 
+pub(crate) mod c;
 pub(crate) mod callbacks;
 pub(crate) mod ftrace;
 pub(crate) mod hash_table;

@@ -33,7 +33,7 @@ mod substitute;
 mod toa_hooks;
 
 #[rustfmt::skip]
-mod toa_bindings;
+mod toa_offsets;
 
 use crate::{
     linux::{

@@ -6,11 +6,12 @@
 //! answers right. Handlers of hooks and the getname functions run in the context of the hooked call
 //! and never sleep, see [`ftrace`](super::ftrace).
 //!
-//! The C prototypes that this file assumes are asserted in `toa_bindings.h`.
+//! The C prototypes that this file assumes are asserted in `offsets.c`.
 
 use crate::{
     endpoint::Endpoint,
     linux::{
+        c,
         ftrace::{
             Call,
             Hook,
@@ -31,8 +32,7 @@ use crate::{
             Sockopts, //
         },
         tracepoint::Probe, //
-    },
-    toa_bindings as bindings, //
+    }, //
 };
 use core::marker::PhantomData;
 use core::ops::RangeInclusive;
@@ -46,11 +46,6 @@ use kernel::uaccess::{
     UserPtr,
     UserSlice, //
 };
-
-const _: () = assert!(
-    size_of::<bindings::sockaddr_in>() == bindings::TOA_SIZEOF_SOCKADDR_IN as usize
-        && size_of::<bindings::sockaddr_in6>() == bindings::TOA_SIZEOF_SOCKADDR_IN6 as usize
-);
 
 /// The form of a name: the function that was called decides it, not the socket's family.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -249,18 +244,16 @@ struct Inet;
 impl Family for Inet {
     const FUNCTION: &'static str = "inet_getname";
     const FORM: Form = Form::V4;
-    type Sockaddr = bindings::sockaddr_in;
+    type Sockaddr = c::sockaddr_in;
 
     #[inline(always)]
     fn name<T>(_sk: &Sock<T>, peer: Endpoint) -> Result<Self::Sockaddr> {
-        Ok(bindings::sockaddr_in {
-            sin_family: bindings::TOA_AF_INET as u16,
+        Ok(c::sockaddr_in {
+            sin_family: c::TOA_AF_INET as u16,
             sin_port: peer.port().to_be(),
-            sin_addr: bindings::in_addr {
-                s_addr: peer.address_v4().ok_or(EINVAL)?.to_bits().to_be(),
-            },
-            // Zeroes, as `inet_getname` leaves them.
-            ..Default::default()
+            sin_addr: peer.address_v4().ok_or(EINVAL)?.to_bits().to_be(),
+            // As `inet_getname` leaves them.
+            zero: [0; 8],
         })
     }
 }
@@ -273,19 +266,18 @@ struct Inet6;
 impl Family for Inet6 {
     const FUNCTION: &'static str = "inet6_getname";
     const FORM: Form = Form::V6;
-    type Sockaddr = bindings::sockaddr_in6;
+    type Sockaddr = c::sockaddr_in6;
 
     #[inline(always)]
     fn name<T>(sk: &Sock<T>, peer: Endpoint) -> Result<Self::Sockaddr> {
-        let mut name = bindings::sockaddr_in6 {
-            sin6_family: bindings::TOA_AF_INET6 as u16,
+        Ok(c::sockaddr_in6 {
+            sin6_family: c::TOA_AF_INET6 as u16,
             sin6_port: peer.port().to_be(),
             sin6_flowinfo: sk.reported_flow_label(),
-            // The scope is 0: a client's address has none on this host.
-            ..Default::default()
-        };
-        name.sin6_addr.in6_u.u6_addr8 = peer.address().octets();
-        Ok(name)
+            sin6_addr: c::in6_addr(peer.address().octets()),
+            // A client's address has no scope on this host.
+            sin6_scope_id: 0,
+        })
     }
 }
 
@@ -330,8 +322,8 @@ fn redirect_question<F: Family, T: Callbacks>(call: &mut Call, sk: &Sock<T::PerN
 /// As the function of `F`: a socket that the caller holds, and room for an `F::Sockaddr`. Called
 /// only by redirection, so that [`Registration`]'s invariant holds.
 unsafe extern "C" fn getname<F: Family, T: Callbacks>(
-    socket: *mut kernel::bindings::socket,
-    address: *mut bindings::sockaddr,
+    socket: *mut c::socket,
+    address: *mut c::sockaddr,
     peer: c_int,
 ) -> c_int {
     kernel::error::from_result(|| {
@@ -349,7 +341,7 @@ unsafe extern "C" fn getname<F: Family, T: Callbacks>(
 /// Registers the probe on `tcp_destroy_sock`, which fires once for each TCP socket that dies
 /// (`tcp_v4_destroy_sock`, for IPv6 as well), after the socket has left its process.
 fn register_probe<T: Callbacks>() -> Result<Probe> {
-    // SAFETY: The prototype is that of the tracepoint's probes, asserted in toa_bindings.h.
+    // SAFETY: The prototype is that of the tracepoint's probes, asserted in offsets.c.
     unsafe { Probe::register(c"tcp_destroy_sock", destroy_sock::<T> as *mut c_void) }
 }
 
@@ -358,10 +350,7 @@ fn register_probe<T: Callbacks>() -> Result<Probe> {
 /// # Safety
 ///
 /// `sk` must be a live TCP socket.
-unsafe extern "C" fn destroy_sock<T: Callbacks>(
-    _private: *mut c_void,
-    sk: *mut kernel::bindings::sock,
-) {
+unsafe extern "C" fn destroy_sock<T: Callbacks>(_private: *mut c_void, sk: *mut c::sock) {
     // SAFETY: By the function's safety requirements. By `Registration`'s invariant `T::PerNet`
     // exists.
     T::destroyed(unsafe { Sock::from_raw(sk.cast()) });
@@ -379,7 +368,7 @@ fn register_sockopts<T: Callbacks>(module: &'static ThisModule, level: Level) ->
 /// As the kernel calls it (`nf_getsockopt`): `sk` is a live socket of AF_INET or AF_INET6, `len`
 /// points to the kernel's copy of the length, `user` is whatever the process gave. Process context.
 unsafe extern "C" fn getsockopt<T: Callbacks>(
-    sk: *mut bindings::sock,
+    sk: *mut c::sock,
     option: c_int,
     user: *mut c_void,
     len: *mut c_int,

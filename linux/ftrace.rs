@@ -11,16 +11,15 @@
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
-use crate::{
-    linux::log::log,
-    toa_bindings as bindings, //
+use crate::linux::{
+    c,
+    log::log, //
 };
 use core::marker::PhantomData;
 use kernel::error::to_result;
 use kernel::ffi::{
     c_int,
     c_long,
-    c_uint,
     c_ulong,
     c_void, //
 };
@@ -42,22 +41,22 @@ pub(crate) trait Hooked {
 
 /// A call of a hooked function, before its first instruction.
 #[repr(transparent)]
-pub(crate) struct Call(Opaque<bindings::ftrace_regs>);
+pub(crate) struct Call(Opaque<c::ftrace_regs>);
 
 impl Call {
     /// The first argument of the function, as it is in its register.
     pub(crate) fn argument0(&self) -> usize {
-        self.register(bindings::TOA_FTRACE_ARG0)
+        self.register(c::TOA_FTRACE_ARG0)
     }
 
     /// The second argument.
     pub(crate) fn argument1(&self) -> usize {
-        self.register(bindings::TOA_FTRACE_ARG1)
+        self.register(c::TOA_FTRACE_ARG1)
     }
 
     /// The third argument. Of a C `int` only the low half counts.
     pub(crate) fn argument2(&self) -> usize {
-        self.register(bindings::TOA_FTRACE_ARG2)
+        self.register(c::TOA_FTRACE_ARG2)
     }
 
     /// Sends the call to another function, as if the caller had called that.
@@ -67,32 +66,23 @@ impl Call {
     /// [`Hooked::REDIRECTS`] must be true, and `function` must have the prototype of the hooked
     /// function and must not sleep: then it is not on any stack when [`Hook`] has been dropped.
     pub(crate) unsafe fn redirect(&mut self, function: *const c_void) {
-        // SAFETY: The field exists (asserted in toa_bindings.h), and the registers are exclusive to
+        // SAFETY: The field exists (asserted in offsets.c), and the registers are exclusive to
         // this call. Setting it is what C's `ftrace_regs_set_instruction_pointer` does.
         unsafe {
             self.0
                 .get()
-                .byte_add(bindings::TOA_FTRACE_IP as usize)
+                .byte_add(c::TOA_FTRACE_IP)
                 .cast::<usize>()
                 .write(function as usize)
         };
     }
 
-    fn register(&self, offset: c_uint) -> usize {
-        // SAFETY: The field exists (asserted in toa_bindings.h). Arguments are saved for all ops
+    fn register(&self, offset: usize) -> usize {
+        // SAFETY: The field exists (asserted in offsets.c). Arguments are saved for all ops
         // under CONFIG_DYNAMIC_FTRACE_WITH_ARGS, without which the build stops.
-        unsafe {
-            self.0
-                .get()
-                .byte_add(offset as usize)
-                .cast::<usize>()
-                .read()
-        }
+        unsafe { self.0.get().byte_add(offset).cast::<usize>().read() }
     }
 }
-
-const _: () =
-    assert!(size_of::<bindings::ftrace_ops>() == bindings::TOA_SIZEOF_FTRACE_OPS as usize);
 
 /// A hook that is in place. Dropping it removes it, and waits until no task runs its handler or a
 /// function that it was redirected to.
@@ -101,7 +91,7 @@ const _: () =
 ///
 /// `ops` is registered with ftrace.
 pub(crate) struct Hook<H: Hooked> {
-    ops: KBox<Opaque<bindings::ftrace_ops>>,
+    ops: KBox<Opaque<c::ftrace_ops>>,
     _hooked: PhantomData<fn() -> H>,
 }
 
@@ -135,11 +125,7 @@ impl<H: Hooked> Hook<H> {
         // Memory of kmalloc makes ftrace treat the ops as dynamic: it waits at unregistration for
         // all tasks that may be in the handler (`ftrace_shutdown`).
         let ops = KBox::new(
-            Opaque::new(bindings::ftrace_ops {
-                func: Some(enter::<H>),
-                flags: Self::flags(),
-                ..Default::default()
-            }),
+            Opaque::new(c::ftrace_ops::new(enter::<H>, Self::flags())),
             GFP_KERNEL,
         )?;
         // ftrace splits the name in place, as a C string, and ignores the length that it gets.
@@ -149,12 +135,12 @@ impl<H: Hooked> Hook<H> {
         // SAFETY: `ops` is not registered yet, and `name` is a string that ends in NUL and may be
         // written to.
         let filtered = unsafe {
-            bindings::ftrace_set_filter(ops.get(), name.as_mut_ptr(), H::FUNCTION.len() as c_int, 1)
+            c::ftrace_set_filter(ops.get(), name.as_mut_ptr(), H::FUNCTION.len() as c_int, 1)
         };
         let filtered = to_result(filtered);
         let registered = filtered.and_then(|()| {
             // SAFETY: The ops stay where they are, and keep their filter, until unregistered.
-            to_result(unsafe { bindings::register_ftrace_function(ops.get()) })
+            to_result(unsafe { c::register_ftrace_function(ops.get()) })
         });
         if let Err(error) = registered {
             // A filter could be set, so ftrace was well: it broke while it set the hook, and does
@@ -163,7 +149,7 @@ impl<H: Hooked> Hook<H> {
                 park_forever(H::FUNCTION, error.to_errno());
             }
             // SAFETY: `ops` is not registered, and nothing else uses its filter.
-            unsafe { bindings::ftrace_free_filter(ops.get()) };
+            unsafe { c::ftrace_free_filter(ops.get()) };
             // EINVAL of a filter: it matches nothing.
             if filtered == Err(EINVAL) {
                 return Ok(None);
@@ -178,13 +164,13 @@ impl<H: Hooked> Hook<H> {
     }
 
     /// PERMANENT, so that `kernel.ftrace_enabled=0` cannot silently switch toa off.
-    fn flags() -> c_ulong {
+    fn flags() -> usize {
         let redirects = if H::REDIRECTS {
-            bindings::TOA_FTRACE_IPMODIFY
+            c::TOA_FTRACE_IPMODIFY
         } else {
             0
         };
-        (bindings::TOA_FTRACE_PERMANENT | redirects) as c_ulong
+        c::TOA_FTRACE_PERMANENT | redirects
     }
 
     fn explain(error: Error) -> Error {
@@ -217,12 +203,12 @@ impl<H: Hooked> Drop for Hook<H> {
         // task, are waited for by the `synchronize_rcu` that it begins and ends with. On PREEMPT_RT
         // softirqs are tasks, and a task that blocks on a `spinlock_t` has slept for RCU-tasks'
         // purposes: neither takes one (see the head of this file).
-        let error = unsafe { bindings::unregister_ftrace_function(self.ops.get()) };
+        let error = unsafe { c::unregister_ftrace_function(self.ops.get()) };
         if error != 0 {
             park_forever(H::FUNCTION, error);
         }
         // SAFETY: Not registered any more, and ours alone.
-        unsafe { bindings::ftrace_free_filter(self.ops.get()) };
+        unsafe { c::ftrace_free_filter(self.ops.get()) };
     }
 }
 
@@ -238,7 +224,7 @@ fn park_forever(function: &str, error: c_int) {
     loop {
         // SAFETY: Module init or exit: process context that may sleep. Idle, so that the wait is
         // neither load nor a hung task.
-        unsafe { bindings::schedule_timeout_idle(c_long::MAX) };
+        unsafe { c::schedule_timeout_idle(c_long::MAX) };
     }
 }
 
@@ -250,8 +236,8 @@ fn park_forever(function: &str, error: c_int) {
 unsafe extern "C" fn enter<H: Hooked>(
     _ip: c_ulong,
     _parent_ip: c_ulong,
-    _ops: *mut bindings::ftrace_ops,
-    registers: *mut bindings::ftrace_regs,
+    _ops: *mut c::ftrace_ops,
+    registers: *mut c::ftrace_regs,
 ) {
     // SAFETY: By the function's safety requirements; `Call` is transparent.
     H::enter(unsafe { &mut *registers.cast() });

@@ -10,17 +10,16 @@
 
 use crate::{
     linux::{
+        c,
         raw_spinlock::{
             self,
             RawSpinLock, //
         },
         rcu_pointer::RcuPointer, //
-    },
-    toa_bindings as bindings, //
+    }, //
 };
 use core::mem::offset_of;
 use core::ptr::NonNull;
-use kernel::ffi::c_void;
 use kernel::prelude::*;
 use kernel::sync::rcu;
 use kernel::types::Opaque;
@@ -32,7 +31,7 @@ type Link<T> = RcuPointer<Node<T>>;
 pub(crate) struct Node<T> {
     next: Link<T>,
     key: usize,
-    rcu: Opaque<bindings::callback_head>,
+    rcu: Opaque<c::callback_head>,
     value: T,
 }
 
@@ -157,7 +156,7 @@ impl<T> Drop for HashTable<T> {
                 if freed % FREED_AT_ONCE == 0 {
                     // SAFETY: Process context that may sleep, and the task is running: the call
                     // returns when the task is scheduled again.
-                    unsafe { bindings::schedule() };
+                    unsafe { c::schedule() };
                 }
                 // SAFETY: `&mut self`: no reader and no writer is left, so each linked node is
                 // ours, and came from `KBox` or from memory that `kfree` takes as well.
@@ -179,14 +178,7 @@ struct Unlinked<T>(NonNull<Node<T>>);
 impl<T: Copy> Unlinked<T> {
     /// Copies the value out and frees the node after a grace period. Takes no lock of ours.
     fn retire(self) -> T {
-        const {
-            assert!(offset_of!(Node<T>, rcu) < 4096);
-            // From 7.3 on, what `kvfree_call_rcu` needs is smaller on most kernels.
-            assert!(
-                head_size(bindings::kvfree_call_rcu) <= size_of::<bindings::callback_head>(),
-                "toa: kvfree_call_rcu needs a larger head in this kernel: adapt linux/hash_table.rs"
-            );
-        };
+        const { assert!(offset_of!(Node<T>, rcu) < 4096) };
         let node = self.0.as_ptr();
         // SAFETY: By the type invariant the node is not freed, and values never change.
         let value = unsafe { (*node).value };
@@ -195,18 +187,13 @@ impl<T: Copy> Unlinked<T> {
         // node do not look at the head. On PREEMPT_RT `kvfree_call_rcu` takes raw spinlocks only,
         // so it may be called with preemption off there too.
         unsafe {
-            bindings::kvfree_call_rcu(
+            c::kvfree_call_rcu(
                 Opaque::cast_into(&raw const (*node).rcu).cast(),
                 node.cast(),
             )
         };
         value
     }
-}
-
-/// The size of what the first argument of a function like `kvfree_call_rcu` points to.
-const fn head_size<Head>(_: unsafe extern "C" fn(*mut Head, *mut c_void)) -> usize {
-    size_of::<Head>()
 }
 
 /// Takes the node of `key` out of the chain that begins at `link`, whose lock is `_held`.
@@ -265,17 +252,12 @@ fn allocate<V>(value: V) -> Result<NonNull<V>> {
     const TRIES: usize = 4;
 
     const {
-        assert!(align_of::<V>() <= bindings::TOA_KMALLOC_MINALIGN as usize);
+        assert!(align_of::<V>() <= c::TOA_KMALLOC_MINALIGN);
     }
     for _ in 0..TRIES {
         // SAFETY: May be called in any context. No flags: no zeroing is needed.
-        let memory = unsafe {
-            bindings::_kmalloc_nolock_noprof(
-                core::mem::size_of::<V>(),
-                0,
-                bindings::TOA_NUMA_NO_NODE,
-            )
-        };
+        let memory =
+            unsafe { c::_kmalloc_nolock_noprof(core::mem::size_of::<V>(), 0, c::TOA_NUMA_NO_NODE) };
         if let Some(place) = NonNull::new(memory.cast::<V>()) {
             // SAFETY: The allocation has the size of `V`, and the alignment of `kmalloc`, which is
             // enough for `V` (asserted above).

@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
-use crate::toa_bindings as bindings;
+use crate::linux::c;
 use core::sync::atomic::{
     AtomicI64,
     Ordering, //
@@ -14,7 +14,7 @@ use core::sync::atomic::{
 pub(crate) fn total_bytes() -> u64 {
     // SAFETY: `_totalram_pages` is an `atomic_long_t`, one aligned 64-bit integer that lives for
     // ever, and C changes it with atomic operations only.
-    let pages = unsafe { AtomicI64::from_ptr((&raw mut bindings::_totalram_pages).cast()) }
+    let pages = unsafe { AtomicI64::from_ptr((&raw mut c::_totalram_pages).cast()) }
         .load(Ordering::Relaxed);
-    u64::try_from(pages).unwrap_or(0) << bindings::TOA_PAGE_SHIFT
+    u64::try_from(pages).unwrap_or(0) << c::TOA_PAGE_SHIFT
 }

@@ -11,10 +11,10 @@
 use crate::{
     endpoint::Endpoint,
     linux::{
+        c,
         pernet::Net,
         sock::Segment, //
-    },
-    toa_bindings as bindings, //
+    }, //
 };
 use core::net::{
     Ipv4Addr,
@@ -23,7 +23,7 @@ use core::net::{
 use kernel::sync::rcu;
 
 /// A network device, or null: then the look-ups use the tables of no VRF.
-type Device = *mut bindings::net_device;
+type Device = *mut c::net_device;
 
 /// Returns whether no host but the server can have the address of `client` in `net`: the address is
 /// one of the server's own, or a broadcast or multicast address, in the VRF that `segment` arrived
@@ -54,15 +54,14 @@ fn device<T>(net: &Net<T>, segment: &Segment, _rcu: &rcu::Guard) -> Device {
     // A segment that a listener received, such as one with a syncookie, has only the index left.
     // SAFETY: `net` is a live namespace, and a device that the index finds stays until the RCU
     // section that `_rcu` stands for ends.
-    unsafe { bindings::dev_get_by_index_rcu(net.as_ptr(), segment.device_index()) }
+    unsafe { c::dev_get_by_index_rcu(net.as_ptr(), segment.device_index()) }
 }
 
 fn is_own_v4<T>(net: &Net<T>, device: Device, address: Ipv4Addr) -> bool {
     // SAFETY: `net` is a live namespace; `device` is null or a live device, which RCU keeps.
-    let kind = unsafe {
-        bindings::inet_addr_type_dev_table(net.as_ptr(), device, address.to_bits().to_be())
-    };
-    kind != bindings::TOA_RTN_UNICAST as u32
+    let kind =
+        unsafe { c::inet_addr_type_dev_table(net.as_ptr(), device, address.to_bits().to_be()) };
+    kind != c::TOA_RTN_UNICAST as u32
 }
 
 #[cfg(CONFIG_IPV6)]
@@ -70,16 +69,15 @@ fn is_own_v6<T>(net: &Net<T>, device: Device, address: Ipv6Addr) -> bool {
     // With `ipv6.disable=1` there are no IPv6 addresses, and the list that `ipv6_chk_addr` walks is
     // a null pointer.
     // SAFETY: An `int` that a boot parameter sets, and that is constant afterwards.
-    if unsafe { bindings::disable_ipv6_mod } != 0 {
+    if unsafe { c::disable_ipv6_mod } != 0 {
         return false;
     }
-    let mut wire = bindings::in6_addr::default();
-    wire.in6_u.u6_addr8 = address.octets();
+    let wire = c::in6_addr(address.octets());
     // Not strict: a global address counts on each device, a link-local one on this device.
     const STRICT: kernel::ffi::c_int = 0;
     // SAFETY: As in `is_own_v4`. IPv6 is enabled, so the namespace has its list of addresses: it is
     // made with the namespace, before any socket, and freed after the last.
-    unsafe { bindings::ipv6_chk_addr(net.as_ptr(), &raw const wire, device, STRICT) != 0 }
+    unsafe { c::ipv6_chk_addr(net.as_ptr(), &raw const wire, device, STRICT) != 0 }
 }
 
 /// A kernel without IPv6 has no IPv6 addresses.

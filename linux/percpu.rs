@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/percpu.h`](srctree/include/linux/percpu.h)
 
-use crate::toa_bindings as bindings;
+use crate::linux::c;
 use core::mem::{
     align_of,
     size_of, //
@@ -28,7 +28,7 @@ use kernel::sync::atomic::{
 #[derive(Clone, Copy)]
 pub(crate) struct PossibleCpu(u16);
 
-const _: () = assert!(bindings::TOA_NR_CPUS as u32 <= u16::MAX as u32 + 1);
+const _: () = assert!(c::TOA_NR_CPUS as u32 <= u16::MAX as u32 + 1);
 
 impl PossibleCpu {
     /// The CPU that runs this. Any context; the task may move to another CPU afterwards.
@@ -68,7 +68,7 @@ impl<T: Zeroable + Sync> PerCpu<T> {
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: Called in process context (module init, namespace creation), as GFP_KERNEL asks.
         let base = unsafe {
-            bindings::pcpu_alloc_noprof(
+            c::pcpu_alloc_noprof(
                 size_of::<T>(),
                 align_of::<T>(),
                 false,
@@ -86,7 +86,7 @@ impl<T: Zeroable + Sync> PerCpu<T> {
         // SAFETY: `__per_cpu_offset` has NR_CPUS entries, and a CPU's number is below that. Entries
         // are set at boot and never change.
         let offset = unsafe {
-            (&raw const bindings::__per_cpu_offset)
+            (&raw const c::__per_cpu_offset)
                 .cast::<usize>()
                 .add(cpu.0.into())
                 .read()
@@ -107,7 +107,7 @@ impl<T: Zeroable + Sync> PerCpu<T> {
 impl<T: Zeroable + Sync> Drop for PerCpu<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant this frees a live allocation, once.
-        unsafe { bindings::free_percpu(self.base.as_ptr().cast()) };
+        unsafe { c::free_percpu(self.base.as_ptr().cast()) };
     }
 }
 
@@ -145,7 +145,7 @@ fn is_possible(cpu: u32) -> bool {
     // SAFETY: `__cpu_possible_mask` has a bit for each CPU number below `nr_cpu_ids`, and is
     // constant after boot.
     let bits = unsafe {
-        (&raw const bindings::__cpu_possible_mask)
+        (&raw const c::__cpu_possible_mask)
             .cast::<u64>()
             .add(word)
             .read()

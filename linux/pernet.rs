@@ -5,7 +5,7 @@
 //! C headers: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h),
 //! [`include/net/netns/generic.h`](srctree/include/net/netns/generic.h)
 
-use crate::toa_bindings as bindings;
+use crate::linux::c;
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::ffi::{
@@ -65,7 +65,7 @@ impl<T> NetId<T> {
 /// - The namespace stays while the reference lives.
 /// - If `T` is a [`PerNet`], the namespace has a `T`, which stays while the reference lives.
 #[repr(transparent)]
-pub(crate) struct Net<T>(Opaque<bindings::net>, PhantomData<T>);
+pub(crate) struct Net<T>(Opaque<c::net>, PhantomData<T>);
 
 impl<T> Net<T> {
     /// # Safety
@@ -78,13 +78,13 @@ impl<T> Net<T> {
     }
 
     /// C's `struct net *`.
-    pub(crate) fn as_ptr(&self) -> *mut bindings::net {
+    pub(crate) fn as_ptr(&self) -> *mut c::net {
         self.0.get()
     }
 
     /// Whether this is the first namespace, `init_net`.
     pub(crate) fn is_first(&self) -> bool {
-        ptr::eq(self.as_ptr(), &raw const bindings::init_net)
+        ptr::eq(self.as_ptr(), &raw const c::init_net)
     }
 
     /// Whether the initial user namespace owns this one: root of the host made it. The owner never
@@ -93,20 +93,20 @@ impl<T> Net<T> {
         // SAFETY: By the type invariant; the pointer is set when the namespace is made.
         let user_ns = unsafe {
             self.as_ptr()
-                .byte_add(bindings::TOA_NET_USER_NS as usize)
-                .cast::<*const bindings::user_namespace>()
+                .byte_add(c::TOA_NET_USER_NS)
+                .cast::<*const c::user_namespace>()
                 .read()
         };
-        ptr::eq(user_ns, &raw const bindings::init_user_ns)
+        ptr::eq(user_ns, &raw const c::init_user_ns)
     }
 
     /// The namespace's directory `/proc/net`.
-    fn proc_net(&self) -> *mut bindings::proc_dir_entry {
+    fn proc_net(&self) -> *mut c::proc_dir_entry {
         // SAFETY: By the type invariant; the pointer is set when the namespace is made.
         unsafe {
             self.as_ptr()
-                .byte_add(bindings::TOA_NET_PROC_NET as usize)
-                .cast::<*mut bindings::proc_dir_entry>()
+                .byte_add(c::TOA_NET_PROC_NET)
+                .cast::<*mut c::proc_dir_entry>()
                 .read()
         }
     }
@@ -121,10 +121,6 @@ impl<T: PerNet> Net<T> {
     }
 }
 
-const _: () = assert!(
-    size_of::<bindings::pernet_operations>() == bindings::TOA_SIZEOF_PERNET_OPERATIONS as usize
-);
-
 /// The memory that the kernel allocates for `T` in each namespace. The files go first: they show
 /// the data.
 struct Slot<T: PerNet> {
@@ -138,7 +134,7 @@ struct Slot<T: PerNet> {
 ///
 /// `operations` is registered.
 pub(crate) struct Registration<T: PerNet> {
-    operations: KBox<Opaque<bindings::pernet_operations>>,
+    operations: KBox<Opaque<c::pernet_operations>>,
     _data: PhantomData<T>,
 }
 
@@ -156,20 +152,19 @@ impl<T: PerNet> Registration<T> {
     /// `ENOMEM`, and those of [`PerNet::new`] and [`PerNet::files`].
     pub(crate) fn register() -> Result<Self> {
         // The kernel allocates each slot by `kzalloc`.
-        const { assert!(align_of::<Slot<T>>() <= bindings::TOA_KMALLOC_MINALIGN as usize) };
+        const { assert!(align_of::<Slot<T>>() <= c::TOA_KMALLOC_MINALIGN) };
         let operations = KBox::new(
-            Opaque::new(bindings::pernet_operations {
-                init: Some(init::<T>),
-                exit: Some(exit::<T>),
-                id: T::id().id.as_ptr(),
-                size: size_of::<Slot<T>>(),
-                ..Default::default()
-            }),
+            Opaque::new(c::pernet_operations::new(
+                init::<T>,
+                exit::<T>,
+                T::id().id.as_ptr(),
+                size_of::<Slot<T>>(),
+            )),
             GFP_KERNEL,
         )?;
         // SAFETY: The operations stay where they are until they are unregistered; `init` and `exit`
         // keep to their contract.
-        kernel::error::to_result(unsafe { bindings::register_pernet_subsys(operations.get()) })?;
+        kernel::error::to_result(unsafe { c::register_pernet_subsys(operations.get()) })?;
         // INVARIANT: Just registered.
         Ok(Self {
             operations,
@@ -181,7 +176,7 @@ impl<T: PerNet> Registration<T> {
 impl<T: PerNet> Drop for Registration<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant. The removal of each file waits for its readers.
-        unsafe { bindings::unregister_pernet_subsys(self.operations.get()) };
+        unsafe { c::unregister_pernet_subsys(self.operations.get()) };
     }
 }
 
@@ -191,13 +186,13 @@ impl<T: PerNet> Drop for Registration<T> {
 ///
 /// `net` must be a namespace in which the kernel has allocated our memory and not freed it.
 #[inline(always)]
-unsafe fn slot<T: PerNet>(net: *mut bindings::net, _rcu: &rcu::Guard) -> *mut Slot<T> {
+unsafe fn slot<T: PerNet>(net: *mut c::net, _rcu: &rcu::Guard) -> *mut Slot<T> {
     // SAFETY: `net->gen` is a `struct net_generic *`, replaced under RCU when the array grows, and
     // then freed after a grace period; it begins with the array of pointers (asserted in
-    // toa_bindings.h). The index is below its length, and constant since the kernel chose it.
+    // offsets.c). The index is below its length, and constant since the kernel chose it.
     unsafe {
         let generic: *const *mut Slot<T> = net
-            .byte_add(bindings::TOA_NET_GEN as usize)
+            .byte_add(c::TOA_NET_GEN)
             .cast::<*const *mut Slot<T>>()
             .read_volatile();
         generic.add(T::id().index()).read()
@@ -210,7 +205,7 @@ unsafe fn slot<T: PerNet>(net: *mut bindings::net, _rcu: &rcu::Guard) -> *mut Sl
 /// # Safety
 ///
 /// `net` must be a namespace in which the kernel has allocated our memory, not yet initialised.
-unsafe extern "C" fn init<T: PerNet>(net: *mut bindings::net) -> c_int {
+unsafe extern "C" fn init<T: PerNet>(net: *mut c::net) -> c_int {
     kernel::error::from_result(|| {
         // SAFETY: The kernel holds the namespace during this call.
         let data = T::new(unsafe { Net::from_raw(net.cast_const().cast()) })?;
@@ -244,7 +239,7 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut bindings::net) -> c_int {
 ///
 /// [`init`] must have succeeded for `net`, and no packet, no socket of the namespace's own and no
 /// hook may reach the data any more.
-unsafe extern "C" fn exit<T: PerNet>(net: *mut bindings::net) {
+unsafe extern "C" fn exit<T: PerNet>(net: *mut c::net) {
     // SAFETY: Made by `init`.
     let slot = unsafe { slot::<T>(net, &rcu::read_lock()) };
     // SAFETY: Made by `init`. The field's readers are none, and its drop waits for the readers of
@@ -274,7 +269,7 @@ pub(crate) trait Show: 'static {
 ///
 /// `directory` is the namespace's `/proc/net`, and has the file.
 pub(crate) struct ProcFile<S: Show> {
-    directory: *mut bindings::proc_dir_entry,
+    directory: *mut c::proc_dir_entry,
     _show: PhantomData<fn() -> S>,
 }
 
@@ -294,11 +289,11 @@ impl<S: Show> ProcFile<S> {
         let directory = net.proc_net();
         // SAFETY: The directory is the namespace's, and `show` is of the type asked for.
         let file = unsafe {
-            bindings::proc_create_net_single(
+            c::proc_create_net_single(
                 S::NAME.as_ptr().cast(),
                 0o444,
                 directory,
-                Some(show::<S>),
+                show::<S>,
                 ptr::null_mut(),
             )
         };
@@ -316,7 +311,7 @@ impl<S: Show> ProcFile<S> {
 impl<S: Show> Drop for ProcFile<S> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::remove_proc_entry(S::NAME.as_ptr().cast(), self.directory) };
+        unsafe { c::remove_proc_entry(S::NAME.as_ptr().cast(), self.directory) };
     }
 }
 
@@ -325,13 +320,13 @@ impl<S: Show> Drop for ProcFile<S> {
 /// # Safety
 ///
 /// `seq` must be a file that [`ProcFile::new`] made, opened, and exclusive to this call.
-unsafe extern "C" fn show<S: Show>(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
+unsafe extern "C" fn show<S: Show>(seq: *mut c::seq_file, _: *mut c_void) -> c_int {
     // SAFETY: A file of `proc_create_net_single` has its namespace, which it holds, as the private
     // pointer. The file was made after the namespace's data, and its removal, which waits for this
     // call, precedes the data's end.
     let net = unsafe {
         Net::from_raw(
-            seq.byte_add(bindings::TOA_SEQ_PRIVATE as usize)
+            seq.byte_add(c::TOA_SEQ_PRIVATE)
                 .cast::<*const c_void>()
                 .read(),
         )

@@ -9,23 +9,20 @@
 //!
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
 
-use crate::toa_bindings as bindings;
+use crate::linux::c;
 use core::marker::PhantomData;
 use kernel::types::{
     NotThreadSafe,
     Opaque, //
 };
 
-const _: () =
-    assert!(size_of::<bindings::raw_spinlock_t>() == bindings::TOA_SIZEOF_RAW_SPINLOCK as usize);
-
 /// A `raw_spinlock_t`.
 ///
 /// # Invariants
 ///
-/// `raw` was initialised by [`RawSpinLock::new`], whose bits are an unlocked lock.
+/// `raw` was initialised by [`RawSpinLock::new`] to an unlocked lock.
 pub(crate) struct RawSpinLock {
-    raw: Opaque<bindings::raw_spinlock_t>,
+    raw: Opaque<c::raw_spinlock_t>,
 }
 
 // SAFETY: A raw spinlock may be taken and released on any CPU; that is its purpose.
@@ -38,17 +35,17 @@ impl RawSpinLock {
     /// Returns an unlocked lock.
     pub(crate) fn new() -> Self {
         // INVARIANT: `__RAW_SPIN_LOCK_UNLOCKED` is all zeroes where neither CONFIG_DEBUG_SPINLOCK
-        // nor CONFIG_DEBUG_LOCK_ALLOC adds fields to it, and toa_bindings.h stops the build where
+        // nor CONFIG_DEBUG_LOCK_ALLOC adds fields to it, and offsets.c stops the build where
         // they do.
         Self {
-            raw: Opaque::new(bindings::raw_spinlock_t::default()),
+            raw: Opaque::new(c::raw_spinlock_t::UNLOCKED),
         }
     }
 
     /// Takes the lock with interrupts off, in any context but NMI.
     pub(crate) fn lock(&self) -> Guard<'_> {
         // SAFETY: By the type invariant, `raw` is an initialised lock.
-        let flags = unsafe { bindings::_raw_spin_lock_irqsave(self.raw.get()) };
+        let flags = unsafe { c::_raw_spin_lock_irqsave(self.raw.get()) };
         Guard {
             lock: self,
             flags,
@@ -72,6 +69,6 @@ pub(crate) struct Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant, the lock is held and `flags` are those it was taken with.
-        unsafe { bindings::_raw_spin_unlock_irqrestore(self.lock.raw.get(), self.flags) };
+        unsafe { c::_raw_spin_unlock_irqrestore(self.lock.raw.get(), self.flags) };
     }
 }

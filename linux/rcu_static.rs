@@ -7,8 +7,10 @@
 //! pointer, so it reads a static.
 
 use crate::{
-    linux::rcu_pointer::RcuPointer,
-    toa_bindings as bindings, //
+    linux::{
+        c,
+        rcu_pointer::RcuPointer, //
+    }, //
 };
 use core::ptr::{
     self,
@@ -79,7 +81,7 @@ impl<T: Send + Sync> Drop for Assignment<T> {
     fn drop(&mut self) {
         self.target.value.store(ptr::null_mut());
         // SAFETY: Dropped in the module's init or exit, process context that may sleep.
-        unsafe { bindings::synchronize_rcu() };
+        unsafe { c::synchronize_rcu() };
         // SAFETY: By the type invariant the box is ours to free, and after the grace period no
         // reader that loaded the pointer is left.
         drop(unsafe { KBox::from_raw(self.value.as_ptr()) });

@@ -15,11 +15,12 @@ use crate::{
         Connection,
         Endpoint, //
     },
-    linux::pernet::Net,
-    toa_bindings as bindings, //
+    linux::{
+        c,
+        pernet::Net, //
+    }, //
 };
 use core::marker::PhantomData;
-use core::mem::offset_of;
 use core::net::{
     Ipv4Addr,
     Ipv6Addr, //
@@ -27,18 +28,10 @@ use core::net::{
 use core::slice;
 use kernel::ffi::{
     c_int,
-    c_uint,
     c_void, //
 };
 use kernel::transmute::FromBytes;
 use kernel::types::Opaque;
-
-// The bit-field of `Sock::net` lies between these two.
-const _: () = assert!(
-    offset_of!(bindings::sock_common, skc_state) == bindings::TOA_SOCK_STATE as usize
-        && offset_of!(bindings::sock_common, skc_bound_dev_if)
-            == bindings::TOA_SOCK_BOUND_DEV_IF as usize
-);
 
 /// A field of the C structure `S`, whose bits are a `T`.
 ///
@@ -46,7 +39,7 @@ const _: () = assert!(
 ///
 /// `S` has at `offset` an aligned field of the size of `T`.
 struct Field<S, T> {
-    offset: c_uint,
+    offset: usize,
     _types: PhantomData<fn(&S) -> T>,
 }
 
@@ -54,7 +47,7 @@ impl<S, T: FromBytes + Copy> Field<S, T> {
     /// # Safety
     ///
     /// The type invariant must be true of `offset`.
-    const unsafe fn at(offset: c_uint) -> Self {
+    const unsafe fn at(offset: usize) -> Self {
         // INVARIANT: By the function's safety requirements.
         Self {
             offset,
@@ -70,23 +63,19 @@ impl<S, T: FromBytes + Copy> Field<S, T> {
     #[inline(always)]
     unsafe fn read(&self, base: *const c_void) -> T {
         // SAFETY: By the type invariant and the function's safety requirements. Any bits are a `T`.
-        unsafe {
-            base.byte_add(self.offset as usize)
-                .cast::<T>()
-                .read_volatile()
-        }
+        unsafe { base.byte_add(self.offset).cast::<T>().read_volatile() }
     }
 }
 
 /// Declares the fields of a C structure: `NAME: type = offset`. The build asserts each size beside
-/// the offset, by `TOA_OFFSET` in `toa_bindings.h`, and C aligns its fields.
+/// the offset, by `OFFSET_OF` in `offsets.c`, and C aligns its fields.
 macro_rules! fields {
     ($structure:ident: $($(#[$attribute:meta])* $name:ident: $type:ty = $offset:ident;)+) => {
         $(
             $(#[$attribute])*
-            // SAFETY: `TOA_OFFSET` takes the offset of a field, and asserts that its size is the
+            // SAFETY: `OFFSET_OF` takes the offset of a field, and asserts that its size is the
             // one that this type has.
-            const $name: Field<$structure, $type> = unsafe { Field::at(bindings::$offset) };
+            const $name: Field<$structure, $type> = unsafe { Field::at(c::$offset) };
         )+
     };
 }
@@ -99,6 +88,8 @@ fields! { InetSock:
     STATE: u8 = TOA_SOCK_STATE;
     TYPE: u16 = TOA_SOCK_TYPE;
     PROTOCOL: u16 = TOA_SOCK_PROTOCOL;
+    /// The byte that has the bit-field `skc_net_refcnt`.
+    NET_REFCNT: u8 = TOA_SOCK_NET_REFCNT;
     /// A `struct net *`, set when the socket is made.
     NET: usize = TOA_SOCK_NET;
     /// Ports and addresses are in network order.
@@ -157,7 +148,7 @@ fields! { CSocket:
 /// - If `T` is a [`PerNet`](super::pernet::PerNet), every namespace has a `T`, which stays while the
 ///   reference lives.
 #[repr(transparent)]
-pub(crate) struct Sock<T>(Opaque<kernel::bindings::sock>, PhantomData<T>);
+pub(crate) struct Sock<T>(Opaque<c::sock>, PhantomData<T>);
 
 impl<T> Sock<T> {
     /// # Safety
@@ -178,10 +169,9 @@ impl<T> Sock<T> {
     /// socket, and so does its data. Most kernel sockets, and the children of kernel listeners
     /// that did not ask for one, hold none.
     pub(crate) fn net(&self) -> Option<&Net<T>> {
-        // SAFETY: By the type invariant, and `struct sock` begins with `struct sock_common`. The
-        // bit is never cleared. Kernel code may set it later (`sk_net_refcnt_upgrade`), which
+        // The bit is never cleared. Kernel code may set it later (`sk_net_refcnt_upgrade`), which
         // makes the namespace stay all the same.
-        let counted = unsafe { bindings::sock_common::skc_net_refcnt_raw(self.base().cast()) } != 0;
+        let counted = self.read(&NET_REFCNT) & c::TOA_SOCK_NET_REFCNT_MASK as u8 != 0;
         let net = self.read(&NET) as *const c_void;
         // SAFETY: The socket's reference keeps the namespace while the socket is alive: its exit,
         // which drops the module's data, has not begun. By the type invariant the data was made.
@@ -191,22 +181,21 @@ impl<T> Sock<T> {
     /// Whether this is a TCP socket; the subflows of MPTCP are, its own sockets are not, nor are
     /// raw sockets of TCP's protocol.
     pub(crate) fn is_tcp(&self) -> bool {
-        self.read(&PROTOCOL) == bindings::TOA_IPPROTO_TCP as u16
-            && self.read(&TYPE) == bindings::TOA_SOCK_STREAM as u16
+        self.read(&PROTOCOL) == c::TOA_IPPROTO_TCP as u16
+            && self.read(&TYPE) == c::TOA_SOCK_STREAM as u16
     }
 
     /// Whether the connection is over: also that of a child which the kernel disposed of while it
     /// made it.
     pub(crate) fn is_closed(&self) -> bool {
-        u32::from(self.read(&STATE)) == bindings::TOA_TCP_CLOSE as u32
+        usize::from(self.read(&STATE)) == c::TOA_TCP_CLOSE
     }
 
     /// Whether the socket has a peer: the condition of `inet_getname` and `inet6_getname`.
     /// `strict` is `peer == 1`, the call of getpeername: then a connection that is gone, or not
     /// there yet, has none.
     pub(crate) fn has_peer(&self, strict: bool) -> bool {
-        let gone = [bindings::TOA_TCP_CLOSE, bindings::TOA_TCP_SYN_SENT]
-            .contains(&self.read(&STATE).into());
+        let gone = [c::TOA_TCP_CLOSE, c::TOA_TCP_SYN_SENT].contains(&self.read(&STATE).into());
         self.read(&DPORT) != 0 && !(strict && gone)
     }
 
@@ -230,14 +219,14 @@ impl<T> Sock<T> {
     /// Whether the socket's family is AF_INET6: IPV6_ADDRFORM can turn it into AF_INET.
     #[cfg(CONFIG_IPV6)]
     fn is_inet6(&self) -> bool {
-        self.read(&FAMILY) == bindings::TOA_AF_INET6 as u16
+        self.read(&FAMILY) == c::TOA_AF_INET6 as u16
     }
 
     /// The flow label, in network order, if the socket asks for it with its peer's name
     /// (IPV6_FLOWINFO_SEND), and 0 otherwise.
     #[cfg(CONFIG_IPV6)]
     pub(crate) fn reported_flow_label(&self) -> u32 {
-        if self.read(&INET_FLAGS) & (1 << bindings::TOA_INET_FLAGS_SNDFLOW) == 0 {
+        if self.read(&INET_FLAGS) & (1 << c::TOA_INET_FLAGS_SNDFLOW) == 0 {
             return 0;
         }
         let pinet6 = self.read(&PINET6) as *const c_void;
@@ -278,7 +267,7 @@ fn address6(wire: [u32; 4]) -> Ipv6Addr {
 /// The `struct socket` and its `sk` stay while the reference lives, and the invariants of
 /// [`Sock<T>`] are true of `sk`.
 #[repr(transparent)]
-pub(crate) struct Socket<T>(Opaque<kernel::bindings::socket>, PhantomData<T>);
+pub(crate) struct Socket<T>(Opaque<c::socket>, PhantomData<T>);
 
 impl<T> Socket<T> {
     /// # Safety
@@ -304,7 +293,7 @@ impl<T> Socket<T> {
 /// The transport header is set, and the whole TCP header with its options lies in the linear part.
 /// Nothing writes to the header while the reference lives.
 #[repr(transparent)]
-pub(crate) struct Segment(Opaque<kernel::bindings::sk_buff>);
+pub(crate) struct Segment(Opaque<c::sk_buff>);
 
 impl Segment {
     /// # Safety
@@ -333,12 +322,12 @@ impl Segment {
 
     /// Whether the segment came in an IPv6 packet.
     pub(crate) fn is_ipv6(&self) -> bool {
-        u16::from_be(self.read(&ETHERTYPE)) == bindings::TOA_ETH_P_IPV6 as u16
+        u16::from_be(self.read(&ETHERTYPE)) == c::TOA_ETH_P_IPV6 as u16
     }
 
     /// The device that the segment was received by, or null.
-    pub(crate) fn device(&self) -> *mut bindings::net_device {
-        self.read(&DEV) as *mut bindings::net_device
+    pub(crate) fn device(&self) -> *mut c::net_device {
+        self.read(&DEV) as *mut c::net_device
     }
 
     /// The index of the device that the segment was received by.

@@ -5,29 +5,14 @@
 //! C headers: [`include/linux/netfilter.h`](srctree/include/linux/netfilter.h),
 //! `net/netfilter/nf_sockopt.c`
 
-use crate::{
-    linux::log::log,
-    toa_bindings as bindings, //
+use crate::linux::{
+    c,
+    log::log, //
 };
 use core::ops::RangeInclusive;
-use kernel::ffi::{
-    c_int,
-    c_void, //
-};
+use kernel::ffi::c_int;
 use kernel::prelude::*;
 use kernel::types::Opaque;
-
-const _: () =
-    assert!(size_of::<bindings::nf_sockopt_ops>() == bindings::TOA_SIZEOF_NF_SOCKOPT_OPS as usize);
-
-/// The answering function. Its arguments are the socket, the option, the caller's buffer, and the
-/// kernel's copy of the buffer's length, which the answer's length replaces.
-pub(crate) type Get = unsafe extern "C" fn(
-    *mut bindings::sock,
-    c_int,
-    *mut c_void, // __user
-    *mut c_int,
-) -> c_int;
 
 /// The level, which is the family that the options are registered for.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +32,8 @@ pub(crate) enum Level {
 ///
 /// `operations` is registered, and `module` is this module.
 pub(crate) struct Sockopts {
-    operations: KBox<Opaque<bindings::nf_sockopt_ops>>,
-    module: *mut bindings::module,
+    operations: KBox<Opaque<c::nf_sockopt_ops>>,
+    module: *mut c::module,
 }
 
 // SAFETY: Registration and its end may happen in different tasks; shared references do nothing.
@@ -71,26 +56,25 @@ impl Sockopts {
         module: &'static ThisModule,
         level: Level,
         options: RangeInclusive<c_int>,
-        get: Get,
+        get: c::Get,
     ) -> Result<Self> {
         let module = module.as_ptr().cast();
         let operations = KBox::new(
-            Opaque::new(bindings::nf_sockopt_ops {
-                pf: match level {
-                    Level::Ip => bindings::TOA_AF_INET as u8,
-                    Level::Ipv6 => bindings::TOA_AF_INET6 as u8,
+            Opaque::new(c::nf_sockopt_ops::new(
+                match level {
+                    Level::Ip => c::TOA_AF_INET,
+                    Level::Ipv6 => c::TOA_AF_INET6,
                 },
-                get_optmin: *options.start(),
+                *options.start(),
                 // The kernel's is the first that is not ours.
-                get_optmax: options.end().saturating_add(1),
-                get: Some(get),
-                owner: module,
-                ..Default::default()
-            }),
+                options.end().saturating_add(1),
+                get,
+                module,
+            )),
             GFP_KERNEL,
         )?;
         // SAFETY: The operations stay where they are until they are unregistered.
-        kernel::error::to_result(unsafe { bindings::nf_register_sockopt(operations.get()) })?;
+        kernel::error::to_result(unsafe { c::nf_register_sockopt(operations.get()) })?;
         // INVARIANT: Just registered.
         Ok(Self { operations, module })
     }
@@ -99,14 +83,14 @@ impl Sockopts {
 impl Drop for Sockopts {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::nf_unregister_sockopt(self.operations.get()) };
+        unsafe { c::nf_unregister_sockopt(self.operations.get()) };
         // No process finds the options any more, but when a load fails, a process that found them
         // may still be in them, or about to read `operations`. Each holds a reference. Beside these
         // there is the one of the module's init; in its exit there is none.
         let mut waited = 0;
         // SAFETY: By the type invariant; process context that may sleep.
-        while unsafe { bindings::module_refcount(self.module) } > 1 {
-            if waited == bindings::TOA_HZ {
+        while unsafe { c::module_refcount(self.module) } > 1 {
+            if waited == c::TOA_HZ {
                 log!(
                     NOTICE,
                     "not loaded: the failed load waits for a process in getsockopt (to find it: \
@@ -115,7 +99,7 @@ impl Drop for Sockopts {
             }
             waited = waited.saturating_add(1);
             // SAFETY: As above.
-            unsafe { bindings::schedule_timeout_idle(1) };
+            unsafe { c::schedule_timeout_idle(1) };
         }
     }
 }

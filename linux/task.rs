@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 
-use crate::toa_bindings as bindings;
+use crate::linux::c;
 use kernel::task::Task;
 
 /// Whether the current task is a kernel thread, such as those of nfsd, dlm or ksmbd. The workers
@@ -14,5 +14,5 @@ pub(crate) fn is_kernel_thread() -> bool {
     // SAFETY: The current task exists as long as it runs. PF_KTHREAD never changes after the task
     // was made, so reading it beside a write of another flag gives the right bit.
     let flags = unsafe { (&raw const (*task).flags).read_volatile() };
-    flags & bindings::TOA_PF_KTHREAD as u32 != 0
+    flags & c::TOA_PF_KTHREAD as u32 != 0
 }

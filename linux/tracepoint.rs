@@ -4,9 +4,9 @@
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
-use crate::{
-    linux::log::log,
-    toa_bindings as bindings, //
+use crate::linux::{
+    c,
+    log::log, //
 };
 use core::ptr::{
     self,
@@ -21,7 +21,7 @@ use kernel::str::CStr;
 ///
 /// `function` is registered on `tracepoint`, with a null private pointer.
 pub(crate) struct Probe {
-    tracepoint: NonNull<bindings::tracepoint>,
+    tracepoint: NonNull<c::tracepoint>,
     function: *mut c_void,
 }
 
@@ -54,7 +54,7 @@ impl Probe {
         // SAFETY: The tracepoint is the kernel's own and lives for ever; the prototype is the
         // caller's promise.
         kernel::error::to_result(unsafe {
-            bindings::tracepoint_probe_register(tracepoint.as_ptr(), function, ptr::null_mut())
+            c::tracepoint_probe_register(tracepoint.as_ptr(), function, ptr::null_mut())
         })?;
         // INVARIANT: Just registered.
         Ok(Self {
@@ -69,19 +69,15 @@ impl Drop for Probe {
         // SAFETY: By the type invariant the probe is registered. The only errors are those of an
         // unknown probe and of memory; without memory the kernel puts a stub in our place instead.
         unsafe {
-            bindings::tracepoint_probe_unregister(
-                self.tracepoint.as_ptr(),
-                self.function,
-                ptr::null_mut(),
-            )
+            c::tracepoint_probe_unregister(self.tracepoint.as_ptr(), self.function, ptr::null_mut())
         };
         // Both, as C's `tracepoint_synchronize_unregister` does: probes run under
         // `tracepoint_srcu`, those of faultable tracepoints under tasks-trace RCU.
         // SAFETY: Module init or exit: process context that may sleep. The kernel initialised both
         // statically.
         unsafe {
-            bindings::synchronize_srcu(&raw mut bindings::rcu_tasks_trace_srcu_struct);
-            bindings::synchronize_srcu(&raw mut bindings::tracepoint_srcu);
+            c::synchronize_srcu(&raw mut c::rcu_tasks_trace_srcu_struct);
+            c::synchronize_srcu(&raw mut c::tracepoint_srcu);
         }
     }
 }
@@ -89,15 +85,15 @@ impl Drop for Probe {
 /// The search of [`find`], and its result.
 struct Search {
     name: &'static CStr,
-    found: Option<NonNull<bindings::tracepoint>>,
+    found: Option<NonNull<c::tracepoint>>,
 }
 
-fn find(name: &'static CStr) -> Option<NonNull<bindings::tracepoint>> {
+fn find(name: &'static CStr) -> Option<NonNull<c::tracepoint>> {
     let mut search = Search { name, found: None };
     // SAFETY: `visit` takes a tracepoint and the pointer given here, which it gets back as it is,
     // before this call returns.
     unsafe {
-        bindings::for_each_kernel_tracepoint(Some(visit), (&raw mut search).cast());
+        c::for_each_kernel_tracepoint(visit, (&raw mut search).cast());
     }
     search.found
 }
@@ -105,11 +101,18 @@ fn find(name: &'static CStr) -> Option<NonNull<bindings::tracepoint>> {
 /// # Safety
 ///
 /// Called by `for_each_kernel_tracepoint` with a tracepoint, and the [`Search`] of [`find`].
-unsafe extern "C" fn visit(tracepoint: *mut bindings::tracepoint, search: *mut c_void) {
+unsafe extern "C" fn visit(tracepoint: *mut c::tracepoint, search: *mut c_void) {
     // SAFETY: `find` passed an exclusive pointer to a `Search`, alive during the whole iteration.
     let search = unsafe { &mut *search.cast::<Search>() };
     // SAFETY: Each tracepoint has a name, a string literal of the kernel.
-    let name = unsafe { CStr::from_char_ptr((*tracepoint).name) };
+    let name = unsafe {
+        CStr::from_char_ptr(
+            tracepoint
+                .byte_add(c::TOA_TRACEPOINT_NAME)
+                .cast::<*const c_char>()
+                .read(),
+        )
+    };
     if name == search.name {
         search.found = NonNull::new(tracepoint);
     }

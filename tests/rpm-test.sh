@@ -89,9 +89,9 @@ case_has_these_files() {
 				/usr/share/doc/toa-dkms /usr/share/doc/toa-dkms/{README.md,toa-trust.nft} \
 				/usr/share/doc/toa-dkms/doc /usr/share/doc/toa-dkms/doc/{install,internals,nat64,operating}.md \
 				/usr/share/licenses/toa-dkms /usr/share/licenses/toa-dkms/LICENSE \
-				"$src" "$src"/{Kbuild,Makefile,dkms.conf,toa_bindings.h} \
+				"$src" "$src"/{Kbuild,Makefile,dkms.conf,offsets.c} \
 				"$src"/scripts "$src"/scripts/{lib,metadata,toolchain}.sh
-			find "$REPO" -maxdepth 1 -name '*.rs' ! -name toa_bindings.rs -printf "$src/%f\n"
+			find "$REPO" -maxdepth 1 -name '*.rs' ! -name toa_offsets.rs -printf "$src/%f\n"
 			find "$REPO/linux" -printf "$src/linux/%P\n" | sed 's|/$||'
 		} | sort
 	)" "$(rpm -qlp "$(package)" | sed "s|/toa-dkms-$(version)|/toa-dkms|" | sort)"

@@ -6,12 +6,13 @@
 //! [`include/linux/kthread.h`](srctree/include/linux/kthread.h)
 
 use crate::{
-    linux::log::log,
-    toa_bindings as bindings, //
+    linux::c,
+    linux::log::log, //
 };
 use core::ptr::NonNull;
 use kernel::error::from_err_ptr;
 use kernel::ffi::{
+    c_char,
     c_int,
     c_void, //
 };
@@ -21,6 +22,36 @@ use kernel::sync::{
     Completion, //
 };
 use kernel::task::Task;
+
+/// `struct file`.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+struct file {
+    _opaque: [u8; 0],
+}
+
+/// `struct task_struct`.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+struct task_struct {
+    _opaque: [u8; 0],
+}
+
+// Asserted in tests/kernel/offsets.c.
+extern "C" {
+    fn sockfd_lookup(fd: c_int, err: *mut c_int) -> *mut c::socket;
+    fn fput(file: *mut file);
+    fn kernel_getpeername(sock: *mut c::socket, addr: *mut c::sockaddr) -> c_int;
+    fn kthread_create_on_node(
+        threadfn: unsafe extern "C" fn(*mut c_void) -> c_int,
+        data: *mut c_void,
+        node: c_int,
+        namefmt: *const c_char,
+        ...
+    ) -> *mut task_struct;
+    fn wake_up_process(tsk: *mut task_struct) -> c_int;
+    fn kthread_stop(k: *mut task_struct) -> c_int;
+}
 
 /// Asks in this process, then in a kernel thread. The log gets a line of each:
 ///
@@ -41,7 +72,7 @@ pub(crate) fn ask(fd: c_int) -> Result {
 /// # Invariants
 ///
 /// The pointer is to a `struct socket`, and this owns a reference to its file.
-struct Socket(NonNull<bindings::socket>);
+struct Socket(NonNull<c::socket>);
 
 // SAFETY: A reference to a file may be used and dropped in any task.
 unsafe impl Sync for Socket {}
@@ -50,7 +81,7 @@ impl Socket {
     fn of(fd: c_int) -> Result<Self> {
         let mut error = 0;
         // SAFETY: It only writes the error.
-        let socket = unsafe { bindings::sockfd_lookup(fd, &raw mut error) };
+        let socket = unsafe { sockfd_lookup(fd, &raw mut error) };
         // INVARIANT: `sockfd_lookup` took a reference to the file.
         NonNull::new(socket)
             .map(Self)
@@ -58,10 +89,9 @@ impl Socket {
     }
 
     fn log_peer(&self, who: &str) {
-        let mut name = [0_u64; bindings::TOA_SIZEOF_SOCKADDR_STORAGE as usize / size_of::<u64>()];
+        let mut name = [0_u64; c::TOA_SIZEOF_SOCKADDR_STORAGE / size_of::<u64>()];
         // SAFETY: By the type invariant it is a socket, and there is room for every name.
-        let length =
-            unsafe { bindings::kernel_getpeername(self.0.as_ptr(), (&raw mut name).cast()) };
+        let length = unsafe { kernel_getpeername(self.0.as_ptr(), (&raw mut name).cast()) };
         let bytes = name.map(u64::to_ne_bytes);
         let written = usize::try_from(length).unwrap_or(0);
         let written = bytes.as_flattened().get(..written).unwrap_or_default();
@@ -71,11 +101,11 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // SAFETY: The field exists (asserted in toa_bindings.h), and a socket that was looked up by
+        // SAFETY: The field exists (asserted in offsets.c), and a socket that was looked up by
         // its descriptor has a file, of which this is our reference.
         unsafe {
-            let file = self.0.as_ptr().byte_add(bindings::TOA_SOCKET_FILE as usize);
-            bindings::fput(*file.cast::<*mut bindings::file>());
+            let file = self.0.as_ptr().byte_add(c::TOA_SOCKET_FILE);
+            fput(*file.cast::<*mut file>());
         }
     }
 }
@@ -95,10 +125,10 @@ fn in_kernel_thread(socket: &Socket) -> Result {
     // SAFETY: `thread` takes a `Question`, and this one lives until the thread has ended, below.
     // The name is no format.
     let task = unsafe {
-        from_err_ptr(bindings::kthread_create_on_node(
-            Some(thread),
+        from_err_ptr(kthread_create_on_node(
+            thread,
             (&raw const question).cast_mut().cast(),
-            bindings::TOA_NUMA_NO_NODE,
+            c::TOA_NUMA_NO_NODE as c_int,
             c"toa_test".as_char_ptr(),
         ))?
     };
@@ -107,9 +137,9 @@ fn in_kernel_thread(socket: &Socket) -> Result {
     // SAFETY: The thread is woken once, and `task` keeps its structure when it has ended. One that
     // is stopped before it ran would never ask. When it has stopped, it is in none of our functions.
     unsafe {
-        bindings::wake_up_process(task.as_ptr().cast());
+        wake_up_process(task.as_ptr().cast());
         question.asked.wait_for_completion();
-        bindings::kthread_stop(task.as_ptr().cast());
+        kthread_stop(task.as_ptr().cast());
     }
     Ok(())
 }

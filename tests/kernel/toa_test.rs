@@ -17,6 +17,7 @@ mod ask;
 #[allow(dead_code)]
 #[path = "../../linux"]
 mod linux {
+    pub(crate) mod c;
     pub(crate) mod ftrace;
     pub(crate) mod log;
     pub(crate) mod parameter;
@@ -24,9 +25,10 @@ mod linux {
 }
 
 #[rustfmt::skip]
-mod toa_bindings;
+mod toa_offsets;
 
 use crate::linux::{
+    c,
     ftrace::{
         Call,
         Hook,
@@ -107,14 +109,23 @@ impl Hooked for NfRegisterSockopt {
         // SAFETY: The argument points to the operations that the caller is about to register, and
         // their owner is the caller's module, whose init runs.
         let (family, owner) = unsafe {
-            let operations = call.argument0() as *const toa_bindings::nf_sockopt_ops;
-            ((*operations).pf, (*operations).owner)
+            let operations = call.argument0() as *const c::nf_sockopt_ops;
+            (
+                operations
+                    .byte_add(c::TOA_NF_SOCKOPT_PF)
+                    .cast::<u8>()
+                    .read(),
+                operations
+                    .byte_add(c::TOA_NF_SOCKOPT_OWNER)
+                    .cast::<*mut c::module>()
+                    .read(),
+            )
         };
-        if family != toa_bindings::TOA_AF_INET as u8 {
+        if family != c::TOA_AF_INET as u8 {
             return;
         }
         // SAFETY: As above.
-        let references = || unsafe { toa_bindings::module_refcount(owner) };
+        let references = || unsafe { c::module_refcount(owner) };
         let begin = Instant::<Monotonic>::now();
         // The module's init holds the first reference.
         while references() < 2 && begin.elapsed() < LIMIT {
@@ -157,7 +168,7 @@ fn hold_option(module: &'static ThisModule) -> Result<Sockopts> {
 ///
 /// None.
 unsafe extern "C" fn answer_option(
-    _sk: *mut toa_bindings::sock,
+    _sk: *mut c::sock,
     _option: c_int,
     _user: *mut c_void,
     _len: *mut c_int,

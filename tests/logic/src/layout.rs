@@ -7,7 +7,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// The names at the crate's root that `linux/` may use.
-const FOR_LINUX: [&str; 4] = ["endpoint", "linux", "toa_bindings", "LOG_PREFIX"];
+const FOR_LINUX: [&str; 4] = ["endpoint", "linux", "toa_offsets", "LOG_PREFIX"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -19,7 +19,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let paths = entries.map(|entry| entry.unwrap().path());
     paths
         .filter(|path| path.extension().is_some_and(|e| e == "rs"))
-        .filter(|path| !path.ends_with("toa_bindings.rs"))
+        .filter(|path| !path.ends_with("toa_offsets.rs"))
         .collect()
 }
 

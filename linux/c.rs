@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! C's declarations as toa uses them: types, functions, variables, and the constants of the kernel.
+//!
+//! Types keep their C tags, because kCFI hashes the names in a callback's prototype. `offsets.c`
+//! asserts each declaration with the kernel's own compiler, and a host test compares the two lists.
+
+use core::mem::MaybeUninit;
+use kernel::ffi::{
+    c_char,
+    c_int,
+    c_long,
+    c_uchar,
+    c_uint,
+    c_ulong,
+    c_ushort,
+    c_void, //
+};
+
+#[rustfmt::skip]
+pub(crate) use crate::toa_offsets::*;
+
+/// Declares C structures that Rust code only points to.
+macro_rules! opaque {
+    ($($name:ident),+ $(,)?) => {$(
+        #[allow(non_camel_case_types)]
+        #[repr(C)]
+        pub(crate) struct $name {
+            _opaque: [u8; 0],
+        }
+    )+};
+}
+
+opaque!(
+    cpumask,
+    ftrace_regs,
+    module,
+    net,
+    net_device,
+    proc_dir_entry,
+    seq_file,
+    sk_buff,
+    sock,
+    sockaddr,
+    socket,
+    srcu_struct,
+    tracepoint,
+    user_namespace,
+);
+
+/// Declares C structures that Rust code makes: bytes of the kernel's size, all zero but for the
+/// fields that a constructor writes.
+macro_rules! made {
+    ($($(#[$attribute:meta])* $name:ident: $size:ident;)+) => {$(
+        $(#[$attribute])*
+        #[allow(non_camel_case_types)]
+        #[repr(C, align(8))]
+        pub(crate) struct $name([MaybeUninit<u8>; $size]);
+
+        impl $name {
+            /// The structure with all bytes zero.
+            const fn zeroed() -> Self {
+                Self([MaybeUninit::new(0); $size])
+            }
+
+            /// Writes the field at `OFFSET`, which must have the type `V` in C.
+            fn set<V: Copy, const OFFSET: usize>(&mut self, value: V) {
+                const { assert!(OFFSET + size_of::<V>() <= $size) };
+                // SAFETY: The field lies within the structure (asserted above); no alignment is
+                // needed, and the bytes are of any kind.
+                unsafe {
+                    self.0
+                        .as_mut_ptr()
+                        .byte_add(OFFSET)
+                        .cast::<V>()
+                        .write_unaligned(value)
+                };
+            }
+        }
+    )+};
+}
+
+made! {
+    /// `include/linux/ftrace.h`
+    ftrace_ops: TOA_SIZEOF_FTRACE_OPS;
+    /// `include/net/net_namespace.h`
+    pernet_operations: TOA_SIZEOF_PERNET_OPERATIONS;
+    /// `include/linux/netfilter.h`
+    nf_sockopt_ops: TOA_SIZEOF_NF_SOCKOPT_OPS;
+}
+
+/// C's `ftrace_func_t`.
+pub(crate) type FtraceFunc =
+    unsafe extern "C" fn(c_ulong, c_ulong, *mut ftrace_ops, *mut ftrace_regs);
+
+impl ftrace_ops {
+    /// The operations of a handler.
+    pub(crate) fn new(func: FtraceFunc, flags: usize) -> Self {
+        let mut ops = Self::zeroed();
+        ops.set::<_, TOA_FTRACE_OPS_FUNC>(func);
+        ops.set::<c_ulong, TOA_FTRACE_OPS_FLAGS>(flags);
+        ops
+    }
+}
+
+impl pernet_operations {
+    /// The operations of data of `size` bytes, whose index the kernel writes to `id`.
+    pub(crate) fn new(
+        init: unsafe extern "C" fn(*mut net) -> c_int,
+        exit: unsafe extern "C" fn(*mut net),
+        id: *mut c_uint,
+        size: usize,
+    ) -> Self {
+        let mut operations = Self::zeroed();
+        operations.set::<_, TOA_PERNET_INIT>(init);
+        operations.set::<_, TOA_PERNET_EXIT>(exit);
+        operations.set::<_, TOA_PERNET_ID>(id);
+        operations.set::<_, TOA_PERNET_SIZE>(size);
+        operations
+    }
+}
+
+/// The answering function of getsockopt's options. Its arguments are the socket, the option, the
+/// caller's buffer, and the kernel's copy of the buffer's length, which the answer's replaces.
+pub(crate) type Get = unsafe extern "C" fn(
+    *mut sock,
+    c_int,
+    *mut c_void, // __user
+    *mut c_int,
+) -> c_int;
+
+impl nf_sockopt_ops {
+    /// The options from `optmin` to below `optmax` of the protocol family `pf`.
+    pub(crate) fn new(
+        pf: usize,
+        optmin: c_int,
+        optmax: c_int,
+        get: Get,
+        owner: *mut module,
+    ) -> Self {
+        let mut operations = Self::zeroed();
+        operations.set::<_, TOA_NF_SOCKOPT_PF>(pf as u8);
+        operations.set::<_, TOA_NF_SOCKOPT_GET_OPTMIN>(optmin);
+        operations.set::<_, TOA_NF_SOCKOPT_GET_OPTMAX>(optmax);
+        operations.set::<_, TOA_NF_SOCKOPT_GET>(get);
+        operations.set::<_, TOA_NF_SOCKOPT_OWNER>(owner);
+        operations
+    }
+}
+
+/// `include/linux/types.h`: the head by which memory is freed after a grace period.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub(crate) struct callback_head {
+    next: *mut callback_head,
+    func: *mut c_void,
+}
+
+const _: () = assert!(size_of::<callback_head>() == TOA_SIZEOF_CALLBACK_HEAD);
+
+/// `include/linux/spinlock_types_raw.h`, for kernels whose unlocked lock is all zeroes.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub(crate) struct raw_spinlock_t([u32; TOA_SIZEOF_RAW_SPINLOCK / size_of::<u32>()]);
+
+const _: () = assert!(size_of::<raw_spinlock_t>() == TOA_SIZEOF_RAW_SPINLOCK);
+
+impl raw_spinlock_t {
+    /// C's `__RAW_SPIN_LOCK_UNLOCKED`.
+    pub(crate) const UNLOCKED: Self = Self([0; TOA_SIZEOF_RAW_SPINLOCK / size_of::<u32>()]);
+}
+
+/// `include/uapi/linux/in6.h`: the address as its bytes on the wire.
+#[allow(non_camel_case_types)]
+#[repr(C, align(4))]
+#[derive(Clone, Copy)]
+pub(crate) struct in6_addr(pub(crate) [u8; 16]);
+
+/// `include/uapi/linux/in.h`: all but the family in network order.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub(crate) struct sockaddr_in {
+    pub(crate) sin_family: c_ushort,
+    pub(crate) sin_port: u16,
+    pub(crate) sin_addr: u32,
+    pub(crate) zero: [u8; 8],
+}
+
+const _: () = assert!(
+    size_of::<sockaddr_in>() == TOA_SIZEOF_SOCKADDR_IN
+        && core::mem::offset_of!(sockaddr_in, sin_port) == TOA_SIN_PORT
+        && core::mem::offset_of!(sockaddr_in, sin_addr) == TOA_SIN_ADDR
+);
+
+/// `include/uapi/linux/in6.h`: all but family and scope in network order.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub(crate) struct sockaddr_in6 {
+    pub(crate) sin6_family: c_ushort,
+    pub(crate) sin6_port: u16,
+    pub(crate) sin6_flowinfo: u32,
+    pub(crate) sin6_addr: in6_addr,
+    pub(crate) sin6_scope_id: u32,
+}
+
+const _: () = assert!(
+    size_of::<sockaddr_in6>() == TOA_SIZEOF_SOCKADDR_IN6
+        && core::mem::offset_of!(sockaddr_in6, sin6_port) == TOA_SIN6_PORT
+        && core::mem::offset_of!(sockaddr_in6, sin6_flowinfo) == TOA_SIN6_FLOWINFO
+        && core::mem::offset_of!(sockaddr_in6, sin6_addr) == TOA_SIN6_ADDR
+        && core::mem::offset_of!(sockaddr_in6, sin6_scope_id) == TOA_SIN6_SCOPE_ID
+);
+
+extern "C" {
+    pub(crate) fn register_ftrace_function(ops: *mut ftrace_ops) -> c_int;
+    pub(crate) fn unregister_ftrace_function(ops: *mut ftrace_ops) -> c_int;
+    pub(crate) fn ftrace_set_filter(
+        ops: *mut ftrace_ops,
+        buf: *mut c_uchar,
+        len: c_int,
+        reset: c_int,
+    ) -> c_int;
+    pub(crate) fn ftrace_free_filter(ops: *mut ftrace_ops);
+    pub(crate) fn tracepoint_probe_register(
+        tp: *mut tracepoint,
+        probe: *mut c_void,
+        data: *mut c_void,
+    ) -> c_int;
+    pub(crate) fn tracepoint_probe_unregister(
+        tp: *mut tracepoint,
+        probe: *mut c_void,
+        data: *mut c_void,
+    ) -> c_int;
+    pub(crate) fn for_each_kernel_tracepoint(
+        fct: unsafe extern "C" fn(*mut tracepoint, *mut c_void),
+        data: *mut c_void,
+    );
+    pub(crate) fn synchronize_srcu(ssp: *mut srcu_struct);
+    pub(crate) fn synchronize_rcu();
+    pub(crate) fn register_pernet_subsys(ops: *mut pernet_operations) -> c_int;
+    pub(crate) fn unregister_pernet_subsys(ops: *mut pernet_operations);
+    pub(crate) fn nf_register_sockopt(reg: *mut nf_sockopt_ops) -> c_int;
+    pub(crate) fn nf_unregister_sockopt(reg: *mut nf_sockopt_ops);
+    pub(crate) fn module_refcount(module: *mut module) -> c_int;
+    pub(crate) fn proc_create_net_single(
+        name: *const c_char,
+        mode: c_ushort,
+        parent: *mut proc_dir_entry,
+        show: unsafe extern "C" fn(*mut seq_file, *mut c_void) -> c_int,
+        data: *mut c_void,
+    ) -> *mut proc_dir_entry;
+    pub(crate) fn remove_proc_entry(name: *const c_char, parent: *mut proc_dir_entry);
+    pub(crate) fn _raw_spin_lock_irqsave(lock: *mut raw_spinlock_t) -> c_ulong;
+    pub(crate) fn _raw_spin_unlock_irqrestore(lock: *mut raw_spinlock_t, flags: c_ulong);
+    pub(crate) fn pcpu_alloc_noprof(
+        size: usize,
+        align: usize,
+        reserved: bool,
+        gfp: c_uint,
+    ) -> *mut c_void;
+    pub(crate) fn free_percpu(pdata: *mut c_void);
+    #[cfg(CONFIG_PREEMPT_RT)]
+    pub(crate) fn _kmalloc_nolock_noprof(size: usize, flags: c_uint, node: c_int) -> *mut c_void;
+    pub(crate) fn schedule();
+    pub(crate) fn schedule_timeout_idle(timeout: c_long) -> c_long;
+    pub(crate) fn inet_addr_type_dev_table(
+        net: *mut net,
+        dev: *const net_device,
+        addr: u32,
+    ) -> c_uint;
+    #[cfg(CONFIG_IPV6)]
+    pub(crate) fn ipv6_chk_addr(
+        net: *mut net,
+        addr: *const in6_addr,
+        dev: *const net_device,
+        strict: c_int,
+    ) -> c_int;
+    pub(crate) fn dev_get_by_index_rcu(net: *mut net, ifindex: c_int) -> *mut net_device;
+    pub(crate) fn kvfree_call_rcu(head: *mut callback_head, object: *mut c_void);
+
+    pub(crate) static mut tracepoint_srcu: srcu_struct;
+    pub(crate) static mut rcu_tasks_trace_srcu_struct: srcu_struct;
+    pub(crate) static __per_cpu_offset: [c_ulong; TOA_NR_CPUS];
+    pub(crate) static __cpu_possible_mask: cpumask;
+    pub(crate) static mut _totalram_pages: i64;
+    pub(crate) static init_net: net;
+    pub(crate) static init_user_ns: user_namespace;
+    #[cfg(CONFIG_IPV6)]
+    pub(crate) static disable_ipv6_mod: c_int;
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The kernel's side of linux/c.rs. The kernel's own compiler turns this file into assembly, with the
+ * kernel's flags and headers, and Kbuild makes toa_offsets.rs of the constants in it, as the kernel
+ * makes asm-offsets.h. Nothing here is linked into the module.
+ *
+ * - PROTOTYPE asserts a declaration of linux/c.rs. A host test compares the two lists.
+ * - OFFSET_OF is the offset of a field, and asserts the size that Rust reads or writes.
+ * - CONSTANT is any other number.
+ *
+ * A kernel that changed one of them stops the build here, with a sentence.
+ */
+#include <linux/ftrace.h>
+#include <linux/ipv6.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/net.h>
+#include <linux/netdevice.h>
+#include <linux/netfilter.h>
+#include <linux/percpu.h>
+#include <linux/proc_fs.h>
+#include <linux/rcupdate_trace.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
+#include <linux/skbuff.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+#include <linux/threads.h>
+#include <linux/tracepoint.h>
+#include <linux/user_namespace.h>
+#include <net/addrconf.h>
+#include <net/inet_common.h>
+#include <net/inet_sock.h>
+#include <net/ipv6.h>
+#include <net/net_namespace.h>
+#include <net/netns/generic.h>
+#include <net/route.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+#include <net/tcp_states.h>
+#include <trace/events/tcp.h>
+
+#if !defined(CONFIG_X86_64)
+#error "toa: only x86-64 is supported so far: another architecture needs its own block of FTRACE_ARG offsets in offsets.c"
+#endif
+#if !defined(CONFIG_SMP)
+#error "toa: this kernel is built without CONFIG_SMP, which toa needs"
+#endif
+#if !defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS)
+#error "toa: this kernel is built without CONFIG_DYNAMIC_FTRACE_WITH_ARGS, which toa needs to hook getname and accept"
+#endif
+#if !defined(CONFIG_TRACEPOINTS)
+#error "toa: this kernel is built without CONFIG_TRACEPOINTS, which toa needs to see sockets die"
+#endif
+#if !defined(CONFIG_NETFILTER)
+#error "toa: this kernel is built without CONFIG_NETFILTER, which toa needs to answer getsockopt"
+#endif
+#if !defined(CONFIG_MODULE_UNLOAD)
+#error "toa: this kernel is built without CONFIG_MODULE_UNLOAD, so that nothing counts who is in a module: toa needs that to take back a failed load"
+#endif
+#if !defined(CONFIG_PROC_FS) || !defined(CONFIG_NET_NS) || !defined(CONFIG_INET)
+#error "toa: this kernel is built without CONFIG_PROC_FS, CONFIG_NET_NS or CONFIG_INET, which toa needs"
+#endif
+
+/* linux/raw_spinlock.rs makes unlocked locks of zeroes. */
+#if defined(CONFIG_DEBUG_SPINLOCK) || defined(CONFIG_DEBUG_LOCK_ALLOC)
+#error "toa: this kernel is built with CONFIG_DEBUG_SPINLOCK or CONFIG_DEBUG_LOCK_ALLOC, which linux/raw_spinlock.rs cannot initialise yet"
+#endif
+
+/* The C prototypes that Rust code assumes. */
+#define PROTOTYPE(ret, what, ...)						\
+	_Static_assert(__builtin_types_compatible_p(typeof(&what),		\
+						    ret (*)(__VA_ARGS__)),	\
+		       "toa: the prototype of " #what " changed in this kernel: adapt linux/c.rs or linux/callbacks.rs")
+
+/* Hooked functions, see linux/callbacks.rs. */
+PROTOTYPE(typeof(tcp_child_process(NULL, NULL, NULL)), tcp_child_process,
+	  struct sock *, struct sock *, struct sk_buff *);
+PROTOTYPE(int, tcp_disconnect, struct sock *, int);
+PROTOTYPE(int, inet_getname, struct socket *, struct sockaddr *, int);
+#if IS_ENABLED(CONFIG_IPV6)
+PROTOTYPE(int, inet6_getname, struct socket *, struct sockaddr *, int);
+#endif
+/* The probe's prototype: the private pointer first, then TP_PROTO of include/trace/events/tcp.h. */
+PROTOTYPE(void, check_trace_callback_type_tcp_destroy_sock, void (*)(void *, struct sock *));
+_Static_assert(__builtin_types_compatible_p(ftrace_func_t,
+		void (*)(unsigned long, unsigned long, struct ftrace_ops *, struct ftrace_regs *)),
+	"toa: ftrace_func_t changed in this kernel: adapt linux/ftrace.rs");
+
+/* Called functions, in the order of linux/c.rs. */
+PROTOTYPE(int, register_ftrace_function, struct ftrace_ops *);
+PROTOTYPE(int, unregister_ftrace_function, struct ftrace_ops *);
+PROTOTYPE(int, ftrace_set_filter, struct ftrace_ops *, unsigned char *, int, int);
+PROTOTYPE(void, ftrace_free_filter, struct ftrace_ops *);
+PROTOTYPE(int, tracepoint_probe_register, struct tracepoint *, void *, void *);
+PROTOTYPE(int, tracepoint_probe_unregister, struct tracepoint *, void *, void *);
+PROTOTYPE(void, for_each_kernel_tracepoint, void (*)(struct tracepoint *, void *), void *);
+PROTOTYPE(void, synchronize_srcu, struct srcu_struct *);
+PROTOTYPE(void, synchronize_rcu, void);
+PROTOTYPE(int, register_pernet_subsys, struct pernet_operations *);
+PROTOTYPE(void, unregister_pernet_subsys, struct pernet_operations *);
+PROTOTYPE(int, nf_register_sockopt, struct nf_sockopt_ops *);
+PROTOTYPE(void, nf_unregister_sockopt, struct nf_sockopt_ops *);
+PROTOTYPE(int, module_refcount, struct module *);
+PROTOTYPE(struct proc_dir_entry *, proc_create_net_single, const char *, umode_t,
+	  struct proc_dir_entry *, int (*)(struct seq_file *, void *), void *);
+PROTOTYPE(void, remove_proc_entry, const char *, struct proc_dir_entry *);
+PROTOTYPE(unsigned long, _raw_spin_lock_irqsave, raw_spinlock_t *);
+PROTOTYPE(void, _raw_spin_unlock_irqrestore, raw_spinlock_t *, unsigned long);
+PROTOTYPE(void __percpu *, pcpu_alloc_noprof, size_t, size_t, bool, gfp_t);
+PROTOTYPE(void, free_percpu, void __percpu *);
+#ifdef CONFIG_PREEMPT_RT
+PROTOTYPE(void *, _kmalloc_nolock_noprof, size_t, gfp_t, int);
+#endif
+PROTOTYPE(void, schedule, void);
+PROTOTYPE(long, schedule_timeout_idle, long);
+PROTOTYPE(unsigned int, inet_addr_type_dev_table, struct net *, const struct net_device *, __be32);
+#if IS_ENABLED(CONFIG_IPV6)
+PROTOTYPE(int, ipv6_chk_addr, struct net *, const struct in6_addr *, const struct net_device *, int);
+#endif
+PROTOTYPE(struct net_device *, dev_get_by_index_rcu, struct net *, int);
+/* From 7.3 on the head is a structure that is a pointer or a `struct rcu_head`: never larger. */
+struct kvfree_rcu_head;
+_Static_assert(__builtin_types_compatible_p(typeof(&kvfree_call_rcu),
+					    void (*)(struct kvfree_rcu_head *, void *)) ||
+	       __builtin_types_compatible_p(typeof(&kvfree_call_rcu),
+					    void (*)(struct rcu_head *, void *)),
+	"toa: the prototype of kvfree_call_rcu changed in this kernel: adapt linux/hash_table.rs");
+
+/* Variables. */
+#define VARIABLE(type, what)							\
+	_Static_assert(__builtin_types_compatible_p(typeof(what), type),	\
+		       "toa: the type of " #what " changed in this kernel: adapt linux/c.rs")
+VARIABLE(struct srcu_struct, tracepoint_srcu);
+VARIABLE(struct srcu_struct, rcu_tasks_trace_srcu_struct);
+VARIABLE(unsigned long [NR_CPUS], __per_cpu_offset);
+VARIABLE(struct cpumask, __cpu_possible_mask);
+VARIABLE(atomic_long_t, _totalram_pages);
+VARIABLE(struct net, init_net);
+VARIABLE(struct user_namespace, init_user_ns);
+VARIABLE(int, disable_ipv6_mod);
+
+_Static_assert(offsetof(struct sock, __sk_common) == 0 && offsetof(struct inet_sock, sk) == 0,
+	"toa: struct sock no longer begins with struct sock_common: adapt linux/sock.rs");
+_Static_assert(offsetof(struct net_generic, ptr) == 0,
+	"toa: the layout of struct net_generic changed in this kernel: adapt linux/pernet.rs");
+/* Writing one after the other to the words of `struct in6_addr`, as to `struct sockaddr_in6`. */
+_Static_assert(sizeof(struct in6_addr) == 16, "toa: struct in6_addr changed: adapt linux/c.rs");
+
+#define CONSTANT(name, value)							\
+	asm volatile("\n.ascii \"->TOA_" #name " %c0\"" : : "i" (value))
+
+#define OFFSET_OF(name, type, field, size)					\
+	do {									\
+		_Static_assert(sizeof_field(type, field) == (size),		\
+			       "toa: the size of " #field " changed in this kernel: adapt linux/"); \
+		CONSTANT(name, offsetof(type, field));				\
+	} while (0)
+
+/* The byte at `index` of a structure whose bit-field `field` is one, and of which all else is zero. */
+#define BIT_FIELD_BYTE(type, field, index) ({					\
+	const union { type of; unsigned char bytes[sizeof(type)]; } one =	\
+		{ .of = { .field = 1 } };					\
+	one.bytes[index];							\
+})
+
+void toa_offsets(void);
+void toa_offsets(void)
+{
+	/* linux/sock.rs. The sizes are those of the Rust types there. */
+	OFFSET_OF(SOCKET_SK, struct socket, sk, 8);
+	OFFSET_OF(SOCK_FAMILY, struct sock, sk_family, 2);
+	OFFSET_OF(SOCK_STATE, struct sock, sk_state, 1);
+	OFFSET_OF(SOCK_DADDR, struct sock, sk_daddr, 4);
+	OFFSET_OF(SOCK_RCV_SADDR, struct sock, sk_rcv_saddr, 4);
+	OFFSET_OF(SOCK_DPORT, struct sock, sk_dport, 2);
+	OFFSET_OF(SOCK_TYPE, struct sock, sk_type, 2);
+	OFFSET_OF(SOCK_PROTOCOL, struct sock, sk_protocol, 2);
+	OFFSET_OF(SOCK_NET, struct sock, sk_net, 8);
+	OFFSET_OF(INET_SPORT, struct inet_sock, inet_sport, 2);
+	/* The bit-field lies in one of the bytes between these two fields. */
+	_Static_assert(offsetof(struct sock_common, skc_bound_dev_if) -
+		       offsetof(struct sock_common, skc_state) == 2,
+		       "toa: skc_net_refcnt moved in this kernel: adapt offsets.c");
+	CONSTANT(SOCK_NET_REFCNT, offsetof(struct sock_common, skc_state) + 1);
+	CONSTANT(SOCK_NET_REFCNT_MASK, BIT_FIELD_BYTE(struct sock_common, skc_net_refcnt,
+		 offsetof(struct sock_common, skc_state) + 1));
+#if IS_ENABLED(CONFIG_IPV6)
+	OFFSET_OF(SOCK_V6_DADDR, struct sock, sk_v6_daddr, 16);
+	OFFSET_OF(SOCK_V6_RCV_SADDR, struct sock, sk_v6_rcv_saddr, 16);
+	OFFSET_OF(INET_FLAGS, struct inet_sock, inet_flags, 8);
+	OFFSET_OF(INET_PINET6, struct inet_sock, pinet6, 8);
+	OFFSET_OF(IPV6_FLOW_LABEL, struct ipv6_pinfo, flow_label, 4);
+	CONSTANT(INET_FLAGS_SNDFLOW, INET_FLAGS_SNDFLOW);
+#endif
+	OFFSET_OF(SKB_HEAD, struct sk_buff, head, 8);
+	OFFSET_OF(SKB_TRANSPORT_HEADER, struct sk_buff, transport_header, 2);
+	OFFSET_OF(SKB_DEV, struct sk_buff, dev, 8);
+	OFFSET_OF(SKB_IIF, struct sk_buff, skb_iif, 4);
+	OFFSET_OF(SKB_PROTOCOL, struct sk_buff, protocol, 2);
+
+	/* linux/pernet.rs */
+	OFFSET_OF(SEQ_PRIVATE, struct seq_file, private, 8);
+	OFFSET_OF(NET_GEN, struct net, gen, 8);
+	OFFSET_OF(NET_PROC_NET, struct net, proc_net, 8);
+	OFFSET_OF(NET_USER_NS, struct net, user_ns, 8);
+
+	/* linux/tracepoint.rs */
+	OFFSET_OF(TRACEPOINT_NAME, struct tracepoint, name, 8);
+
+	/* linux/ftrace.rs: the arguments and the resume address, one block per architecture. */
+	OFFSET_OF(FTRACE_ARG0, struct __arch_ftrace_regs, regs.di, 8);
+	OFFSET_OF(FTRACE_ARG1, struct __arch_ftrace_regs, regs.si, 8);
+	OFFSET_OF(FTRACE_ARG2, struct __arch_ftrace_regs, regs.dx, 8);
+	OFFSET_OF(FTRACE_IP, struct __arch_ftrace_regs, regs.ip, 8);
+	CONSTANT(FTRACE_PERMANENT, FTRACE_OPS_FL_PERMANENT);
+	CONSTANT(FTRACE_IPMODIFY, FTRACE_OPS_FL_IPMODIFY);
+
+	/* linux/c.rs: structures that Rust code makes. */
+	CONSTANT(SIZEOF_FTRACE_OPS, sizeof(struct ftrace_ops));
+	OFFSET_OF(FTRACE_OPS_FUNC, struct ftrace_ops, func, 8);
+	OFFSET_OF(FTRACE_OPS_FLAGS, struct ftrace_ops, flags, 8);
+	CONSTANT(SIZEOF_PERNET_OPERATIONS, sizeof(struct pernet_operations));
+	OFFSET_OF(PERNET_INIT, struct pernet_operations, init, 8);
+	OFFSET_OF(PERNET_EXIT, struct pernet_operations, exit, 8);
+	OFFSET_OF(PERNET_ID, struct pernet_operations, id, 8);
+	OFFSET_OF(PERNET_SIZE, struct pernet_operations, size, 8);
+	CONSTANT(SIZEOF_NF_SOCKOPT_OPS, sizeof(struct nf_sockopt_ops));
+	OFFSET_OF(NF_SOCKOPT_PF, struct nf_sockopt_ops, pf, 1);
+	OFFSET_OF(NF_SOCKOPT_GET_OPTMIN, struct nf_sockopt_ops, get_optmin, 4);
+	OFFSET_OF(NF_SOCKOPT_GET_OPTMAX, struct nf_sockopt_ops, get_optmax, 4);
+	OFFSET_OF(NF_SOCKOPT_GET, struct nf_sockopt_ops, get, 8);
+	OFFSET_OF(NF_SOCKOPT_OWNER, struct nf_sockopt_ops, owner, 8);
+	CONSTANT(SIZEOF_RAW_SPINLOCK, sizeof(raw_spinlock_t));
+	CONSTANT(SIZEOF_CALLBACK_HEAD, sizeof(struct callback_head));
+	CONSTANT(SIZEOF_SOCKADDR_IN, sizeof(struct sockaddr_in));
+	OFFSET_OF(SIN_PORT, struct sockaddr_in, sin_port, 2);
+	OFFSET_OF(SIN_ADDR, struct sockaddr_in, sin_addr, 4);
+	CONSTANT(SIZEOF_SOCKADDR_IN6, sizeof(struct sockaddr_in6));
+	OFFSET_OF(SIN6_PORT, struct sockaddr_in6, sin6_port, 2);
+	OFFSET_OF(SIN6_FLOWINFO, struct sockaddr_in6, sin6_flowinfo, 4);
+	OFFSET_OF(SIN6_ADDR, struct sockaddr_in6, sin6_addr, 16);
+	OFFSET_OF(SIN6_SCOPE_ID, struct sockaddr_in6, sin6_scope_id, 4);
+
+	/* Macros and enumerators. */
+	CONSTANT(TCP_SYN_SENT, TCP_SYN_SENT);
+	CONSTANT(TCP_CLOSE, TCP_CLOSE);
+	CONSTANT(SOCK_STREAM, SOCK_STREAM);
+	CONSTANT(IPPROTO_TCP, IPPROTO_TCP);
+	CONSTANT(AF_INET, AF_INET);
+	CONSTANT(AF_INET6, AF_INET6);
+	CONSTANT(ETH_P_IPV6, ETH_P_IPV6);
+	CONSTANT(RTN_UNICAST, RTN_UNICAST);
+	CONSTANT(PF_KTHREAD, PF_KTHREAD);
+	CONSTANT(NUMA_NO_NODE, NUMA_NO_NODE);
+	CONSTANT(NR_CPUS, NR_CPUS);
+	CONSTANT(HZ, HZ);
+	CONSTANT(PAGE_SHIFT, PAGE_SHIFT);
+	CONSTANT(KMALLOC_MINALIGN, ARCH_KMALLOC_MINALIGN);
+}
