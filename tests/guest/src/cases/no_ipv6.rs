@@ -133,7 +133,8 @@ fn module_says_in_these_words_that_it_comes_and_goes() {
     );
     let expected = [
         &loaded,
-        "TOA: option 254 is believed from any host: let only the balancer reach the servers' ports",
+        "TOA: trusting TOA options (kind 254) from any host: allow only the balancer to reach the \
+         server ports",
         "TOA: toa unloaded",
     ];
     assert_eq!(said, expected);
