@@ -76,7 +76,8 @@ module! {
 
 struct InetGetname;
 
-impl Hooked for InetGetname {
+// SAFETY: It does not sleep.
+unsafe impl Hooked for InetGetname {
     const FUNCTION: &'static str = "inet_getname";
     const REDIRECTS: bool = true;
 
@@ -85,7 +86,8 @@ impl Hooked for InetGetname {
 
 struct Inet6Getname;
 
-impl Hooked for Inet6Getname {
+// SAFETY: It does not sleep.
+unsafe impl Hooked for Inet6Getname {
     const FUNCTION: &'static str = "inet6_getname";
     const REDIRECTS: bool = true;
 
@@ -99,7 +101,8 @@ struct NfRegisterSockopt;
 /// seconds.
 const LIMIT: Delta = Delta::from_secs(5);
 
-impl Hooked for NfRegisterSockopt {
+// SAFETY: It does not sleep.
+unsafe impl Hooked for NfRegisterSockopt {
     const FUNCTION: &'static str = "nf_register_sockopt";
     const REDIRECTS: bool = false;
 

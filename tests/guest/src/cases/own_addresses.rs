@@ -32,7 +32,8 @@ pub const CASES: &[Case] = cases![Loaded:
     servers_own_address_leaves_the_sender,
     broadcast_address_of_the_servers_network_leaves_the_sender,
     anyip_address_leaves_the_sender,
-    link_local_address_leaves_the_sender_on_its_own_device_only,
+    link_local_address_of_any_device_leaves_the_sender,
+    tentative_address_leaves_the_sender,
     syncookie_connection_with_an_own_address_leaves_the_sender,
     vrf_address_leaves_the_sender_within_its_vrf_only,
     syncookie_connection_refuses_the_addresses_of_its_vrf_only,
@@ -115,15 +116,34 @@ fn check_link_local(stage: &Stage) {
         stage,
         &[
             ("fe80::66", IMPOSSIBLE),
-            // On the segment's link, this is another host.
-            ("fe80::67", Fate::Seen),
+            // The other device's.
+            ("fe80::67", IMPOSSIBLE),
             ("fe80::68", Fate::Seen),
         ],
     );
 }
 
-fn link_local_address_leaves_the_sender_on_its_own_device_only() {
+fn link_local_address_of_any_device_leaves_the_sender() {
     Stage::each(check_link_local);
+}
+
+/// An address whose duplicate address detection has failed stays tentative.
+fn tentative_address_leaves_the_sender() {
+    Stage::each(|stage| {
+        let device = stage.client.device();
+        stage
+            .net
+            .server
+            .sysctl(&format!("ipv6/conf/{device}/dad_transmits"), "100");
+        stage
+            .net
+            .server
+            .ip(&format!("addr add fd00:66::9/64 dev {device}"));
+        check_all(
+            stage,
+            &[("fd00:66::9", IMPOSSIBLE), ("fd00:66::8", Fate::Seen)],
+        );
+    });
 }
 
 /// Turns all handshakes of the stage into syncookies.
@@ -202,11 +222,15 @@ fn move_client(stage: &Stage, vrf: Option<u32>) {
 fn check_vrf(stage: &Stage) {
     add_vrf(stage);
     move_client(stage, Some(VRF_TABLE));
+    let (server, device) = (&stage.net.server, stage.client.device());
+    server.ip(&format!("addr add fe80::77/64 dev {device} nodad"));
     check_all(
         stage,
         &[
             ("10.77.0.1", IMPOSSIBLE),
             ("fd00:77::1", IMPOSSIBLE),
+            ("fe80::77", IMPOSSIBLE),
+            ("fe80::78", Fate::Seen),
             ("10.88.0.1", Fate::Seen),
             ("fd00:88::1", Fate::Seen),
             // The server has no route to these.
