@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What only a module can do to toa, for the tests in `tests/guest`:
+//! Conditions for the tests in `tests/guest` that only a module can create:
 //!
 //! - `hold=4` or `hold=6` redirects `inet_getname` or `inet6_getname` from load to unload, as a
 //!   live patch would, but always to where the call was going;
@@ -49,7 +49,7 @@ use kernel::time::{
     Monotonic, //
 };
 
-/// Another than toa's, so that the tests know who speaks.
+/// A prefix other than toa's, so that the tests recognize this module's lines.
 const LOG_PREFIX: &[u8] = b"TOA_TEST\0";
 
 module! {

@@ -181,8 +181,9 @@ fn syncookie_connection_with_an_own_address_leaves_the_sender() {
 const VRF: &str = "red";
 const VRF_TABLE: u32 = 77;
 
-/// Makes a VRF that has the server's addresses too, and ends in unreachable routes as the kernel's
-/// `Documentation/networking/vrf.rst` wants it. The listener takes connections of each VRF.
+/// Makes a VRF that also has the server's addresses. The VRF's table ends in unreachable routes, as
+/// the kernel's `Documentation/networking/vrf.rst` recommends. The listener accepts connections of
+/// each VRF.
 fn add_vrf(stage: &Stage) {
     let server = &stage.net.server;
     server.ip(&format!(
@@ -200,7 +201,7 @@ fn add_vrf(stage: &Stage) {
     server.sysctl("ipv4/tcp_l3mdev_accept", "1");
 }
 
-/// Puts the client's device into the VRF or takes it out. Its routes do not follow.
+/// Moves the client's device into the VRF or out of it, and moves the route, which does not follow.
 fn move_client(stage: &Stage, vrf: Option<u32>) {
     let (master, table) = match vrf {
         Some(table) => (format!("master {VRF}"), format!("table {table}")),
@@ -358,14 +359,14 @@ fn beside_changes<T>(server: &Namespace, commands: &str, job: impl FnOnce() -> T
                 server.ip(commands);
             }
         });
-        // The thread has to be stopped before a panic goes on.
+        // The thread must be stopped before a panic unwinds further.
         let outcome = panic::catch_unwind(AssertUnwindSafe(job));
         stop.store(true, Ordering::Relaxed);
         outcome.unwrap_or_else(|cause| panic::resume_unwind(cause))
     })
 }
 
-/// Makes connections that name `ip` while it comes and goes, until both fates were there.
+/// Makes connections that name `ip` while the address comes and goes, until both fates were seen.
 #[track_caller]
 fn check_coming(stage: &Stage, ip: &str) {
     let named = client(ip);
