@@ -269,7 +269,7 @@ fn syncookie_connection_refuses_the_addresses_of_its_vrf_only() {
     Stage::each(|stage| {
         only_syncookies(stage);
         check_vrf(stage);
-        let names = if stage.ipv6 { 5 } else { 10 };
+        let names = if stage.ipv6 { 7 } else { 12 };
         assert_syncookies(stage, 2 * names);
     });
 }
