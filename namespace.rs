@@ -6,9 +6,8 @@
 use crate::{
     linux::pernet::{
         self,
-        NetId,
+        net_id,
         PerNet,
-        ProcFile,
         Show, //
     },
     linux::sock,
@@ -38,13 +37,10 @@ pub(crate) type Sock = sock::Sock<Namespace>;
 /// A network namespace that has a [`Namespace`].
 pub(crate) type Net = pernet::Net<Namespace>;
 
-impl PerNet for Namespace {
-    type Files = ProcFile<StatsFile>;
+net_id!(Namespace);
 
-    fn id() -> &'static NetId<Self> {
-        static ID: NetId<Namespace> = NetId::unset();
-        &ID
-    }
+impl PerNet for Namespace {
+    type File = StatsFile;
 
     fn new(net: &pernet::Net<()>) -> Result<Self> {
         let owner = if net.is_first() {
@@ -60,10 +56,6 @@ impl PerNet for Namespace {
             held: Atomic::new(0),
         })
     }
-
-    fn files(net: &Net) -> Result<Self::Files> {
-        ProcFile::new(net)
-    }
 }
 
 /// `/proc/net/toa_stats`.
@@ -75,6 +67,7 @@ impl Show for StatsFile {
     const NAME: &'static CStr = c"toa_stats";
 
     fn show(net: &Net, seq: &SeqFile) {
-        net.data(&rcu::read_lock()).stats.show(seq);
+        let namespace = net.data(&rcu::read_lock());
+        namespace.stats.show(seq);
     }
 }

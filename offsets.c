@@ -117,7 +117,8 @@ PROTOTYPE(void, schedule, void);
 PROTOTYPE(long, schedule_timeout_idle, long);
 PROTOTYPE(unsigned int, inet_addr_type_dev_table, struct net *, const struct net_device *, __be32);
 #if IS_ENABLED(CONFIG_IPV6)
-PROTOTYPE(int, ipv6_chk_addr, struct net *, const struct in6_addr *, const struct net_device *, int);
+PROTOTYPE(int, ipv6_chk_addr_and_flags, struct net *, const struct in6_addr *,
+	  const struct net_device *, bool, int, u32);
 #endif
 PROTOTYPE(struct net_device *, dev_get_by_index_rcu, struct net *, int);
 /* From 7.3 on the head is a structure that is a pointer or a `struct rcu_head`: never larger. */

@@ -269,11 +269,13 @@ extern "C" {
         addr: u32,
     ) -> c_uint;
     #[cfg(CONFIG_IPV6)]
-    pub(crate) fn ipv6_chk_addr(
+    pub(crate) fn ipv6_chk_addr_and_flags(
         net: *mut net,
         addr: *const in6_addr,
         dev: *const net_device,
+        skip_dev_check: bool,
         strict: c_int,
+        banned_flags: c_uint,
     ) -> c_int;
     pub(crate) fn dev_get_by_index_rcu(net: *mut net, ifindex: c_int) -> *mut net_device;
     pub(crate) fn kvfree_call_rcu(head: *mut callback_head, object: *mut c_void);

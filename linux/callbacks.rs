@@ -57,7 +57,8 @@ pub(crate) enum Form {
     V6,
 }
 
-/// The module's side of the kernel's calls. Only `getsockopt` may sleep.
+/// The module's side of the kernel's calls. Only `getsockopt` may sleep or take a lock that sleeps on
+/// PREEMPT_RT: the removal of the hooks relies on it, see [`Hooked`].
 pub(crate) trait Callbacks: 'static {
     /// The module's data in each network namespace.
     type PerNet: PerNet;
@@ -103,8 +104,8 @@ pub(crate) trait Callbacks: 'static {
 ///
 /// # Invariants
 ///
-/// `T::PerNet` exists in every namespace as long as one of the callbacks is in place: it is
-/// registered first, and is the last field.
+/// `T::PerNet` is registered as long as one of the callbacks is in place: it is registered first,
+/// and is the last field.
 pub(crate) struct Registration<T: Callbacks> {
     _sockopts4: Sockopts,
     _sockopts6: Sockopts,
@@ -188,7 +189,8 @@ fn explain<T>(step: &str, result: Result<T>) -> Result<T> {
 /// that created it, whichever way it came (`net/ipv4/tcp_minisocks.c`).
 struct TcpChildProcess<T>(PhantomData<T>);
 
-impl<T: Callbacks> Hooked for TcpChildProcess<T> {
+// SAFETY: It only calls a handler of `Callbacks`, which does not sleep.
+unsafe impl<T: Callbacks> Hooked for TcpChildProcess<T> {
     const FUNCTION: &'static str = "tcp_child_process";
     const REDIRECTS: bool = false;
 
@@ -196,7 +198,7 @@ impl<T: Callbacks> Hooked for TcpChildProcess<T> {
     fn enter(call: &mut Call) {
         // SAFETY: The second argument is the child, a TCP socket that the caller has locked and
         // holds; the third is the segment, owned by the caller, with its header pulled and checked
-        // by `tcp_v4_rcv` or `tcp_v6_rcv`. By `Registration`'s invariant `T::PerNet` exists.
+        // by `tcp_v4_rcv` or `tcp_v6_rcv`. By `Registration`'s invariant `T::PerNet` is registered.
         let (child, segment) = unsafe {
             (
                 Sock::from_raw(call.argument1() as *const c_void),
@@ -211,14 +213,15 @@ impl<T: Callbacks> Hooked for TcpChildProcess<T> {
 /// connect to the same address again.
 struct TcpDisconnect<T>(PhantomData<T>);
 
-impl<T: Callbacks> Hooked for TcpDisconnect<T> {
+// SAFETY: It only calls a handler of `Callbacks`, which does not sleep.
+unsafe impl<T: Callbacks> Hooked for TcpDisconnect<T> {
     const FUNCTION: &'static str = "tcp_disconnect";
     const REDIRECTS: bool = false;
 
     #[inline(always)]
     fn enter(call: &mut Call) {
         // SAFETY: The first argument is a TCP socket that the caller has locked. By
-        // `Registration`'s invariant `T::PerNet` exists.
+        // `Registration`'s invariant `T::PerNet` is registered.
         T::disconnected(unsafe { Sock::from_raw(call.argument0() as *const c_void) });
     }
 }
@@ -284,7 +287,8 @@ impl Family for Inet6 {
 /// The hook on a getname function: redirects the questions that [`Callbacks::peer`] answers.
 struct Getname<F, T>(PhantomData<(F, T)>);
 
-impl<F: Family, T: Callbacks> Hooked for Getname<F, T> {
+// SAFETY: It only calls a handler of `Callbacks`, which does not sleep.
+unsafe impl<F: Family, T: Callbacks> Hooked for Getname<F, T> {
     const FUNCTION: &'static str = F::FUNCTION;
     const REDIRECTS: bool = true;
 
@@ -295,7 +299,7 @@ impl<F: Family, T: Callbacks> Hooked for Getname<F, T> {
             return;
         }
         // SAFETY: The first argument is a socket of the function's family, which the caller holds.
-        // By `Registration`'s invariant `T::PerNet` exists.
+        // By `Registration`'s invariant `T::PerNet` is registered.
         let socket = unsafe { Socket::from_raw(call.argument0() as *const c_void) };
         // UDP and raw sockets come here as well.
         if socket.sk().is_tcp() {
@@ -351,8 +355,8 @@ fn register_probe<T: Callbacks>() -> Result<Probe> {
 ///
 /// `sk` must be a live TCP socket.
 unsafe extern "C" fn destroy_sock<T: Callbacks>(_private: *mut c_void, sk: *mut c::sock) {
-    // SAFETY: By the function's safety requirements. By `Registration`'s invariant `T::PerNet`
-    // exists.
+    // SAFETY: By the function's safety requirements. By `Registration`'s invariant `T::PerNet` is
+    // registered.
     T::destroyed(unsafe { Sock::from_raw(sk.cast()) });
 }
 
@@ -374,8 +378,8 @@ unsafe extern "C" fn getsockopt<T: Callbacks>(
     len: *mut c_int,
 ) -> c_int {
     kernel::error::from_result(|| {
-        // SAFETY: By the function's safety requirements. `T::PerNet` exists: whoever is in here
-        // holds a reference on the module, and `Sockopts::drop` waits for the reference.
+        // SAFETY: By the function's safety requirements. `T::PerNet` is registered: a process in
+        // this function holds a reference on the module, and `Sockopts::drop` waits for it.
         let (sk, len_given) = unsafe { (Sock::from_raw(sk.cast()), *len) };
         // DPVS's module takes the null pointer for no room at all.
         let room = if user.is_null() { 0 } else { len_given };

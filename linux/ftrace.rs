@@ -27,7 +27,12 @@ use kernel::prelude::*;
 use kernel::types::Opaque;
 
 /// A kernel function that toa hooks.
-pub(crate) trait Hooked {
+///
+/// # Safety
+///
+/// [`Hooked::enter`] must not sleep, and must take neither a sleeping lock nor a `spinlock_t`: the
+/// removal of a hook relies on it.
+pub(crate) unsafe trait Hooked {
     /// Its name, as in `/sys/kernel/tracing/available_filter_functions`.
     const FUNCTION: &'static str;
 

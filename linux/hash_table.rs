@@ -102,7 +102,8 @@ impl<T: Copy + Send + Sync> HashTable<T> {
         })?;
         let old = {
             let held = lock.lock();
-            let old = unlink(bucket, key, &held);
+            // SAFETY: Both were found by `key`, and a key's bucket always has the same lock.
+            let old = unsafe { unlink(bucket, key, &held) };
             // SAFETY: The node is ours until the store below makes it reachable.
             unsafe { node.as_ref() }.next.store(bucket.load());
             // INVARIANT: The node is complete before it is reachable.
@@ -124,7 +125,8 @@ impl<T: Copy + Send + Sync> HashTable<T> {
     pub(crate) fn remove(&self, key: usize) -> Option<T> {
         let bucket = self.bucket(key)?;
         let lock = self.lock(key)?;
-        let old = unlink(bucket, key, &lock.lock());
+        // SAFETY: Both were found by `key`, and a key's bucket always has the same lock.
+        let old = unsafe { unlink(bucket, key, &lock.lock()) };
         old.map(Unlinked::retire)
     }
 
@@ -196,8 +198,12 @@ impl<T: Copy> Unlinked<T> {
     }
 }
 
-/// Takes the node of `key` out of the chain that begins at `link`, whose lock is `_held`.
-fn unlink<T>(
+/// Takes the node of `key` out of the chain that begins at `link`.
+///
+/// # Safety
+///
+/// `link` must be a bucket of a table, and `_held` that bucket's lock.
+unsafe fn unlink<T>(
     mut link: &Link<T>,
     key: usize,
     _held: &raw_spinlock::Guard<'_>,

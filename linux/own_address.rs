@@ -29,9 +29,8 @@ type Device = *mut c::net_device;
 /// one of the server's own, or a broadcast or multicast address, in the VRF that `segment` arrived
 /// in. Softirq.
 ///
-/// Not covered: an IPv6 address that only a route makes local (`ip -6 route add local …`), an
-/// address whose duplicate address detection runs, and the link-local address of a device in a VRF:
-/// the segment's device is the VRF then.
+/// Not covered: IPv6 anycast addresses, and addresses that only a route makes local, for IPv6 any
+/// route (`ip -6 route add local …`), for IPv4 one in another table than `local` or the VRF's.
 pub(crate) fn is_own<T>(
     net: &Net<T>,
     segment: &Segment,
@@ -66,18 +65,30 @@ fn is_own_v4<T>(net: &Net<T>, device: Device, address: Ipv4Addr) -> bool {
 
 #[cfg(CONFIG_IPV6)]
 fn is_own_v6<T>(net: &Net<T>, device: Device, address: Ipv6Addr) -> bool {
-    // With `ipv6.disable=1` there are no IPv6 addresses, and the list that `ipv6_chk_addr` walks is
+    // With `ipv6.disable=1` there are no IPv6 addresses, and the list that `ipv6_chk_addr_and_flags` walks is
     // a null pointer.
     // SAFETY: An `int` that a boot parameter sets, and that is constant afterwards.
     if unsafe { c::disable_ipv6_mod } != 0 {
         return false;
     }
     let wire = c::in6_addr(address.octets());
-    // Not strict: a global address counts on each device, a link-local one on this device.
+    // On any device of the segment's VRF: the server's link-local address on another link is the
+    // server's too. In any state: an address that another host has as well stays tentative.
+    const SKIP_DEVICE: bool = true;
     const STRICT: kernel::ffi::c_int = 0;
-    // SAFETY: As in `is_own_v4`. IPv6 is enabled, so the namespace has its list of addresses: it is
-    // made with the namespace, before any socket, and freed after the last.
-    unsafe { c::ipv6_chk_addr(net.as_ptr(), &raw const wire, device, STRICT) != 0 }
+    const BANNED_FLAGS: u32 = 0;
+    // SAFETY: As in `is_own_v4`. IPv6 is enabled, so `inet6_init` gave each namespace its list of
+    // addresses: made with the namespace, before any socket, and freed after the last.
+    unsafe {
+        c::ipv6_chk_addr_and_flags(
+            net.as_ptr(),
+            &raw const wire,
+            device,
+            SKIP_DEVICE,
+            STRICT,
+            BANNED_FLAGS,
+        ) != 0
+    }
 }
 
 /// A kernel without IPv6 has no IPv6 addresses.

@@ -15,30 +15,56 @@ use kernel::ffi::{
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::sync::{
-    atomic::Atomic,
+    atomic::{
+        Atomic,
+        Relaxed, //
+    },
     rcu, //
 };
 use kernel::types::Opaque;
 
-/// Data that a module keeps in each network namespace.
-pub(crate) trait PerNet: Sized + Send + Sync + 'static {
-    /// The files that show the data: made after it, removed before it.
-    type Files: Send + Sync;
-
-    /// The static that holds the type's index. One for each type.
-    fn id() -> &'static NetId<Self>;
+/// Data that a module keeps in each network namespace. [`net_id!`](net_id) gives the type its index.
+pub(crate) trait PerNet: HasNetId + Sized + Send + Sync + 'static {
+    /// The file that shows the data: made after it, removed before it.
+    type File: Show<PerNet = Self>;
 
     /// Makes the data of `net`. Process context; may sleep.
     fn new(net: &Net<()>) -> Result<Self>;
-
-    /// Makes the files of `net`, which may be read at once. Process context; may sleep.
-    fn files(net: &Net<Self>) -> Result<Self::Files>;
 }
+
+/// A type with an index.
+///
+/// # Safety
+///
+/// `id` must return the same static at each call, and that static must be of no other type.
+pub(crate) unsafe trait HasNetId: Sized {
+    /// The static that holds the type's index.
+    fn id() -> &'static NetId<Self>;
+}
+
+/// Gives a type the static for its index: `net_id!(Type)`.
+macro_rules! net_id {
+    ($data:ty) => {
+        // SAFETY: The static is this implementation's own.
+        unsafe impl $crate::linux::pernet::HasNetId for $data {
+            #[inline(always)]
+            fn id() -> &'static $crate::linux::pernet::NetId<Self> {
+                static ID: $crate::linux::pernet::NetId<$data> =
+                    $crate::linux::pernet::NetId::unset();
+                &ID
+            }
+        }
+    };
+}
+
+pub(crate) use net_id;
 
 /// The index of `T` in the array of a namespace's pointers (`struct net_generic`). The kernel
 /// chooses it at the registration, before it calls anything that reads it.
 pub(crate) struct NetId<T> {
     id: Atomic<u32>,
+    /// The registrations of the type: one at most.
+    registrations: Atomic<i32>,
     _data: PhantomData<fn() -> T>,
 }
 
@@ -47,6 +73,7 @@ impl<T> NetId<T> {
     pub(crate) const fn unset() -> Self {
         Self {
             id: Atomic::new(0),
+            registrations: Atomic::new(0),
             _data: PhantomData,
         }
     }
@@ -113,7 +140,8 @@ impl<T> Net<T> {
 }
 
 impl<T: PerNet> Net<T> {
-    /// The module's data in this namespace. Any context.
+    /// The module's data in this namespace, which stays as long as the namespace. Any context. RCU
+    /// protects the way to the data only.
     #[inline(always)]
     pub(crate) fn data(&self, rcu: &rcu::Guard) -> &T {
         // SAFETY: By the type invariants the namespace has a `T`, which stays.
@@ -121,10 +149,10 @@ impl<T: PerNet> Net<T> {
     }
 }
 
-/// The memory that the kernel allocates for `T` in each namespace. The files go first: they show
+/// The memory that the kernel allocates for `T` in each namespace. The file goes first: it shows
 /// the data.
 struct Slot<T: PerNet> {
-    files: Option<T::Files>,
+    file: Option<ProcFile<T::File>>,
     data: T,
 }
 
@@ -149,7 +177,7 @@ impl<T: PerNet> Registration<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and those of [`PerNet::new`] and [`PerNet::files`].
+    /// `EBUSY` if `T` is registered already, `ENOMEM`, and those of [`PerNet::new`].
     pub(crate) fn register() -> Result<Self> {
         // The kernel allocates each slot by `kzalloc`.
         const { assert!(align_of::<Slot<T>>() <= c::TOA_KMALLOC_MINALIGN) };
@@ -162,9 +190,17 @@ impl<T: PerNet> Registration<T> {
             )),
             GFP_KERNEL,
         )?;
+        // The kernel overwrites the index even if it then fails.
+        if T::id().registrations.fetch_add(1, Relaxed) != 0 {
+            T::id().registrations.fetch_sub(1, Relaxed);
+            return Err(EBUSY);
+        }
         // SAFETY: The operations stay where they are until they are unregistered; `init` and `exit`
         // keep to their contract.
-        kernel::error::to_result(unsafe { c::register_pernet_subsys(operations.get()) })?;
+        kernel::error::to_result(unsafe { c::register_pernet_subsys(operations.get()) })
+            .inspect_err(|_| {
+                T::id().registrations.fetch_sub(1, Relaxed);
+            })?;
         // INVARIANT: Just registered.
         Ok(Self {
             operations,
@@ -177,6 +213,7 @@ impl<T: PerNet> Drop for Registration<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant. The removal of each file waits for its readers.
         unsafe { c::unregister_pernet_subsys(self.operations.get()) };
+        T::id().registrations.fetch_sub(1, Relaxed);
     }
 }
 
@@ -199,7 +236,7 @@ unsafe fn slot<T: PerNet>(net: *mut c::net, _rcu: &rcu::Guard) -> *mut Slot<T> {
     }
 }
 
-/// Makes the data and the files of a namespace: of each at the registration, and of each new one.
+/// Makes the data and the file of a namespace: of each at the registration, and of each new one.
 /// Process context.
 ///
 /// # Safety
@@ -214,12 +251,12 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut c::net) -> c_int {
         // SAFETY: As above; the size is that of a slot, and kmalloc's alignment is enough for one
         // (asserted in `register`). Nothing reads the slot yet: the namespace is new, or the
         // callbacks are not in place.
-        unsafe { slot.write(Slot { files: None, data }) };
+        unsafe { slot.write(Slot { file: None, data }) };
         // SAFETY: The kernel holds the namespace during this call, and the data is written.
-        match T::files(unsafe { Net::from_raw(net.cast_const().cast()) }) {
-            Ok(files) => {
-                // SAFETY: Written above. Readers of the files see `data` only, not this field.
-                unsafe { (&raw mut (*slot).files).write(Some(files)) };
+        match ProcFile::new(unsafe { Net::from_raw(net.cast_const().cast()) }) {
+            Ok(file) => {
+                // SAFETY: Written above. Readers of the file see `data` only, not this field.
+                unsafe { (&raw mut (*slot).file).write(Some(file)) };
                 Ok(0)
             }
             Err(error) => {
@@ -232,7 +269,7 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut c::net) -> c_int {
     })
 }
 
-/// Removes the files and the data of a namespace: of each that ends, and of all at the end of the
+/// Removes the file and the data of a namespace: of each that ends, and of all at the end of the
 /// registration.
 ///
 /// # Safety
@@ -242,9 +279,9 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut c::net) -> c_int {
 unsafe extern "C" fn exit<T: PerNet>(net: *mut c::net) {
     // SAFETY: Made by `init`.
     let slot = unsafe { slot::<T>(net, &rcu::read_lock()) };
-    // SAFETY: Made by `init`. The field's readers are none, and its drop waits for the readers of
-    // the files, which may still look at `data`.
-    drop(unsafe { (*(&raw mut (*slot).files)).take() });
+    // SAFETY: Made by `init`. Nothing else reads the field, and its drop waits for the readers of the
+    // file, which may still look at `data`.
+    drop(unsafe { (*(&raw mut (*slot).file)).take() });
     // SAFETY: By the function's safety requirements nothing else has it. The RCU section of the
     // look-up has ended: what frees per-CPU memory may sleep on PREEMPT_RT.
     unsafe { slot.drop_in_place() };
@@ -263,12 +300,12 @@ pub(crate) trait Show: 'static {
 }
 
 /// A file of one namespace in `/proc/net`, which everyone may read. Dropping it removes the file,
-/// and waits for its readers.
+/// and waits for its readers. Only a [`Slot`] holds one, so it goes before the data.
 ///
 /// # Invariants
 ///
 /// `directory` is the namespace's `/proc/net`, and has the file.
-pub(crate) struct ProcFile<S: Show> {
+struct ProcFile<S: Show> {
     directory: *mut c::proc_dir_entry,
     _show: PhantomData<fn() -> S>,
 }
@@ -285,7 +322,7 @@ impl<S: Show> ProcFile<S> {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory, or the namespace has a file of that name.
-    pub(crate) fn new(net: &Net<S::PerNet>) -> Result<Self> {
+    fn new(net: &Net<S::PerNet>) -> Result<Self> {
         let directory = net.proc_net();
         // SAFETY: The directory is the namespace's, and `show` is of the type asked for.
         let file = unsafe {

@@ -145,8 +145,8 @@ fields! { CSocket:
 ///
 /// - The socket is a live `struct inet_sock`, as all sockets of these families are, and stays so
 ///   while the reference lives.
-/// - If `T` is a [`PerNet`](super::pernet::PerNet), every namespace has a `T`, which stays while the
-///   reference lives.
+/// - If `T` is a [`PerNet`](super::pernet::PerNet), every namespace that a socket holds a reference on
+///   has a `T`, which stays while the references live: `T` is registered.
 #[repr(transparent)]
 pub(crate) struct Sock<T>(Opaque<c::sock>, PhantomData<T>);
 
@@ -173,8 +173,8 @@ impl<T> Sock<T> {
         // makes the namespace stay all the same.
         let counted = self.read(&NET_REFCNT) & c::TOA_SOCK_NET_REFCNT_MASK as u8 != 0;
         let net = self.read(&NET) as *const c_void;
-        // SAFETY: The socket's reference keeps the namespace while the socket is alive: its exit,
-        // which drops the module's data, has not begun. By the type invariant the data was made.
+        // SAFETY: The socket's reference keeps the namespace while the socket is alive: its setup is
+        // complete and its exit has not begun. By the type invariant it has the data.
         counted.then(|| unsafe { Net::from_raw(net) })
     }
 
@@ -290,8 +290,10 @@ impl<T> Socket<T> {
 ///
 /// # Invariants
 ///
-/// The transport header is set, and the whole TCP header with its options lies in the linear part.
-/// Nothing writes to the header while the reference lives.
+/// - The transport header is set, and the whole TCP header with its options lies in the linear part.
+///   Nothing writes to the header while the reference lives.
+/// - `dev` is null or the device that the segment arrived by: `tcp_v4_rcv` and `tcp_v6_rcv` leave it
+///   or clear it before they pass the segment on, and nothing has used its storage otherwise.
 #[repr(transparent)]
 pub(crate) struct Segment(Opaque<c::sk_buff>);
 

@@ -86,7 +86,7 @@ impl Drop for Sockopts {
         unsafe { c::nf_unregister_sockopt(self.operations.get()) };
         // No process finds the options any more, but when a load fails, a process that found them
         // may still be in them, or about to read `operations`. Each holds a reference. Beside these
-        // there is the one of the module's init; in its exit there is none.
+        // there is the one of the module's init; in its exit there is none, unless `rmmod -f` forces it.
         let mut waited = 0;
         // SAFETY: By the type invariant; process context that may sleep.
         while unsafe { c::module_refcount(self.module) } > 1 {

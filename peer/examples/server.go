@@ -67,19 +67,19 @@ func ask(conn *net.TCPConn, option int) (netip.AddrPort, error) {
 	// The 20 bytes of the answer fit into this type: an address, then four bytes.
 	// The first two of these are the port in network order.
 	var answer *syscall.IPv6Mreq
-	var told error
+	var reported error
 	err = raw.Control(func(fd uintptr) {
-		answer, told = syscall.GetsockoptIPv6Mreq(int(fd), syscall.IPPROTO_IP, option)
+		answer, reported = syscall.GetsockoptIPv6Mreq(int(fd), syscall.IPPROTO_IP, option)
 	})
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
 	switch {
-	case errors.Is(told, syscall.ENOPROTOOPT), errors.Is(told, syscall.EINVAL),
-		errors.Is(told, syscall.EOPNOTSUPP), errors.Is(told, syscall.EFAULT):
+	case errors.Is(reported, syscall.ENOPROTOOPT), errors.Is(reported, syscall.EINVAL),
+		errors.Is(reported, syscall.EOPNOTSUPP), errors.Is(reported, syscall.EFAULT):
 		return netip.AddrPort{}, nil
-	case told != nil:
-		return netip.AddrPort{}, os.NewSyscallError("getsockopt", told)
+	case reported != nil:
+		return netip.AddrPort{}, os.NewSyscallError("getsockopt", reported)
 	}
 	var port [4]byte
 	binary.NativeEndian.PutUint32(port[:], answer.Interface)

@@ -110,7 +110,7 @@ impl Drop for Socket {
     }
 }
 
-/// What the kernel thread works on, and when it has.
+/// The socket that the kernel thread asks, and the completion of its question.
 struct Question<'a> {
     socket: &'a Socket,
     asked: Pin<&'a Completion>,

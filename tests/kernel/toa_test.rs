@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What only a module can do to toa, for the tests in `tests/guest`:
+//! Conditions for the tests in `tests/guest` that only a module can create:
 //!
 //! - `hold=4` or `hold=6` redirects `inet_getname` or `inet6_getname` from load to unload, as a
 //!   live patch would, but always to where the call was going;
@@ -51,7 +51,7 @@ use kernel::time::{
     Monotonic, //
 };
 
-/// Another than toa's, so that the tests know who speaks.
+/// A prefix other than toa's, so that the tests recognize this module's lines.
 const LOG_PREFIX: &[u8] = b"TOA_TEST\0";
 
 module! {
@@ -78,7 +78,8 @@ module! {
 
 struct InetGetname;
 
-impl Hooked for InetGetname {
+// SAFETY: It does not sleep.
+unsafe impl Hooked for InetGetname {
     const FUNCTION: &'static str = "inet_getname";
     const REDIRECTS: bool = true;
 
@@ -87,7 +88,8 @@ impl Hooked for InetGetname {
 
 struct Inet6Getname;
 
-impl Hooked for Inet6Getname {
+// SAFETY: It does not sleep.
+unsafe impl Hooked for Inet6Getname {
     const FUNCTION: &'static str = "inet6_getname";
     const REDIRECTS: bool = true;
 
@@ -101,7 +103,8 @@ struct NfRegisterSockopt;
 /// seconds.
 const LIMIT: Delta = Delta::from_secs(5);
 
-impl Hooked for NfRegisterSockopt {
+// SAFETY: It does not sleep.
+unsafe impl Hooked for NfRegisterSockopt {
     const FUNCTION: &'static str = "nf_register_sockopt";
     const REDIRECTS: bool = false;
 

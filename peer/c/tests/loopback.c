@@ -89,28 +89,28 @@ static void tells_client(int listening, int connecting)
 	int listener = listen_on(listening);
 	int client = connect_to(listener, connecting);
 	int server = accept(listener, NULL, NULL);
-	union address expected = name_of(client), told;
+	union address expected = name_of(client), reported;
 	struct toa_peer peer;
 
 	CHECK(server >= 0);
 	memset(&peer, 0xa5, sizeof(peer));
 	CHECK(toa_peer_get(server, &peer) == 0);
-	told.storage = peer.client;
-	CHECK(told.storage.ss_family == connecting);
-	CHECK(told.v4.sin_port == expected.v4.sin_port);
+	reported.storage = peer.client;
+	CHECK(reported.storage.ss_family == connecting);
+	CHECK(reported.v4.sin_port == expected.v4.sin_port);
 	if (connecting == AF_INET)
-		CHECK(told.v4.sin_addr.s_addr == htonl(INADDR_LOOPBACK));
+		CHECK(reported.v4.sin_addr.s_addr == htonl(INADDR_LOOPBACK));
 	else
-		CHECK(memcmp(&told.v6.sin6_addr, &in6addr_loopback, 16) == 0);
+		CHECK(memcmp(&reported.v6.sin6_addr, &in6addr_loopback, 16) == 0);
 	CHECK(peer.balancer.ss_family == AF_UNSPEC);
 	CHECK(peer.origin == TOA_PEER_GETPEERNAME);
 
-	memset(&told, 0xa5, sizeof(told));
-	CHECK(toa_peer_client_by_toa(server, &told.storage) == 0);
-	CHECK(told.storage.ss_family == AF_UNSPEC);
-	memset(&told, 0xa5, sizeof(told));
-	CHECK(toa_peer_balancer(server, &told.storage) == 0);
-	CHECK(told.storage.ss_family == AF_UNSPEC);
+	memset(&reported, 0xa5, sizeof(reported));
+	CHECK(toa_peer_client_by_toa(server, &reported.storage) == 0);
+	CHECK(reported.storage.ss_family == AF_UNSPEC);
+	memset(&reported, 0xa5, sizeof(reported));
+	CHECK(toa_peer_balancer(server, &reported.storage) == 0);
+	CHECK(reported.storage.ss_family == AF_UNSPEC);
 	close(server);
 	close(client);
 	close(listener);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-// Answers each request with "RemoteAddr getpeername protocol": the client as
-// net/http has it from accept, the same as getpeername says it, and the protocol
-// of the listening socket. Its arguments are networks and addresses to listen on,
+// Answers each request with "RemoteAddr getpeername protocol": the client that
+// net/http has from accept, the client that getpeername returns, and the protocol
+// of the listening socket. The arguments are networks and addresses to listen on,
 // such as "tcp4 0.0.0.0:8101".
 package main
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a server is told of its client: the table of the design, row by row.
+//! Answers to a server that asks for its client's address: the table of the design, row by row.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -44,7 +44,7 @@ pub const CASES: &[Case] = cases![Loaded:
     connections_never_accepted_leave_no_record,
 ];
 
-/// Whom a server must see.
+/// The peer that a server must see.
 enum Seen {
     /// The client's end of the connection.
     Client,
@@ -54,7 +54,7 @@ enum Seen {
     ForeignLength,
 }
 
-/// One row: a connection for each call that accepts, asked by each that tells.
+/// Checks a row of the table: the names from accept, accept4 and getpeername, and the counters.
 #[track_caller]
 fn check_row(family: Family, way: Way, plan: &Plan, seen: &Seen) {
     let net = Net::with(plan);
@@ -202,7 +202,7 @@ fn closed_connection_has_no_peer() {
     }
 }
 
-/// IPV6_ADDRFORM makes an AF_INET socket of an AF_INET6 one with IPv4 traffic.
+/// Turns an AF_INET6 socket with IPv4 traffic into an AF_INET socket (IPV6_ADDRFORM).
 fn turn_into_ipv4(accepted: &sockets::Accepted) {
     let fd = accepted.stream.as_raw_fd();
     sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_ADDRFORM, libc::AF_INET)

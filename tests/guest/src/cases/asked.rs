@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every way to ask for a peer, by everyone who may hold the socket, and those
-//! sockets and answers that have nothing to do with a client.
+//! Every way to ask for a peer, in every process that may hold the socket. Also sockets and answers
+//! without a client.
 
 use std::fs;
 use std::fs::File;
@@ -78,7 +78,7 @@ pub const UNLOADED: &[Case] = cases![Unloaded:
     kernel_tls_connection_outlives_the_module,
 ];
 
-/// The families and ways that tell a client.
+/// The families and ways whose connections show a client.
 const ROWS: [(Family, Way); 5] = [
     (Family::V4, Way::V4),
     (Family::V6Only, Way::V6),
@@ -87,7 +87,7 @@ const ROWS: [(Family, Way); 5] = [
     (Family::DualStack, Way::Nat64),
 ];
 
-/// Does `job` with a connection of each row, and the name of its client.
+/// Calls `job` with a connection of each row and the name of its client.
 #[track_caller]
 fn with_rows(net: &Net, mut job: impl FnMut(&mut Client, &mut Accepted, Name)) {
     for (family, way) in ROWS {
@@ -103,7 +103,7 @@ fn so_peername_fills_the_room_it_is_given() {
     let net = Net::new();
     with_rows(&net, |client, accepted, whole| {
         let fd = accepted.stream.as_raw_fd();
-        // Cut within the port, it could end in any byte.
+        // A name that is cut within the port could end in any byte.
         let rooms = (0..=whole.length()).filter(|room| !(3..=4).contains(room));
         for room in rooms {
             let form = accepted.family.form(client.address);
@@ -117,7 +117,7 @@ fn so_peername_fills_the_room_it_is_given() {
     });
 }
 
-/// SO_PEERNAME asks for the peer of a connection that is over as well.
+/// SO_PEERNAME also returns the peer of a closed connection.
 fn so_peername_of_a_closed_connection_still_shows_the_client() {
     let net = Net::new();
     with_rows(&net, |client, accepted, whole| {
@@ -129,7 +129,7 @@ fn so_peername_of_a_closed_connection_still_shows_the_client() {
     net.wait_for_no_records();
 }
 
-/// The client resets the connection, and the server knows.
+/// Resets the connection at the client, and waits for the reset at the server.
 #[track_caller]
 fn reset(client: &mut Client, accepted: &mut Accepted) {
     sys::disconnect(client.stream.as_raw_fd()).expect("AF_UNSPEC");
@@ -162,7 +162,7 @@ fn io_uring_multishot_accept_shows_each_client() {
     for way in Way::ALL.into_iter().cycle().take(9) {
         let client = net.connect(way);
         let (socket, more) = ring.accepted();
-        assert!(more, "it goes on");
+        assert!(more, "multishot");
         let expected = listener.family.name(client.address);
         assert_eq!(ring.name(), expected, "accept: {way:?}");
         assert_eq!(sockets::name(Call::GetPeerName, &socket), expected);
@@ -260,7 +260,7 @@ fn child_of_fork_sees_the_client() {
     });
 }
 
-/// As inetd does: the program's input is the connection.
+/// The program's input is the connection, as with inetd.
 fn program_started_on_the_connection_sees_the_client() {
     let net = Net::new();
     let program = "import socket; print(socket.socket(fileno=0).getpeername()[:2])";
@@ -277,7 +277,7 @@ fn program_started_on_the_connection_sees_the_client() {
     });
 }
 
-/// The question is counted where the socket is, not where it is asked.
+/// The namespace of the socket counts the question, not the namespace of the process that asks.
 fn descriptor_sent_to_another_namespace_shows_the_client() {
     let net = Net::new();
     let (sender, receiver) = UnixStream::pair().expect("two sockets");
@@ -308,7 +308,7 @@ fn every_half_closed_state_shows_the_client() {
             if how != Shutdown::Read {
                 assert_eq!(sockets::read_all(&mut client.stream), b"");
             }
-            assert_eq!(accepted.peer(), whole, "{how:?}, and the client knows");
+            assert_eq!(accepted.peer(), whole, "{how:?}, asked again");
             let length = whole.length();
             let fd = accepted.stream.as_raw_fd();
             assert_eq!(sys::so_peername(fd, length), Ok(whole), "{how:?}");
@@ -358,7 +358,7 @@ fn programs_of_32_bits_get_a_short_names_start() {
     });
 }
 
-/// recvfrom and recvmsg know of no sender on a connection, and say so.
+/// recvfrom and recvmsg return an empty name for the sender on a connection.
 fn receiving_tells_no_sender_on_a_connection() {
     let net = Net::new();
     with_rows(&net, |client, accepted, whole| {
@@ -374,8 +374,8 @@ fn receiving_tells_no_sender_on_a_connection() {
     });
 }
 
-/// Connects such a socket to its own host: it shows whom it is connected to, and
-/// nothing is counted.
+/// Connects a socket of that kind to its own host. The socket must show its target, and no counter
+/// may change.
 #[track_caller]
 fn shows_its_target(net: &Net, domain: Domain, kind: Type, protocol: Protocol) {
     let before = net.stats();
@@ -387,7 +387,7 @@ fn shows_its_target(net: &Net, domain: Domain, kind: Type, protocol: Protocol) {
     .expect("an address");
     let socket = Socket::new(domain, kind, Some(protocol)).expect("a socket");
     assert_eq!(sockets::peer_error(&socket), Errno::ENOTCONN);
-    // Where a port means nothing, getpeername still wants one.
+    // getpeername fails without a port, even for protocols that have no ports.
     let target = SocketAddr::new(local.ip(), 1234);
     socket.connect(&target.into()).expect("it connects");
     assert_eq!(
@@ -402,7 +402,7 @@ fn raw_sockets_are_unaffected() {
     let net = Net::new();
     net.server.enter(|| {
         for domain in [Domain::IPV4, Domain::IPV6] {
-            // Those of TCP's own protocol are no TCP sockets either.
+            // Raw sockets of protocol TCP are not TCP sockets either.
             for protocol in [Protocol::TCP, Protocol::from(253)] {
                 shows_its_target(&net, domain, Type::RAW, protocol);
             }
@@ -448,13 +448,13 @@ fn sctp_sockets_are_unaffected() {
     assert_eq!(net.stats().since(&before), []);
 }
 
-/// `SOL_TLS`, and the directions, of `include/uapi/linux/tls.h`.
+/// `SOL_TLS`, and the directions of `include/uapi/linux/tls.h`.
 const TLS: i32 = 282;
 const TLS_TX: i32 = 1;
 const TLS_RX: i32 = 2;
 
-/// Lets the kernel encrypt what a socket sends and decrypt what it receives. The
-/// keys are the same both ways: it is the tests' own traffic.
+/// Lets the kernel encrypt the data that a socket sends, and decrypt the data that it receives. The
+/// keys are the same both ways, since the traffic is the tests' own.
 #[track_caller]
 fn start_tls(stream: &TcpStream) {
     let fd = stream.as_raw_fd();
@@ -491,7 +491,7 @@ fn kernel_tls_connection_shows_the_client() {
     });
 }
 
-/// kTLS copies a socket's operations: what stands in them then stays.
+/// kTLS copies a socket's operations. Operations that a module had replaced would stay in the copy.
 fn kernel_tls_connection_outlives_the_module() {
     load_tls();
     let net = Net::new();
@@ -516,7 +516,7 @@ fn kernel_tls_connection_outlives_the_module() {
     }
 }
 
-/// Other modules of this kind take what a sockmap needs of a socket (EBUSY).
+/// Other TOA modules occupy a part of the socket that a sockmap needs (EBUSY).
 fn socket_in_a_sockmap_shows_the_client() {
     let net = Net::new();
     let pass = [bpf::set_register(0, 1), bpf::EXIT];
@@ -557,7 +557,7 @@ impl Drop for Cgroup {
 /// The port that the program answers.
 const ANSWERED: u16 = 4711;
 
-/// Where `struct bpf_sock_addr` has the port.
+/// The offset of the port in `struct bpf_sock_addr`.
 const USER_PORT: u16 = 24;
 
 fn cgroups_getpeername_program_is_run_for_sockets_without_a_client_only() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ways in which a connection comes into being: from which segment its socket is
-//! made, whose queue it waits in, and what if it never gets there.
+//! The ways in which a connection is made: the segment that makes its socket, and the queue in
+//! which the connection waits. Also connections that never reach a queue.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -81,7 +81,7 @@ pub const CASES: &[Case] = cases![Loaded:
     ack_out_of_the_window_makes_nothing,
 ];
 
-/// Of the module's absence and its presence.
+/// Cases that compare the answers without the module and with it.
 pub const UNLOADED: &[Case] = cases![Unloaded:
     connection_reset_before_accept_is_as_without_the_module,
 ];
@@ -98,7 +98,7 @@ fn option(client: SocketAddr) -> Vec<u8> {
 const TOA: &str = "syn_recv_sock_toa";
 const NO_TOA: &str = "syn_recv_sock_no_toa";
 
-/// Another client than `named`, of the same IP version.
+/// A client other than `named`, of the same IP version.
 fn other(named: SocketAddr) -> SocketAddr {
     match named {
         SocketAddr::V4(_) => OTHER,
@@ -106,7 +106,7 @@ fn other(named: SocketAddr) -> SocketAddr {
     }
 }
 
-/// One of a group of listeners.
+/// A listener of a group that shares the port.
 fn listen_in_group(net: &Net, family: Family) -> Listener {
     net.server.enter(|| {
         let socket = sockets::socket(family);
@@ -120,8 +120,8 @@ fn can_accept(listener: &Listener) -> bool {
     poll(&mut waiting, PollTimeout::ZERO).expect("poll") == 1
 }
 
-/// Makes connections to a group, and sees that each shows its client; how many each
-/// listener has accepted.
+/// Makes connections to a group, and checks that each shows its client. Returns the number of
+/// connections that each listener accepted.
 #[track_caller]
 fn connect_to_group(net: &Net, group: &[Listener], count: usize) -> Vec<usize> {
     let mut accepted_by = vec![0; group.len()];
@@ -191,18 +191,18 @@ fn closed_listener_of_a_group_leaves_its_connections_with_their_clients() {
     assert_eq!(moved, 2, "by the second listener");
 }
 
-/// Lets the queue hold two connections.
+/// Shortens the listener's queue to two connections.
 fn shorten_queue(listener: &Listener) {
     listener.socket.listen(1).expect("it listens");
 }
 
-/// Whom the handmade connection from a port names.
+/// The client that the handmade connection from a port names.
 fn named_by(port: u16) -> SocketAddr {
     SocketAddr::new(NAMED.ip(), port)
 }
 
-/// Three handshakes but for their ACKs, of which two then come and fill the queue. The
-/// third connection is the next one.
+/// Begins three handshakes, and completes two of them, which fill the queue. Returns the third
+/// connection.
 fn fill_queue<'a>(listener: &Listener, client: &'a HandmadeClient) -> HandmadeConnection<'a> {
     let [mut first, mut second, third] = [4000, 4001, 4002].map(|port| client.connect(port, &[]).0);
     shorten_queue(listener);
@@ -252,8 +252,8 @@ fn connection_refused_by_a_full_queue_leaves_no_record() {
     assert_eq!(net.stats().since(&before), [(TOA, 2), ("records_live", 2)]);
 }
 
-/// The server's kernel turns to syncookies and then drops the ACKs: of a client that
-/// believes to be connected the server knows nothing before it sends data.
+/// The server's kernel turns to syncookies and then drops the ACKs. The clients are connected, but
+/// the server has no state of them before they send data.
 fn clients_in_front_of_a_full_queue_are_right_when_they_get_in() {
     let net = Net::new();
     let listener = net.listen(Family::DualStack);
@@ -274,8 +274,8 @@ fn clients_in_front_of_a_full_queue_are_right_when_they_get_in() {
         let mut accepted: HashMap<SocketAddr, Accepted> = HashMap::new();
         for _ in 0..clients.len() {
             let one = listener.accept();
-            let told = one.name.address().expect("an address");
-            assert!(accepted.insert(told, one).is_none(), "{told} twice");
+            let shown = one.name.address().expect("an address");
+            assert!(accepted.insert(shown, one).is_none(), "{shown} twice");
         }
         for client in clients {
             let client = client.join().expect("it connects");
@@ -305,7 +305,7 @@ fn clients_at_once_behind_one_local_address_are_told_apart() {
                 [7, 8].map(|host| Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, host).into())
             }
         };
-        // Their ports are the same, too.
+        // The clients' ports are the same, too.
         let target = SocketAddr::new(way.virtual_server(), PORT);
         let clients = sources.map(|source| {
             let source = SocketAddr::new(source, port);
@@ -323,8 +323,8 @@ fn clients_at_once_behind_one_local_address_are_told_apart() {
     }
 }
 
-/// A connection that is reset while it waits to be accepted: only accept can still say
-/// whose it was. The client's address, and what accept said.
+/// Resets a connection that waits to be accepted: only accept can still return its peer. Returns
+/// the client's address, and the address from accept.
 #[track_caller]
 fn reset_before_accept(net: &Net, listener: &Listener, way: Way) -> (SocketAddr, SocketAddr) {
     let Client { stream, address } = net.connect(way);
@@ -344,7 +344,7 @@ fn reset_before_accept(net: &Net, listener: &Listener, way: Way) -> (SocketAddr,
     let error = accepted.stream.read(&mut [0]).expect_err("a reset");
     assert_eq!(error.raw_os_error(), Some(Errno::ECONNRESET as i32));
     assert_eq!(sockets::peer_error(&accepted.stream), Errno::ENOTCONN);
-    let told = accepted.name.address().expect("accept tells an address");
+    let told = accepted.name.address().expect("accept returns an address");
     (listener.family.form(address), told)
 }
 
@@ -352,13 +352,13 @@ fn connection_reset_before_accept_is_as_without_the_module() {
     let net = Net::new();
     let listener = net.listen(Family::DualStack);
     for way in Way::ALL {
-        let (_, told) = reset_before_accept(&net, &listener, way);
-        assert!(net::is_local_address(told.ip()), "{told}");
+        let (_, shown) = reset_before_accept(&net, &listener, way);
+        assert!(net::is_local_address(shown.ip()), "{shown}");
     }
     module::load();
     for way in Way::ALL {
-        let (client, told) = reset_before_accept(&net, &listener, way);
-        assert_eq!(told, client);
+        let (client, shown) = reset_before_accept(&net, &listener, way);
+        assert_eq!(shown, client);
         net.wait_for_no_records();
     }
     module::unload();
@@ -379,7 +379,7 @@ fn connections_that_nobody_accepts_leave_no_record() {
     drop(clients);
 }
 
-/// No listener has to do with it, and no child.
+/// A simultaneous open involves no listener and no child socket.
 fn simultaneous_open_shows_the_other_side_and_leaves_no_record() {
     let net = Net::new();
     let client = HandmadeClient::new(&net.server);
@@ -388,7 +388,7 @@ fn simultaneous_open_shows_the_other_side_and_leaves_no_record() {
     let socket = net.server.enter(|| sockets::socket(Family::V4));
     socket.set_nonblocking(true).expect("O_NONBLOCK");
     let begun = socket.connect(&other_side.into());
-    let begun = begun.expect_err("nobody has answered yet");
+    let begun = begun.expect_err("no answer yet");
     assert_eq!(begun.raw_os_error(), Some(Errno::EINPROGRESS as i32));
     let mut ours = client.begin(4000);
     let theirs = ours.receive();
@@ -411,7 +411,7 @@ fn simultaneous_open_shows_the_other_side_and_leaves_no_record() {
     assert_eq!(change, []);
 }
 
-/// The handmade client that sends what names such a client, by IPv4 or IPv6.
+/// Returns a handmade client that sends by the IP version of `named`.
 fn handmade_client(net: &Net, named: SocketAddr) -> HandmadeClient {
     match named {
         SocketAddr::V4(_) => HandmadeClient::new(&net.server),
@@ -442,17 +442,17 @@ fn check_made_by_fin(data: &[u8]) {
     }
 }
 
-/// RFC 7413, and its experimental form as RFC 6994 has it.
+/// The kind of TCP Fast Open (RFC 7413), and the magic number of its experimental form (RFC 6994).
 const FAST_OPEN_KIND: u8 = 34;
 const FAST_OPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 
-/// `net.ipv4.tcp_fastopen`: for servers, without a socket option.
+/// The value of `net.ipv4.tcp_fastopen` that serves all listeners, without a socket option.
 const FAST_OPEN: &str = "1026";
 
-/// The same, and a SYN's data is taken without a cookie.
+/// The value of [`FAST_OPEN`] that also accepts a SYN's data without a cookie.
 const FAST_OPEN_TO_ALL: &str = "1538";
 
-/// A net whose server takes data with the SYN.
+/// A net whose server accepts data in the SYN.
 fn fast_open_net(value: &str, local: &[&str]) -> Net {
     let wiring = Wiring {
         local,
@@ -463,18 +463,18 @@ fn fast_open_net(value: &str, local: &[&str]) -> Net {
     net
 }
 
-/// An option of TCP Fast Open: a cookie, or nothing to ask for one.
+/// An option of TCP Fast Open with a cookie. An empty cookie asks for one.
 fn fast_open(cookie: &[u8]) -> Vec<u8> {
     [&[FAST_OPEN_KIND, 2 + cookie.len() as u8], cookie].concat()
 }
 
-/// The experimental one, of the kind that is also a client's.
+/// The experimental option of TCP Fast Open, whose kind is also TOA's.
 fn experimental_fast_open(cookie: &[u8]) -> Vec<u8> {
     let start = [TOA_KIND, 4 + cookie.len() as u8];
     [&start[..], &FAST_OPEN_MAGIC, cookie].concat()
 }
 
-/// The cookie that the server gives to who asks for one.
+/// Asks the server for a cookie, and returns the cookie.
 #[track_caller]
 fn ask_for_cookie(client: &HandmadeClient, port: u16) -> Vec<u8> {
     let (mut connection, answer) = client.connect(port, &fast_open(&[]));
@@ -485,7 +485,7 @@ fn ask_for_cookie(client: &HandmadeClient, port: u16) -> Vec<u8> {
     }
 }
 
-/// How many SYNs with data have made a connection.
+/// The number of connections that SYNs with data have made.
 fn fast_opened(net: &Net) -> u64 {
     netstat::tcp(&net.server, "TCPFastOpenPassive")
 }
@@ -512,7 +512,8 @@ fn fast_open_by_a_cookie_shows_the_balancer() {
     }
 }
 
-/// Of a client's kernel: the first connection asks for the cookie, the second one has it.
+/// The client's kernel asks for the cookie in the first connection, and sends the cookie in the
+/// second.
 fn fast_open_through_the_balancer_shows_the_balancer() {
     let net = fast_open_net(FAST_OPEN, &["10.0.1.1/32", "fd00:0:0:1::1/128"]);
     let listener = net.listen(Family::DualStack);
@@ -528,7 +529,7 @@ fn fast_open_through_the_balancer_shows_the_balancer() {
     }
 }
 
-/// A connection whose SYN has data if the client has a cookie.
+/// Makes a connection whose SYN carries data if the client has a cookie.
 #[track_caller]
 fn fast_open_pair(net: &Net, listener: &Listener, way: Way) -> (TcpStream, Accepted) {
     let target = SocketAddr::new(way.virtual_server(), PORT);
@@ -546,7 +547,7 @@ fn fast_open_pair(net: &Net, listener: &Listener, way: Way) -> (TcpStream, Accep
     (TcpStream::from(socket), accepted)
 }
 
-/// Cookies of which the option has the length of a client's IPv4 and IPv6 address.
+/// Cookies whose options have the lengths of TOA options, for IPv4 and for IPv6.
 const COOKIES: [&[u8]; 2] = [&[203, 0, 113, 9], &[0x77; 16]];
 
 fn experimental_fast_open_is_no_client() {
@@ -597,7 +598,7 @@ fn experimental_fast_open_without_a_cookie_is_no_client() {
     assert_eq!(change, []);
 }
 
-/// A server that sends nothing but syncookies.
+/// A net whose server answers each SYN with a syncookie.
 fn syncookie_net(plan: &Plan) -> Net {
     let net = Net::with(plan);
     net.server.sysctl("ipv4/tcp_syncookies", "2");
@@ -630,7 +631,7 @@ fn syncookie_connection_made_by_data_shows_its_client() {
     check_syncookies(&net, 3);
 }
 
-/// One each way, which the client's data completes.
+/// Makes a connection each way, which the client's data completes.
 #[track_caller]
 fn check_made_by_data(net: &Net, listener: &Listener) {
     for way in Way::ALL {
@@ -651,7 +652,7 @@ fn wrong_syncookie_leaves_no_record() {
     for named in [NAMED, NAMED_V6] {
         let client = handmade_client(&net, named);
         let (mut connection, _) = client.connect(4000, &[]);
-        // The lowest bits tell one of four segment sizes: they may be any.
+        // The lowest bits encode one of four segment sizes: all values are valid.
         let wrong = |number: u32| number.wrapping_add(1 << 20);
         connection.acknowledgement = connection.acknowledgement.map(wrong);
         connection.send(&option(named), &[]);
@@ -663,7 +664,7 @@ fn wrong_syncookie_leaves_no_record() {
     assert_eq!(net.stats().since(&before), []);
 }
 
-/// A listener that wants data before there is a connection.
+/// A listener that accepts a connection only after its first data (TCP_DEFER_ACCEPT).
 fn listen_for_data(net: &Net) -> Listener {
     net.server.enter(|| {
         let socket = sockets::socket(Family::DualStack);
@@ -699,7 +700,7 @@ fn lost_ack_leaves_the_client_to_the_data_each_way() {
     check_made_by_data(&net, &net.listen(Family::DualStack));
 }
 
-/// Two segments that could make the connection: the first one does.
+/// Sends two segments that could make the connection, and checks that the first one does.
 #[track_caller]
 fn check_first_counts(first_data: &[u8], second: impl Fn(&mut HandmadeConnection<'_>, SocketAddr)) {
     let net = Net::new();
@@ -734,7 +735,7 @@ fn data_before_the_ack_names_the_client() {
     });
 }
 
-/// What a SYN says of a client does not count, neither once nor twice.
+/// The option of a SYN does not count, not even if the SYN is repeated.
 fn retransmitted_syn_changes_nothing() {
     let net = Net::new();
     let listener = net.listen(Family::DualStack);
@@ -749,7 +750,7 @@ fn retransmitted_syn_changes_nothing() {
     }
 }
 
-/// Segments that are to make no connection, however they are marked.
+/// Checks that the segments of `send` make no connection and change no counter.
 #[track_caller]
 fn check_makes_nothing(send: impl Fn(&HandmadeClient, SocketAddr)) {
     let net = Net::new();
@@ -767,7 +768,7 @@ fn reset_instead_of_the_ack_makes_nothing() {
     check_makes_nothing(|client, named| {
         let (mut connection, _) = client.connect(4000, &[]);
         connection.send_with(|tcp| tcp.rst = true, &option(named), &[]);
-        // The server has forgotten the SYN: it does not know what this is of.
+        // The server has forgotten the SYN, so the ACK belongs to no connection.
         connection.send(&option(named), &[]);
         assert!(connection.receive().rst);
     });
@@ -789,6 +790,9 @@ fn ack_out_of_the_window_makes_nothing() {
         connection.send(&option(named), &[]);
         let answer = connection.receive();
         assert!(answer.ack && !answer.rst, "{answer:?}");
-        assert_eq!(answer.next, syn.next, "what the server waits for");
+        assert_eq!(
+            answer.next, syn.next,
+            "the next byte that the server expects"
+        );
     });
 }

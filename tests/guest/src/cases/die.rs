@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every way a connection ends: its client must be forgotten with it, and never
-//! be told of what comes after it.
+//! Every way in which a connection ends. The module must forget the client with the connection, and
+//! never show the client for a later one.
 
 use std::collections::HashSet;
 use std::io::BufRead;
@@ -65,7 +65,7 @@ pub const CASES: &[Case] = cases![Loaded:
     namespace_destroyed_under_traffic_leaves_nothing,
 ];
 
-/// A connection that the far end makes, in the name of some client.
+/// A connection that the far end makes, with an option that names a client.
 struct Row {
     family: Family,
     ipv6: bool,
@@ -109,8 +109,8 @@ fn remote(net: &Net, ipv6: bool) -> Remote {
     }
 }
 
-/// The record goes when the socket is disconnected, so that nothing is left to be
-/// found, and the next connection shows `again`, whom it goes to.
+/// Disconnects a socket, and connects it to the port `again`. The record must be removed, and the
+/// next connection must show its target.
 #[track_caller]
 fn check_reconnected(net: &Net, row: &Row, again: u16) {
     let Row { family, client, .. } = *row;
@@ -120,7 +120,7 @@ fn check_reconnected(net: &Net, row: &Row, again: u16) {
     let accepted = listener.accept();
     assert_eq!(accepted.name, family.name(client));
     assert_eq!(accepted.peer(), family.name(client));
-    // It would own the port of the next connection.
+    // The listener would own the port of the next connection.
     drop(listener);
     let local = accepted.local().address().expect("an address");
     let fd = accepted.stream.as_raw_fd();
@@ -205,8 +205,8 @@ fn socket_disconnected_in_each_state_is_forgotten_at_once() {
     }
 }
 
-/// A socket whose traffic was IPv4 cannot serve IPv6 clients from then on, with the
-/// module or without (`icsk_af_ops` stays `ipv6_mapped`).
+/// A socket that had IPv4 traffic cannot serve IPv6 clients any more, with the module or without
+/// (`icsk_af_ops` stays `ipv6_mapped`).
 fn disconnected_socket_that_listens_shows_new_clients() {
     let rows = [
         (Family::V4, Way::V4, &[Way::V4][..]),
@@ -250,7 +250,7 @@ fn socket_turned_into_ipv4_is_forgotten_when_disconnected() {
     }
 }
 
-/// `ss -K`: what SOCK_DESTROY of `linux/sock_diag.h` is for.
+/// Aborts all connections by `ss -K` (SOCK_DESTROY of `linux/sock_diag.h`).
 fn abort_all(net: &Net) {
     net.server.enter(|| {
         let mut ss = Command::new("ss");
@@ -274,7 +274,7 @@ fn aborted_connection_is_forgotten_when_it_is_closed() {
         let error = client.stream.read(&mut [0]).expect_err("a reset");
         assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET), "{way:?}");
         assert_eq!(sockets::peer_error(&accepted.stream), Errno::ENOTCONN);
-        // The process has the socket still, and SO_PEERNAME asks for the past.
+        // The process still has the socket, and SO_PEERNAME returns the last peer.
         let told = sys::so_peername(accepted.stream.as_raw_fd(), whole.length());
         assert_eq!(told, Ok(whole), "{way:?}");
         drop(accepted);
@@ -292,7 +292,7 @@ fn connection_aborted_before_it_is_accepted_is_forgotten_at_once() {
             live => Err(format!("records_live is {live}")),
         }
     });
-    // The listener goes on, with connections that are over in its queue.
+    // The listener stays open, with aborted connections in its queue.
     abort_all(&net);
     for mut client in clients {
         let error = client.stream.read(&mut [0]).expect_err("a reset");
@@ -311,7 +311,11 @@ fn reset_connection_is_forgotten_when_it_is_closed() {
         sys::disconnect(client.stream.as_raw_fd()).expect("AF_UNSPEC");
         let error = accepted.stream.read(&mut [0]).expect_err("a reset");
         assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET), "{way:?}");
-        assert_eq!(net.stats().get("records_live"), 1, "it can be asked still");
+        assert_eq!(
+            net.stats().get("records_live"),
+            1,
+            "the socket can still be asked"
+        );
         drop(accepted);
         assert_eq!(net.stats().get("records_live"), 0, "{way:?}");
     }
@@ -320,7 +324,7 @@ fn reset_connection_is_forgotten_when_it_is_closed() {
 /// `TCP_TIME_WAIT` of `include/net/tcp_states.h`.
 const TIME_WAIT: u8 = 6;
 
-/// The server closes first, and its end of the connection waits.
+/// Waits for TIME_WAIT at the server's end of a connection that the server closed first.
 #[track_caller]
 fn wait_for_time_wait(net: &Net, far: SocketAddr) {
     wait::until("TIME_WAIT", || {
@@ -358,7 +362,7 @@ fn connection_reusing_a_time_wait_shows_its_own_client() {
         let listener = net.listen(family);
         for number in 0..3 {
             let client = SocketAddr::new(client.ip(), client.port() + number);
-            // Later than all that the last connection has sent.
+            // A number above all that the last connection has sent.
             let sequence = 1000 + 100_000 * u32::from(number);
             let far = remote.connect(port, sequence, &toa_option(TOA_KIND, client));
             let accepted = listener.accept();
@@ -372,8 +376,8 @@ fn connection_reusing_a_time_wait_shows_its_own_client() {
     }
 }
 
-/// Accepts that many connections, and sends each peer's name to its output and
-/// everything that comes back where it came from.
+/// A server that accepts a number of connections and prints each peer's name. The server then
+/// echoes all data.
 const SERVER: &str = "
 import selectors, socket, sys
 listener = socket.create_server(('::', int(sys.argv[1])), family=socket.AF_INET6,
@@ -389,7 +393,7 @@ while True:
         key.fileobj.sendall(key.fileobj.recv(4096))
 ";
 
-/// That server, and what it says after it listens.
+/// Starts [`SERVER`], and returns its output after the line `listening`.
 fn start_server(net: &Net, connections: usize) -> (Process, impl BufRead) {
     let mut command = Command::new("python3");
     command
@@ -414,7 +418,7 @@ fn killed_process_leaves_no_record() {
     });
     assert_eq!(seen, expected.collect());
     assert_eq!(net.stats().get("records_live"), CONNECTIONS as i64);
-    // Half of them are in the middle of something.
+    // Half of the connections have data to answer.
     for client in clients.iter_mut().step_by(2) {
         client.stream.write_all(b"?").expect("the client sends");
     }
@@ -456,10 +460,10 @@ fn namespace_destroyed_under_traffic_leaves_nothing() {
             many if many > 200 => Ok(()),
             few => Err(format!("{few} rounds")),
         });
-        // The balancer, the names, and then the last process of the namespace.
+        // The balancer ends first, then the names, then the last process of the namespace.
         net.abandon();
         drop(server);
-        // Nobody will answer to an end in order.
+        // No server is left to acknowledge a FIN.
         for client in &clients {
             sys::disconnect(client.stream.as_raw_fd()).expect("AF_UNSPEC");
         }

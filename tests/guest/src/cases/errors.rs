@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Errors of the calls, and sockets that have nothing to do with the balancer:
-//! all as without the module.
+//! Errors of the calls, and sockets that have nothing to do with the balancer. All answers are the
+//! same as without the module.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -31,7 +31,7 @@ use crate::sys::Call;
 use crate::sys::Name;
 use crate::sys::Place;
 
-/// Of the module's absence and its presence.
+/// Cases that compare the answers without the module and with it.
 pub const COMPARED: &[Case] = cases![Unloaded:
     errors_and_lengths_are_those_without_the_module,
 ];
@@ -44,7 +44,7 @@ pub const CASES: &[Case] = cases![Loaded:
     reused_socket_does_not_show_its_old_client,
 ];
 
-/// The places that a caller may name: good ones, and wrong in each way.
+/// The places that a caller may pass for a name: valid ones, and each kind of invalid one.
 const PLACES: [Place; 8] = [
     Place::AMPLE,
     Place::Room(0),
@@ -72,7 +72,7 @@ fn outcome(what: &str, call: Call, fd: RawFd, place: Place) -> String {
     format!("{what}, {call:?}, {place:?}: {answer:?}")
 }
 
-/// Every state of a socket that has to do with a peer.
+/// Asks in every state of a socket that affects its peer.
 fn table(net: &Net) -> Table {
     let mut table = Table::new();
     let file = File::open("/dev/null").expect("/dev/null");
@@ -99,7 +99,7 @@ fn tell_of_family(table: &mut Table, net: &Net, family: Family) {
     ask_all(table, &listening, listener.socket.as_raw_fd());
     for &way in ways {
         for place in PLACES {
-            // Each place that accept refuses costs a connection.
+            // accept consumes a connection even for a place that it rejects.
             let _client = net.connect(way);
             listener.wait();
             let fd = listener.socket.as_raw_fd();
@@ -110,7 +110,7 @@ fn tell_of_family(table: &mut Table, net: &Net, family: Family) {
     }
 }
 
-/// From ESTABLISHED to CLOSE.
+/// Asks in each state from ESTABLISHED to CLOSE.
 fn tell_of_states(table: &mut Table, net: &Net, listener: &Listener, way: Way) {
     let (client, mut accepted) = net.pair(listener, way);
     let fd = accepted.stream.as_raw_fd();
@@ -242,7 +242,7 @@ fn reused_socket_does_not_show_its_old_client() {
         let target = family.form(target);
         socket2::SockRef::from(&accepted.stream)
             .connect(&target.into())
-            .expect("it connects anew");
+            .expect("it connects again");
         assert_eq!(accepted.peer(), Name::of(target), "{family:?} {way:?}");
         drop(other.accept());
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Clients behind the balancer that send options of kind 254 themselves. Every way to bring such an
-//! option to the server is tried: each list of the client's options, in each segment that the
+//! Clients behind the balancer that send options of kind 254 themselves. The tests try every way to
+//! get such an option to the server: each list of the client's options, in each segment that the
 //! client can choose for it. A model predicts the result.
 
 use std::collections::BTreeMap;
@@ -43,10 +43,10 @@ const FORGED_V6: SocketAddr = SocketAddr::new(
     22136,
 );
 
-/// RFC 9293 §3.1: bytes of options that a header can hold.
+/// The bytes of options that a header can hold (RFC 9293 §3.1).
 const HEADER: usize = 40;
 
-/// A word, in which headers are measured.
+/// The unit of header lengths.
 const WORD: usize = 4;
 
 const MTU: usize = 1500;
@@ -88,7 +88,7 @@ impl Filler {
         }
     }
 
-    /// `length` bytes, whole words; none if the filler is longer.
+    /// Returns `length` bytes in whole words, or none if the filler is longer.
     fn bytes(self, length: usize) -> Option<Vec<u8>> {
         let rest = length.checked_sub(self.protected())?;
         let words = |word: [u8; WORD]| word.repeat(rest / WORD);
@@ -154,18 +154,18 @@ enum Place {
     DataAfterAck,
     /// The first data, without an ACK before it.
     Data,
-    /// Data that leaves so many bytes of the client's MTU.
+    /// Data that leaves `spare` bytes of the client's MTU.
     LongData {
         spare: usize,
     },
     Fin,
-    /// A SYN-ACK with one byte of data, which the kernel takes for an ACK.
+    /// A SYN-ACK with one byte of data, which the kernel treats as an ACK.
     SynAck,
     /// The ACK of the first of two SYN-ACKs with cookies.
     OlderCookie,
 }
 
-/// The places, for a balancer that inserts so many bytes.
+/// The places for a balancer that inserts `inserted` bytes.
 fn places(inserted: usize) -> [Place; 10] {
     [
         Place::Syn,
@@ -188,7 +188,7 @@ fn places(inserted: usize) -> [Place; 10] {
 enum Shown {
     Client,
     Balancer,
-    /// The balancer, since the forged option is refused.
+    /// The balancer, since the module rejects the forged option.
     BalancerAfterRefusal,
     Forged,
 }
@@ -218,7 +218,7 @@ fn inserted(way: Way) -> usize {
     }
 }
 
-/// The server sees only what the client sent.
+/// The prediction for a connection that carries only the client's options.
 fn without_balancers(way: Way, forged: Option<SocketAddr>) -> Prediction {
     let shown = match forged {
         None => Shown::Balancer,
@@ -252,8 +252,8 @@ fn predict(way: Way, own: &Own, place: Place) -> Prediction {
     if length + inserted <= HEADER && spare >= inserted {
         return client(own.forged.is_some());
     }
-    // To make room, the balancer removes the client's options, those of its own kind first. It does
-    // not try if all of them would not be enough.
+    // The balancer removes the client's options to make room, TOA options first. The balancer
+    // removes none if all of them would not be enough.
     if length < inserted {
         return without_balancers(way, own.forged);
     }
@@ -263,11 +263,11 @@ fn predict(way: Way, own: &Own, place: Place) -> Prediction {
     without_balancers(way, None)
 }
 
-/// All ways to be taken for another client behind DPVS: the place, the client's traffic, and the
-/// length of its option. The server uses SYN cookies, the client sends two SYNs, and acknowledges
-/// the first SYN-ACK. The balancer inserts its option only into segments that acknowledge the second
-/// one (DPVS's `tcp_out_init_seq` forgets the first one, too). For the module the client's option
-/// looks like a balancer's.
+/// All ways to forge a client's address behind DPVS: the place, the client's traffic, and the
+/// length of its option. The server uses SYN cookies. The client sends two SYNs and acknowledges
+/// the first SYN-ACK. The balancer inserts its option only into segments that acknowledge the
+/// second one (DPVS's `tcp_out_init_seq` forgets the first one, too). To the module, the client's
+/// option looks like a balancer's.
 const BELIEVED: [(Place, Way, usize); 5] = [
     (Place::OlderCookie, Way::V4, 8),
     (Place::OlderCookie, Way::V4, 20),
@@ -276,14 +276,15 @@ const BELIEVED: [(Place, Way, usize); 5] = [
     (Place::OlderCookie, Way::Nat64, 20),
 ];
 
-/// Forged options that arrive without the balancer's and that the module refuses (`foreign_length`).
+/// Forged options that arrive without the balancer's and that the module rejects
+/// (`foreign_length`).
 const REFUSED: [(Place, Way, usize); 3] = [
     (Place::LongData { spare: 0 }, Way::V6, 8),
     (Place::LongData { spare: 19 }, Way::V6, 8),
     (Place::OlderCookie, Way::V6, 8),
 ];
 
-/// Opens a connection from that port and completes its handshake.
+/// Opens a connection from `port` and completes its handshake.
 #[track_caller]
 fn connect<'a>(
     client: &'a HandmadeClient,
@@ -507,7 +508,8 @@ fn syn_ack_with_data_completes_a_handshake_and_shows_its_sender() {
     }
 }
 
-/// The balancer inserts nothing into segments with SYN, and its options in later ones come too late.
+/// The balancer inserts nothing into segments with SYN, and its options in later ones come too
+/// late.
 fn syn_ack_with_data_from_behind_the_balancer_shows_the_balancer() {
     for way in Way::ALL {
         let net = Net::new();

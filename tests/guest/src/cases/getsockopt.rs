@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! getsockopt 4096 and 4097: who the client is, and who the balancer, also where a
-//! socket's name has no room for it.
+//! The options 4096 and 4097 of getsockopt: the client and the balancer, even if a socket's name
+//! has no room for the client.
 
 use std::fs;
 use std::io::Read;
@@ -83,8 +83,8 @@ const OPTIONS: [c_int; 2] = [CLIENT, BALANCER];
 /// DPVS's `struct toa_nat64_peer`.
 pub const LENGTH: i32 = 20;
 
-/// Its bytes: the address, an IPv4 one in mapped form, the port in network order,
-/// and two of padding.
+/// The bytes of an answer: the address (IPv4 in mapped form), the port in network order, and two
+/// bytes of padding.
 pub fn answer(address: SocketAddr) -> Name {
     let ip = match address.ip() {
         std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -174,7 +174,7 @@ fn answer_is_told_to_nobody() {
     let balancer = net.balancer_of(&accepted);
     sys::as_nobody(|| {
         let forbidden = fs::File::open("/etc/shadow").map(|_| ());
-        let forbidden = forbidden.expect_err("nobody may not");
+        let forbidden = forbidden.expect_err("an unprivileged user may not");
         assert_eq!(forbidden.kind(), std::io::ErrorKind::PermissionDenied);
         assert_told(&accepted, client.address, balancer);
     });
@@ -186,7 +186,7 @@ fn longer_buffers_are_left_alone_behind_the_answer() {
     let (client, accepted) = net.pair(&listener, Way::Nat64);
     let fd = accepted.stream.as_raw_fd();
     for room in [LENGTH, LENGTH + 1, 24, 128] {
-        // Twenty bytes are written, and twenty is the length reported.
+        // The module writes 20 bytes and reports the length 20.
         let told = sys::get_option(fd, IPPROTO_IP, CLIENT, Place::Room(room));
         assert_eq!(told, Ok(answer(client.address)), "{room} bytes");
     }
@@ -214,14 +214,13 @@ fn tcp_fallback_of_an_mptcp_listener_is_told_its_client() {
     sockets::finish(&mut client, &mut accepted);
 }
 
-/// The table of doc/nat64.md, row by row: what was found with each option, and what
-/// DPVS's module (`kmod/toa/toa.c`, `inet64_getname_toa`) answers to option 4096 of
-/// IPPROTO_IP, as its source says.
+/// The table of doc/nat64.md, row by row: the answer to both options, and DPVS's answer to option
+/// 4096 of IPPROTO_IP. DPVS's answer is from its source (`inet64_getname_toa` of `kmod/toa/toa.c`).
 struct Table {
     rows: Vec<String>,
 }
 
-/// 0 and a name, or an error.
+/// The outcome of a question: 0 and a name, or an error.
 type Told = Result<Name, Errno>;
 
 fn in_words(told: &Told) -> String {
@@ -232,7 +231,7 @@ fn in_words(told: &Told) -> String {
 }
 
 impl Table {
-    /// Asks for both options at all levels, of which all must answer the same.
+    /// Asks for both options at all levels, and checks that all answers are equal.
     #[track_caller]
     fn row(
         &mut self,
@@ -245,19 +244,19 @@ impl Table {
     ) {
         for &level in levels(family) {
             for option in OPTIONS {
-                let told = sys::get_option(fd, level, option, place);
-                let found = told.as_ref().map(|_| ()).map_err(|error| *error);
+                let outcome = sys::get_option(fd, level, option, place);
+                let found = outcome.as_ref().map(|_| ()).map_err(|error| *error);
                 assert_eq!(
                     found, expected,
-                    "{situation}: {option} at {level}: {told:?}"
+                    "{situation}: {option} at {level}: {outcome:?}"
                 );
             }
         }
         self.said(situation, &in_words(&expected.map(|()| Name::none())), dpvs);
     }
 
-    fn said(&mut self, situation: &str, told: &str, dpvs: &str) {
-        let row = format!("| {situation} | {told} | {dpvs} |");
+    fn said(&mut self, situation: &str, outcome: &str, dpvs: &str) {
+        let row = format!("| {situation} | {outcome} | {dpvs} |");
         if !self.rows.contains(&row) {
             self.rows.push(row);
         }
@@ -338,7 +337,7 @@ fn rows_of_buffers(net: &Net, table: &mut Table, family: Family, way: Way) {
     );
 }
 
-/// Where the server's end of a connection that carries no option is.
+/// Makes a connection without an option: the server's host connects to itself.
 fn without_client(net: &Net, family: Family) -> (Listener, Socket) {
     net.server.enter(|| {
         let listener = Listener::new(family, 9000);
@@ -387,9 +386,9 @@ fn rows_of_states(net: &Net, table: &mut Table, family: Family) {
     let (mut client, mut accepted) = net.pair(&listener, way);
     sockets::finish(&mut client, &mut accepted);
     wait::until("the server's socket is closed", || {
-        let told = sys::get_option(accepted.stream.as_raw_fd(), IPPROTO_IP, CLIENT, place);
-        let closed = told == Err(Errno::ENOTCONN);
-        closed.then_some(()).ok_or_else(|| format!("{told:?}"))
+        let outcome = sys::get_option(accepted.stream.as_raw_fd(), IPPROTO_IP, CLIENT, place);
+        let closed = outcome == Err(Errno::ENOTCONN);
+        closed.then_some(()).ok_or_else(|| format!("{outcome:?}"))
     });
     not_connected(accepted.stream.as_raw_fd());
 
@@ -401,7 +400,7 @@ fn rows_of_states(net: &Net, table: &mut Table, family: Family) {
     accepted.stream.read(&mut [0]).expect_err("a reset");
     not_connected(accepted.stream.as_raw_fd());
 
-    // Disconnected, and connected to somebody else.
+    // The socket is disconnected, and connected to another peer.
     let (_client, accepted) = net.pair(&listener, way);
     drop(listener);
     let fd = accepted.stream.as_raw_fd();
@@ -415,7 +414,7 @@ fn rows_of_states(net: &Net, table: &mut Table, family: Family) {
     });
     SockRef::from(&accepted.stream)
         .connect(&target.into())
-        .expect("it connects anew");
+        .expect("it connects again");
     drop(other.accept());
     row(
         "connected again, to another peer",
@@ -531,7 +530,7 @@ fn options_are_unknown_without_the_module() {
     assert_unknown();
 }
 
-/// The kernel counts who is in the answering function.
+/// The kernel counts the processes in the answering function.
 fn unload_is_refused_while_an_answer_is_written() {
     let net = Net::new();
     let listener = net.listen(Family::V4);
@@ -562,7 +561,7 @@ fn load_is_refused_while_another_module_has_the_option() {
         let fd = accepted.stream.as_raw_fd();
         sys::get_option(fd, level, CLIENT, Place::Room(LENGTH))
     };
-    let holder = TestModule::load("hold=4096").expect("nobody has it");
+    let holder = TestModule::load("hold=4096").expect("no module has it");
     let mut log = KernelLog::from_now();
     assert_eq!(module::insert(""), Err(Errno::EBUSY));
     let lines = log.new_lines();
@@ -573,7 +572,7 @@ fn load_is_refused_while_another_module_has_the_option() {
     assert!(!module::is_loaded());
     assert_eq!(crate::stats::text(&net.server), None);
     assert_eq!(crate::tracing::hooked(), [""; 0]);
-    // IPPROTO_IPV6 had been taken, and was given back.
+    // The load had registered the options of IPPROTO_IPV6, and has unregistered them.
     assert_eq!(ask(IPPROTO_IPV6), Err(Errno::ENOPROTOOPT));
     assert_eq!(ask(IPPROTO_IP), Err(Errno::EDOM));
     drop(holder);
@@ -594,26 +593,26 @@ fn failed_load_waits_for_a_process_in_getsockopt_and_logs_that() {
     let net = Net::new();
     let mut log = KernelLog::from_now();
     let held = HeldLoad::begin();
-    let mut said: Vec<String> = Vec::new();
+    let mut logged: Vec<String> = Vec::new();
     wait::until("the load logs that it waits", || {
-        said.extend(
+        logged.extend(
             log.new_lines()
                 .into_iter()
                 .filter(|l| l.starts_with("TOA: ")),
         );
-        (said.len() >= 2)
+        (logged.len() >= 2)
             .then_some(())
-            .ok_or_else(|| format!("{said:?}"))
+            .ok_or_else(|| format!("{logged:?}"))
     });
     let over = held.is_over();
     assert_eq!(held.finish(), Err(Errno::EBUSY));
     assert!(!over, "the load did not wait");
-    said.extend(
+    logged.extend(
         log.new_lines()
             .into_iter()
             .filter(|l| l.starts_with("TOA: ")),
     );
-    assert_eq!(said, [FAILED, WAITS]);
+    assert_eq!(logged, [FAILED, WAITS]);
     assert!(!module::is_loaded());
     assert_eq!(crate::stats::text(&net.server), None);
     assert_eq!(crate::tracing::hooked(), [""; 0]);
@@ -626,7 +625,7 @@ fn failed_load_waits_for_a_process_in_getsockopt_and_logs_that() {
     module::unload();
 }
 
-/// An unload that meets somebody in the option is refused, and done again.
+/// An unload is refused while a process is in the option, and is then repeated.
 fn options_can_be_asked_for_while_the_module_comes_and_goes() {
     let net = Net::new();
     let listener = net.listen(Family::V4);
@@ -636,7 +635,7 @@ fn options_can_be_asked_for_while_the_module_comes_and_goes() {
             Ok(()) => Ok(()),
             Err(Errno::EWOULDBLOCK) => {
                 refused.fetch_add(1, Ordering::Relaxed);
-                Err("somebody asks".to_owned())
+                Err("a process is in the option".to_owned())
             }
             Err(error) => panic!("rmmod toa: {error}"),
         });

@@ -58,7 +58,7 @@ pub const CASES: &[Case] = cases![Loaded:
 ];
 
 const NOP: u8 = 1;
-/// Nobody's.
+/// An option kind without a meaning.
 const UNKNOWN: u8 = 77;
 
 const NAMED_V6: SocketAddr = SocketAddr::new(
@@ -84,8 +84,8 @@ const DUPLICATE: (&str, i64) = ("duplicate", 1);
 /// the counters that count.
 type Row<'a> = (Vec<u8>, Option<SocketAddr>, &'a [(&'a str, i64)]);
 
-/// Makes a handmade connection for each row, by IPv4 (where 20 bytes mean NAT64) and by
-/// IPv6, to a dual stack server.
+/// Makes handmade connections to a dual stack server for each row, by IPv4 (20 bytes mean NAT64)
+/// and by IPv6.
 #[track_caller]
 fn check_rows(rows: &[Row<'_>]) {
     check_rows_of(rows, HandmadeClient::new);
@@ -124,7 +124,7 @@ fn check_rows_of(rows: &[Row<'_>], client: impl Fn(&Namespace) -> HandmadeClient
     }
 }
 
-/// What was counted, live records and what is counted at the asking aside.
+/// Checks the counters, except those of live records and of questions.
 #[track_caller]
 fn check_counted(net: &Net, before: &Stats, expected: &[(&str, i64)]) {
     let mut change = net.stats().since(before);
@@ -198,7 +198,7 @@ fn first_of_two_options_decides_over_ipv6_and_nat64() {
         (both(NAMED, OTHER_V6), Some(NAMED), &[TOA, DUPLICATE]),
         (both(NAMED_V6, OTHER), Some(NAMED_V6), &[TOA, DUPLICATE]),
         (both(NAMED_V6, OTHER_V6), Some(NAMED_V6), &[TOA, DUPLICATE]),
-        // The client cannot make a bad one of the balancer's good by a second one.
+        // A client's second option does not replace a malformed option of the balancer.
         (
             [&bad, &option(OTHER_V6)[..]].concat(),
             None,
@@ -222,7 +222,7 @@ fn option_in_a_full_header_is_read_wherever_it_stands() {
     check_rows(&rows);
 }
 
-/// A connection whose packets have something between IP and TCP.
+/// Checks a connection whose packets carry IP options or extension headers before TCP.
 #[track_caller]
 fn check_shows_itself(client: impl Fn(&Net) -> HandmadeClient, named: SocketAddr) {
     let net = Net::new();
@@ -241,7 +241,7 @@ fn check_shows_itself(client: impl Fn(&Net) -> HandmadeClient, named: SocketAddr
 }
 
 fn option_behind_ipv4_options_is_seen() {
-    // RFC 791: no operation; the route and the times that hosts fill in; as much as fits.
+    // RFC 791: no operation, the route and the times that hosts fill in, and the longest list.
     let record_route = [7, 7, 4, 0, 0, 0, 0, 0];
     let timestamp = [68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let mut longest = [1; 40];
@@ -253,11 +253,12 @@ fn option_behind_ipv4_options_is_seen() {
     }
 }
 
-/// RFC 4727: an option for experiments, to be skipped by who does not know it. The kernel
-/// takes no more than 7 bytes of padding.
+/// An option for experiments (RFC 4727), which hosts skip if they do not recognize it. The kernel
+/// accepts no more than 7 bytes of padding.
 const SKIPPED: u8 = 0x1e;
 
-/// RFC 8200: the next header, the length in 8 bytes less one, one option.
+/// An extension header (RFC 8200): the next header, the length in units of 8 bytes less one, and
+/// one option.
 fn header_with_option(next: IpNumber, length: usize) -> Vec<u8> {
     let data = length - 4;
     let mut header = vec![next.0, (length / 8 - 1) as u8, SKIPPED, data as u8];
@@ -288,13 +289,13 @@ fn option_behind_ipv6_extension_headers_is_seen() {
     }
 }
 
-/// A handmade client's connection through the balancer, whose ACK has these options of
-/// its own; what the server is to see and count, and the balancer.
+/// A handmade client's connection through the balancer, whose ACK carries the options `own`. Also
+/// the expected peer, and the expected counters of server and balancer.
 struct FullHeader<'a> {
     way: Way,
     plan: Plan,
     own: &'a [u8],
-    /// None: the balancer.
+    /// The client, or `None` for the balancer.
     seen: Option<SocketAddr>,
     counted: &'a [(&'a str, i64)],
     counted_by_balancer: &'a [(&'a str, u64)],
@@ -324,7 +325,7 @@ impl FullHeader<'_> {
     }
 }
 
-/// The handmade client on the clients' side.
+/// The handmade client's address on the clients' side.
 fn handmade_address(way: Way) -> SocketAddr {
     let ip = match way {
         Way::V4 => handmade::ADDRESS_V4.into(),
@@ -333,7 +334,7 @@ fn handmade_address(way: Way) -> SocketAddr {
     SocketAddr::new(ip, PORT_OF_CLIENT)
 }
 
-/// An option of that length that means nothing.
+/// An option of `length` bytes without a meaning.
 fn unknown(length: usize) -> Vec<u8> {
     let mut option = vec![UNKNOWN, length as u8];
     option.resize(length, 0x77);
@@ -384,7 +385,7 @@ fn forged_option_behind_the_balancers_does_not_count() {
     }
 }
 
-/// What the balancer is to insert, too long for it to make room beside 20 bytes.
+/// A plan whose option is too long for the balancer to make room beside 20 bytes.
 fn long_plan() -> Plan {
     Plan::inserting(&[&option(NAMED_V6)[..], &[NOP; 4]].concat())
 }
@@ -403,8 +404,8 @@ fn header_without_room_leaves_the_balancer() {
     }
 }
 
-/// Nobody but the balancer can tell: it has to strip the option from clients. The README
-/// says so.
+/// Only the balancer can detect the forgery, and has to strip the option from clients
+/// (`doc/operating.md`).
 fn header_without_room_leaves_a_forged_option() {
     for way in Way::ALL {
         FullHeader {
@@ -419,8 +420,8 @@ fn header_without_room_leaves_a_forged_option() {
     }
 }
 
-/// An IPv6 client's option of 8 bytes, in a header where the balancer's 24 do not fit. Over
-/// IPv4 the server sees the forgery, as it does one of 20 bytes.
+/// An IPv6 client's option of 8 bytes, in a header where the balancer's 24 do not fit. Over IPv4
+/// the server sees the forged client, as with an option of 20 bytes.
 fn header_without_room_leaves_no_forged_ipv4_client_to_ipv6_traffic() {
     for way in Way::ALL {
         let (seen, counted): (_, &[_]) = match way {
@@ -439,10 +440,10 @@ fn header_without_room_leaves_no_forged_ipv4_client_to_ipv6_traffic() {
     }
 }
 
-/// More than a segment.
+/// More bytes than a segment carries.
 const MUCH: usize = 4000;
 
-/// A connection whose first segment at the server is full of data.
+/// Makes a connection whose first segment at the server is full of data.
 #[track_caller]
 fn made_by_a_full_segment(net: &Net, listener: &Listener, way: Way) -> (Client, Accepted) {
     let mut client = net.connect(way);
@@ -458,7 +459,7 @@ fn made_by_a_full_segment(net: &Net, listener: &Listener, way: Way) -> (Client, 
     (client, accepted)
 }
 
-/// By NAT64 the header becomes 20 bytes shorter: that is what the option takes.
+/// NAT64 makes the IP header 20 bytes shorter, which leaves room for the option.
 fn segment_too_long_for_the_option_leaves_the_balancer() {
     let mut net = Net::with(&Plan::dpvs().keeping_the_mss().losing_the_ack());
     let listener = net.listen(Family::DualStack);
@@ -504,11 +505,11 @@ fn data_too_long_for_the_option_passes_and_the_client_stays() {
     assert!(counts.get("forwarded_without") >= 2, "{counts:?}");
 }
 
-/// Connections of a test with bad weather, and how many of them at once.
+/// The connections of a test with bad weather, and the clients that connect at once.
 const CONNECTIONS: usize = 300;
 const CLIENTS: usize = 20;
 
-/// Tells the server its own address, and hears it again.
+/// Sends the client's own address to the server, and checks the server's echo.
 fn introduce(net: &Net, way: Way) {
     let mut client = net.connect(way);
     let own = client.address.to_string();
@@ -519,7 +520,7 @@ fn introduce(net: &Net, way: Way) {
     assert_eq!(String::from_utf8_lossy(&told), own);
 }
 
-/// Tells a client what it said, which must be whom the kernel says it is.
+/// Reads the client's own address, checks that the kernel shows the same address, and echoes it.
 fn greet(mut accepted: Accepted) {
     let said = accepted.read_all();
     let own = String::from_utf8_lossy(&said).parse();
@@ -533,8 +534,8 @@ fn greet(mut accepted: Accepted) {
 /// Each connection is made once and shows its client, whatever is lost or late.
 #[track_caller]
 fn check_weather(arguments: &[&str], lost: bool) {
-    // The end of a connection may be lost more than once, and come again after a time
-    // that doubles: the balancer must know the connection still, or nobody answers.
+    // The end of a connection may be lost more than once, and is repeated after a time that
+    // doubles. The balancer must still have the connection then, or there is no answer.
     let arguments = [arguments, &["--grace", "120"]].concat();
     let wiring = Wiring {
         arguments: &arguments,

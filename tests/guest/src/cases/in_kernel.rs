@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whom the kernel itself is told: its threads the balancer, as without the module,
-//! since nfsd, ksmbd and their like authorize by the address.
+//! Kernel threads that ask for a peer. The answer is the balancer, as without the module, since
+//! nfsd, ksmbd and similar servers authorize by the address.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -30,8 +30,8 @@ pub const CASES: &[Case] = cases![Unloaded:
     kernel_thread_is_told_the_same_with_the_module_and_without,
 ];
 
-/// What a process and a kernel thread are told of the same socket: the length of
-/// the name or the error, and the bytes.
+/// Returns the answers to a process and to a kernel thread for the same socket: the length of the
+/// name or the error, and the bytes.
 fn ask(accepted: &Accepted) -> [String; 2] {
     let mut log = KernelLog::from_now();
     let fd = accepted.stream.as_raw_fd();
@@ -50,7 +50,7 @@ fn ask(accepted: &Accepted) -> [String; 2] {
     })
 }
 
-/// How the test module prints that name.
+/// The test module's text for that name.
 fn printed(name: &Name) -> String {
     format!("{} {:02x?}", name.length(), name.bytes())
 }
@@ -81,7 +81,7 @@ fn kernel_thread_is_told_the_balancer() {
         assert_eq!(accepted.peer(), client, "{way:?}, asked again");
     }
     drop(listener);
-    // The same of `inet_getname`.
+    // `inet_getname` gives the same answers.
     let listener = net.listen(Family::V4);
     let (_client, accepted) = net.pair(&listener, Way::V4);
     let balancer = Name::of(net.balancer_of(&accepted));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module comes and goes while listeners and connections live on.
+//! Loads and unloads of the module while listeners and connections stay open.
 
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ pub const CASES: &[Case] = cases![Unloaded:
     full_table_leaves_later_connections_to_the_balancer,
 ];
 
-/// A connection each way, to a dual stack listener.
+/// Makes a connection each way to a dual stack listener.
 fn pairs(net: &Net, listener: &Listener) -> Vec<(Client, Accepted)> {
     Way::ALL.map(|way| net.pair(listener, way)).into()
 }
@@ -151,10 +151,10 @@ fn connection_waiting_to_be_accepted_outlives_the_module() {
     }
 }
 
-/// `linux/in6.h`: report the flow label with a name.
+/// The option of `linux/in6.h` that reports the flow label with a name.
 const IPV6_FLOWINFO_SEND: libc::c_int = 33;
 
-/// A listener whose sockets have a flow label, as they inherit it.
+/// A listener whose sockets inherit a flow label.
 fn listener_with_flow_label(flow: u32) -> Listener {
     let target = Listener::new(Family::DualStack, 9000);
     let socket = sockets::socket(target.family);
@@ -166,7 +166,7 @@ fn listener_with_flow_label(flow: u32) -> Listener {
     Listener::from(socket, target.family, PORT)
 }
 
-/// The name of `address` with that flow label.
+/// The name of `address` with the flow label `flow`.
 fn name_with_flow_label(address: SocketAddr, flow: u32) -> Name {
     match address {
         SocketAddr::V6(v6) => Name::of(SocketAddrV6::new(*v6.ip(), v6.port(), flow, 0).into()),
@@ -227,7 +227,7 @@ fn unload_removes_the_statistics() {
 fn full_table_leaves_later_connections_to_the_balancer() {
     let net = Net::new();
     let listener = net.listen(Family::V4);
-    // A namespace that root made may hold a quarter.
+    // A namespace of root may hold a quarter of the records.
     module::load_with("max_records=32");
     let before = net.stats();
     let mut pairs: Vec<_> = (0..20).map(|_| net.pair(&listener, Way::V4)).collect();

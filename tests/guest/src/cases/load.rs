@@ -37,13 +37,13 @@ pub const CASES: &[Case] = cases![Unloaded:
     load_with_ftrace_switched_off_is_refused_and_leaves_nothing_behind,
 ];
 
-/// Loads and unloads the module so many times while `work` is done again and again,
-/// in a thread of its own; each state lasts until it was done `per_state` times.
+/// Loads and unloads the module `cycles` times while a thread repeats `work`. Each state lasts for
+/// `per_state` repetitions.
 fn load_and_unload_while(cycles: usize, per_state: usize, work: impl Fn() + Sync) {
     load_and_unload_by(cycles, per_state, module::unload, work);
 }
 
-/// The same, by another way to unload it.
+/// [`load_and_unload_while`] with another way to unload the module.
 pub(super) fn load_and_unload_by(
     cycles: usize,
     per_state: usize,
@@ -58,7 +58,7 @@ pub(super) fn load_and_unload_by(
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
-        // The thread has to be stopped before a panic goes on.
+        // The thread must be stopped before a panic unwinds further.
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..cycles {
                 module::load();
@@ -76,14 +76,14 @@ pub(super) fn load_and_unload_by(
 #[track_caller]
 fn wait_for_more(count: &AtomicUsize, wanted: usize) {
     let start = count.load(Ordering::Relaxed);
-    wait::until("the work goes on", || {
+    wait::until("the work continues", || {
         let done = count.load(Ordering::Relaxed) - start;
         let enough = done >= wanted;
         enough.then_some(()).ok_or_else(|| format!("{done} since"))
     });
 }
 
-/// How often the client was told, and how often the balancer.
+/// The number of answers with the client, and of those with the balancer.
 #[derive(Default)]
 struct Told {
     client: AtomicUsize,
@@ -91,20 +91,20 @@ struct Told {
 }
 
 impl Told {
-    /// Nobody else may be.
+    /// Counts an answer, which must be the client or the balancer.
     #[track_caller]
-    fn count(&self, told: &Name, client: &Name, balancer: &Name) {
-        let counter = if told == client {
+    fn count(&self, answer: &Name, client: &Name, balancer: &Name) {
+        let counter = if answer == client {
             &self.client
-        } else if told == balancer {
+        } else if answer == balancer {
             &self.balancer
         } else {
-            panic!("{told:?} is neither {client:?} nor {balancer:?}");
+            panic!("{answer:?} is neither {client:?} nor {balancer:?}");
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The module was there for some, and was not for others.
+    /// Checks that the module was loaded for some answers, and not for others.
     #[track_caller]
     fn assert_both(&self) {
         let client = self.client.load(Ordering::Relaxed);
@@ -138,7 +138,7 @@ fn peers_can_be_asked_for_while_the_module_comes_and_goes() {
     let state = Mutex::new((Way::ALL.iter().cycle(), VecDeque::new()));
     load_and_unload_while(5, 10, || {
         let (ways, pairs) = &mut *state.lock().expect("one thread");
-        // A new connection each time: those from before a load have no record.
+        // A new connection each time, since connections from before a load have no record.
         let way = *ways.next().expect("they never end");
         let (client, accepted) = net.pair(&listener, way);
         let balancer = Name::of(net.balancer_of(&accepted));
@@ -167,7 +167,7 @@ fn statistics_can_be_read_while_the_module_comes_and_goes() {
 
 const FTRACE_ENABLED: &str = "/proc/sys/kernel/ftrace_enabled";
 
-/// Restores it however the test ends.
+/// Switches ftrace on again when the test ends, even by a panic.
 struct FtraceRestored;
 
 impl Drop for FtraceRestored {
@@ -176,7 +176,7 @@ impl Drop for FtraceRestored {
     }
 }
 
-/// 7.2 lets ftrace be switched off unless somebody holds it, 7.3 never.
+/// Switches ftrace off. Linux 7.2 allows this unless a hook holds ftrace, 7.3 never.
 fn switch_ftrace_off() -> Result<(), Option<i32>> {
     fs::write(FTRACE_ENABLED, "0").map_err(|error| error.raw_os_error())
 }

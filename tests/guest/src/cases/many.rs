@@ -34,13 +34,14 @@ pub const CASES: &[Case] = cases![Loaded:
 
 const CONNECTIONS: usize = 10_000;
 
-/// Waiting to be accepted at once.
+/// Connections that wait to be accepted at the same time.
 const BATCH: usize = 100;
 
-/// Open at once: enough that many share a bucket of the module's table.
+/// Connections that are open at the same time: enough that many share a bucket of the module's
+/// table.
 const OPEN: usize = 2_500;
 
-/// The addresses of that many different clients.
+/// The number of different clients' addresses.
 const CLIENTS: usize = 200;
 
 /// The client of a connection: one of many addresses, any port.
@@ -55,7 +56,7 @@ fn source(way: Way, number: usize) -> SocketAddr {
     SocketAddr::new(ip, 0)
 }
 
-/// Makes a batch of connections: every one is to show its own client.
+/// Makes a batch of connections, each of which must show its own client.
 fn make_batch(listener: &Listener, first: usize) -> Vec<(Client, Accepted)> {
     let mut clients = HashMap::new();
     for number in first..first + BATCH {
@@ -68,17 +69,17 @@ fn make_batch(listener: &Listener, first: usize) -> Vec<(Client, Accepted)> {
     }
     let accept = |_| {
         let one = listener.accept();
-        let told = one.name.address().expect("an address");
+        let shown = one.name.address().expect("an address");
         let client = clients
-            .remove(&told)
-            .unwrap_or_else(|| panic!("{told} is no client of this batch, or was told twice"));
+            .remove(&shown)
+            .unwrap_or_else(|| panic!("{shown} is no client of this batch, or was shown twice"));
         (client, one)
     };
     (0..BATCH).map(accept).collect()
 }
 
-/// Ends connections, each of which still shows its own client, in order or by resets. Half of
-/// them in the order in which they were made, half in the other.
+/// Ends connections in order or by resets, and checks that each still shows its own client. Half of
+/// the connections end in the order in which they were made, half in reverse order.
 fn end_all(listener: &Listener, mut pairs: Vec<(Client, Accepted)>, in_order: bool) {
     let middle = pairs.len() / 2;
     pairs[middle..].reverse();
@@ -102,7 +103,7 @@ fn ten_thousand_connections_each_show_their_own_client() {
             let batches = (start..start + OPEN).step_by(BATCH);
             let pairs = batches.flat_map(|first| make_batch(&listener, first));
             end_all(&listener, pairs.collect(), start == 0);
-            // The harness stops a machine that says nothing for two minutes.
+            // The harness stops a machine that prints nothing for two minutes.
             note(&format!("{} connections", start + OPEN));
         }
     });

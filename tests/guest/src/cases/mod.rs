@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tests, a file for each topic, for one boot of the machine or another.
+//! The tests, with a file for each topic and a list for each boot of the machine.
 
 mod answers;
 mod asked;
@@ -38,26 +38,26 @@ use std::time::Duration;
 
 use crate::runner::Case;
 
-/// What the kernel's command line says.
+/// A boot of the machine, by the kernel's command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Boot {
-    /// Nothing that a server's would not.
+    /// The command line of a server.
     #[default]
     Stock,
-    /// No IPv6, and no memory is cleared.
+    /// No IPv6, and no clearing of memory.
     NoIpv6,
-    /// Nothing, for the tests of a hundred loads.
+    /// The command line of a server, for the tests of a hundred loads.
     Unload,
     /// One processor, for all tests of loads.
     OneCpu,
-    /// The same as a server's, with servers that are large.
+    /// The command line of a server, with servers that are large.
     Servers,
-    /// The same as a server's, by firmware with Secure Boot.
+    /// The command line of a server, by firmware with Secure Boot.
     Secure,
 }
 
 impl Boot {
-    /// What must be there for the tests to mean what they say.
+    /// The parameters that the tests depend on.
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::Stock | Self::Unload | Self::Servers | Self::Secure => &[],
@@ -66,8 +66,8 @@ impl Boot {
         }
     }
 
-    /// No case takes so long. What it waits for has smaller bounds of its own, so
-    /// this is a call that the kernel does not end.
+    /// The bound of a case, above all bounds of its waits. A case that exceeds the bound is in a
+    /// call that the kernel does not end.
     pub fn case_bound(self) -> Duration {
         match self {
             Self::Stock | Self::NoIpv6 | Self::Servers | Self::Secure => Duration::from_secs(1200),
@@ -75,8 +75,8 @@ impl Boot {
         }
     }
 
-    /// Its tests. Those that need the module loaded come together, so that it is
-    /// loaded once for them.
+    /// The tests of the boot. Tests that need the module loaded follow each other, so that the
+    /// module is loaded once for them.
     pub fn cases(self) -> Vec<&'static Case> {
         match self {
             Self::Stock => stock(),

@@ -59,7 +59,7 @@ fn tcp_client_on_an_mptcp_listener_shows_its_client() {
     }
 }
 
-/// accept and getpeername are asked of the MPTCP socket, which is none of TCP.
+/// accept and getpeername ask the MPTCP socket, which is not a TCP socket.
 fn mptcp_connection_shows_the_balancer() {
     let net = Net::new();
     for way in Way::ALL {
@@ -82,12 +82,12 @@ const MPTCP_KIND: u8 = 30;
 const MP_CAPABLE: u8 = 0x01;
 const MP_JOIN: u8 = 0x10;
 
-/// Keys are for HMAC-SHA256, the only flag that there has to be.
+/// The only required flag: the keys are for HMAC-SHA256.
 const HMAC_SHA256: u8 = 0x01;
 
 const CLIENT_KEY: [u8; 8] = *b"our key.";
 
-/// MP_CAPABLE, in the SYN without keys, later with both, and with data its length.
+/// MP_CAPABLE: without keys in the SYN, later with both keys, and with the length of data.
 fn mp_capable(keys_and_length: &[&[u8]]) -> Vec<u8> {
     let contents = keys_and_length.concat();
     let start = [
@@ -99,16 +99,15 @@ fn mp_capable(keys_and_length: &[&[u8]]) -> Vec<u8> {
     [&start[..], &contents].concat()
 }
 
-/// MP_JOIN in a SYN: the token says which connection.
+/// MP_JOIN in a SYN, with the token of the connection to join.
 fn mp_join(server_key: &[u8]) -> Vec<u8> {
     let (address_id, nonce) = (7, *b"once");
     let token = &Sha256::digest(server_key)[..4];
     [&[MPTCP_KIND, 12, MP_JOIN, address_id], token, &nonce].concat()
 }
 
-/// The kernel has made a socket of such a join, and destroys it before it is passed
-/// on as every new one is (`subflow_syn_recv_sock`). Nobody would ever remove a
-/// record that is made then.
+/// The kernel makes a socket for such a join, and destroys the socket before passing it on like
+/// other new sockets (`subflow_syn_recv_sock`). A record that is made then would never be removed.
 fn failed_mptcp_join_leaves_no_record() {
     let net = Net::new();
     let listener = listen(&net, Family::V4);
@@ -122,7 +121,7 @@ fn failed_mptcp_join_leaves_no_record() {
     first.send(&mp_capable(&[&CLIENT_KEY, server_key, &[0, 1]]), b"?");
     let mut accepted = listener.accept();
     accepted.stream.read_exact(&mut [0]).expect("the data");
-    // Nobody will answer to an end in order.
+    // The handmade client would not acknowledge a FIN.
     SockRef::from(&accepted.stream)
         .set_linger(Some(Duration::ZERO))
         .expect("SO_LINGER");

@@ -86,9 +86,9 @@ fn namespace_with_live_connections_can_go_away() {
         let expected = listener.family.name(client.address);
         assert_eq!(accepted.peer(), expected);
     }
-    // The namespace's name and its balancer go first; the sockets, the last to
-    // hold it, go while it has connections: one at once, by a reset that reaches
-    // nobody, the others stay with a FIN that nobody acknowledges.
+    // The namespace's name and its balancer are removed first. The sockets are the last references
+    // to the namespace, and are closed while it has connections. One connection ends at once, by a
+    // reset that reaches no host. The others stay, with a FIN that no host acknowledges.
     SockRef::from(&pairs[0].1.stream)
         .set_linger(Some(Duration::ZERO))
         .expect("SO_LINGER");

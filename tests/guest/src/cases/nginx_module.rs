@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! nginx, unmodified, with the modules of `nginx/`: an IPv4 listener knows its IPv6
-//! clients. And what shows them without our modules.
+//! nginx, unmodified, with the modules of `nginx/`: an IPv4 listener shows its IPv6 clients. Also
+//! the ways to show these clients without our modules.
 
 use std::fs;
 use std::io::Write;
@@ -64,20 +64,20 @@ const DUAL_STACK: u16 = 81;
 const TLS: u16 = 443;
 const STREAM: u16 = 8090;
 
-/// Ports beside these are for this host's own clients.
+/// The ports that clients reach through the balancer. Other ports are for this host's own clients.
 const PORTS: [u16; 4] = [HTTP, DUAL_STACK, TLS, STREAM];
 const QUIC: u16 = 8443;
 const BEHIND: u16 = 8180;
 const BEHIND_PROXY_PROTOCOL: u16 = 8181;
 
-/// Who is told where nobody is known.
+/// The value of a variable without a client.
 const NOBODY: &str = "-";
 
 fn net() -> Net {
     Net::with_ports(&Plan::dpvs(), &PORTS)
 }
 
-/// A request over a connection of its own, which the server ends.
+/// Sends a request over a new connection, which the server ends.
 #[track_caller]
 fn visit(net: &Net, way: Way, port: u16, path: &str) -> SocketAddr {
     let mut client = net.connect_to_port(way, port);
@@ -86,7 +86,7 @@ fn visit(net: &Net, way: Way, port: u16, path: &str) -> SocketAddr {
     client.address
 }
 
-/// What the variables are to tell.
+/// Checks that the variables show the client and a balancer.
 #[track_caller]
 fn assert_told(line: &Line, client: SocketAddr) {
     assert_eq!(line.client, client.ip().to_string(), "{line:?}");
@@ -104,7 +104,7 @@ fn is_balancer(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok_and(net::is_local_address)
 }
 
-/// nginx's own variables, where the client has taken the balancer's place.
+/// Checks that nginx's own variables show the client in place of the balancer.
 #[track_caller]
 fn assert_own(line: &Line, client: SocketAddr) {
     assert_eq!(line.remote, client.ip().to_string(), "{line:?}");
@@ -117,7 +117,7 @@ fn url(scheme: &str, way: Way, port: u16, path: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-/// curl on the client's host.
+/// Runs curl on the client's host.
 #[track_caller]
 fn fetch(net: &Net, arguments: &[&str], way: Way, urls: &[String]) -> Vec<Fetched> {
     let source = way.client().to_string();
@@ -148,7 +148,7 @@ fn tells_each_kind_of_client(suite: Suite) {
             assert_told(&line, client);
             let text = client.ip().to_string();
             match (port, way) {
-                // What an AF_INET socket's name has no room for.
+                // An AF_INET socket's name has no room for an IPv6 client.
                 (HTTP, Way::Nat64) => assert_eq!(line.remote, line.balancer, "{line:?}"),
                 (HTTP, _) | (_, Way::V6 | Way::Nat64) => assert_eq!(line.remote, text, "{line:?}"),
                 (_, Way::V4) => assert_eq!(line.remote, format!("::ffff:{text}"), "{line:?}"),
@@ -196,9 +196,9 @@ fn nginx_module_gives_the_client_to_maps_and_proxied_servers() {
     );
     let mut client = net.connect_to_port(Way::Nat64, HTTP);
     assert_eq!(ask(&mut client.stream, "toa", "/mapped").body, "yes");
-    let told = ask(&mut client.stream, "toa", "/").body;
-    let [address, port, balancer] = told.split(' ').collect::<Vec<_>>()[..] else {
-        panic!("{told:?}");
+    let answer = ask(&mut client.stream, "toa", "/").body;
+    let [address, port, balancer] = answer.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{answer:?}");
     };
     assert_eq!(address, client.address.ip().to_string());
     assert_eq!(port, client.address.port().to_string());
@@ -207,7 +207,7 @@ fn nginx_module_gives_the_client_to_maps_and_proxied_servers() {
         let mut client: Client = net.connect_to_port(way, HTTP);
         ask(&mut client.stream, "toa", "/limited/index.html").status
     };
-    // There is no such file. The IPv4 client is another one.
+    // The file does not exist. The IPv4 client is a different client.
     assert_eq!(limited(Way::Nat64), 404);
     assert_eq!(limited(Way::Nat64), 503);
     assert_eq!(limited(Way::V4), 404);
@@ -235,7 +235,7 @@ fn nginx_real_ip_makes_the_client_nginx_s_own() {
             assert_own(&line, client);
             assert_told(&line, client);
         }
-        // What nginx knows by itself stays as nginx writes it.
+        // A client that nginx sees without the module stays as nginx writes it.
         visit(&net, Way::V4, DUAL_STACK, "/");
         let line = nginx.lines(4).remove(3);
         assert_eq!(line.remote, "::ffff:203.0.113.7");
@@ -284,14 +284,14 @@ fn nginx_real_ip_lets_access_rules_and_limits_judge_the_client() {
     assert_eq!(status(client, HTTP, "/allowed"), 200);
     assert_eq!(status(other, HTTP, "/denied"), 200);
     assert_eq!(status(other, HTTP, "/allowed"), 403);
-    // Without the directive the rules are asked about the balancer.
+    // Without the directive the rules judge the balancer.
     assert_eq!(status(client, DUAL_STACK, "/denied"), 200);
     assert_eq!(status(client, DUAL_STACK, "/allowed"), 403);
     assert_eq!(status(client, HTTP, "/limited"), 200);
     assert_eq!(status(client, HTTP, "/limited"), 503);
     assert_eq!(status(other, HTTP, "/limited"), 200);
     assert_eq!(status(other, HTTP, "/limited"), 503);
-    // A location's own setting is in time for its limits.
+    // A location's own setting takes effect before its limits.
     assert_eq!(status(client, DUAL_STACK, "/limited"), 200);
     assert_eq!(status(client, DUAL_STACK, "/limited"), 503);
     assert_eq!(status(other, DUAL_STACK, "/limited"), 200);
@@ -389,7 +389,7 @@ fn nginx_real_ip_follows_locations_redirects_and_subrequests() {
             false => assert_eq!(line.remote, line.balancer, "{line:?}"),
         }
     }
-    // A part of a page is fetched for the same client.
+    // nginx fetches a part of a page for the same client.
     let mut client = net.connect_to_port(Way::Nat64, HTTP);
     let address = client.address.ip();
     write!(client.stream, "GET /page HTTP/1.0\r\n\r\n").expect("the request goes out");
@@ -443,10 +443,10 @@ fn nginx_module_tells_the_client_of_http2_and_tls() {
                 _ => assert_eq!(line.remote, line.balancer, "{line:?}"),
             }
         }
-        // All over one connection.
+        // All requests use one connection.
         assert!(fetched.iter().all(|one| one.local == fetched[0].local));
     }
-    // Side by side, too.
+    // Requests side by side show the client, too.
     let urls = [(); 8].map(|()| url("https", Way::Nat64, TLS, "/on"));
     let fetched = fetch(&net, &["--http2", "--parallel"], Way::Nat64, &urls);
     let lines = nginx.lines(seen + urls.len()).split_off(seen);
@@ -512,7 +512,7 @@ fn nginx_module_tells_the_client_while_nginx_is_reloaded() {
     nginx.assert_healthy();
 }
 
-/// Says so when it is dropped, also by a panic.
+/// Sets a flag when the value is dropped, even by a panic.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -578,7 +578,7 @@ fn nginx_module_tells_the_client_of_a_request_that_broke_off() {
         },
     );
     let mut client = net.connect_to_port(Way::Nat64, HTTP);
-    // Nobody has evaluated a variable, but nginx has the connection.
+    // No variable has been evaluated, but nginx has the connection.
     assert_eq!(ask(&mut client.stream, "toa", "/quiet").status, 200);
     client
         .stream
@@ -750,7 +750,7 @@ fn nginx_module_without_toa_says_so_once_and_tells_nobody() {
         &net,
         Setup {
             workers: 2,
-            // Which is the level that nginx has if it is not told.
+            // The default level of nginx.
             level: "error",
             http: "toa_real_ip on;\n\
                    server { listen 80; return 204; }",
@@ -774,21 +774,21 @@ fn nginx_module_without_toa_says_so_once_and_tells_nobody() {
     let said = || nginx.errors("toa: ");
     assert_eq!(said().len(), 1, "{:?}", said());
     note(&said().remove(0));
-    // When there is one, nginx need not be started anew.
+    // nginx needs no restart after toa is loaded.
     module::load();
     let client = visit(&net, Way::Nat64, HTTP, "/");
     let line = nginx.lines(4).remove(3);
     assert_told(&line, client);
     assert_own(&line, client);
-    let told = told(&net);
-    assert!(told.starts_with(&format!("{CLIENT_V6} ")), "{told}");
+    let answer = told(&net);
+    assert!(answer.starts_with(&format!("{CLIENT_V6} ")), "{answer}");
     net.wait_for_no_records();
     module::unload();
-    // Nor is it said again when the configuration is read again.
+    // A reload of the configuration does not repeat the message.
     nginx.reload();
     visit(&net, Way::Nat64, HTTP, "/");
     assert_told_nobody(&nginx.lines(5)[4]);
-    let said = nginx.errors("toa: ");
-    assert_eq!(said.len(), 1, "{said:?}");
+    let logged = nginx.errors("toa: ");
+    assert_eq!(logged.len(), 1, "{logged:?}");
     nginx.assert_healthy();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tests of another boot ([`Boot::NoIpv6`](super::Boot)): IPv6 is switched off,
-//! and memory comes as it was left.
+//! The tests of the boot [`Boot::NoIpv6`](super::Boot): IPv6 is switched off, and the kernel does
+//! not clear memory.
 
 use std::fs;
 use std::fs::File;
@@ -113,7 +113,8 @@ fn kernel_without_ipv6_refuses_impossible_clients_and_its_own_ipv4_addresses() {
     assert_eq!(log.new_lines(), [""; 0]);
 }
 
-/// The hook of `inet6_getname` is there, as the function is: nobody calls it.
+/// The hook of `inet6_getname` is registered, since the function exists. The function is never
+/// called.
 fn module_says_in_these_words_that_it_comes_and_goes() {
     let mut log = KernelLog::from_now();
     module::load();
@@ -140,7 +141,7 @@ fn module_says_in_these_words_that_it_comes_and_goes() {
     assert_eq!(said, expected);
 }
 
-/// The line with N in place of the numbers that the machine's memory decides.
+/// The line with N in place of the numbers that depend on the machine's memory.
 fn without_sizes(line: &str) -> String {
     let Some((what, sizes)) = line.split_once(", at most ") else {
         return line.to_owned();
@@ -176,8 +177,8 @@ fn connections_outlive_the_module_without_ipv6() {
 
 const LOADS: usize = 12;
 
-/// A module that reads what it has not written finds zeroes on most kernels, but
-/// only because these clear all memory that they give out.
+/// A module that reads memory before writing it finds zeroes on most kernels, because these clear
+/// all memory that they allocate.
 fn every_load_works_in_memory_full_of_old_data() {
     let net = Net::ipv4_only(&Plan::dpvs());
     let listener = net.listen(Family::V4);
@@ -194,8 +195,7 @@ fn every_load_works_in_memory_full_of_old_data() {
     }
 }
 
-/// Leaves no zeroes in pages. What kmalloc gives out is full of them no more
-/// either: `slab_debug=P` sees to that.
+/// Leaves no zeroes in free pages. `slab_debug=P` does the same for the memory of kmalloc.
 fn fill_memory_and_free_it() {
     const FILE: &str = "/dev/shm/old-data";
     const MEGABYTES: usize = 256;

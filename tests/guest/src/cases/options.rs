@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the module makes of the options in the segment that completes the
-//! handshake: good ones wherever they stand, bad ones, none.
+//! The options in the segment that completes the handshake: valid ones in any position, malformed
+//! ones, and none.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -48,11 +48,11 @@ pub const CASES: &[Case] = cases![Loaded:
 const NOP: u8 = 1;
 const END: u8 = 0;
 
-/// Somebody who is not the client: what a test's own options name.
+/// The client that a test's own options name, different from the sender.
 pub const NAMED: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 4660);
 
-/// Another one.
+/// Another such client.
 pub const OTHER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 99)), 22136);
 
@@ -60,8 +60,8 @@ fn named() -> Vec<u8> {
     toa_option(TOA_KIND, NAMED)
 }
 
-/// A connection with those options is to `see` (None: the balancer), to work, and
-/// to move those counters, live records and answers to getpeername aside.
+/// Checks a connection with `options`: its peer is `see` (None: the balancer), data passes, and the
+/// counters `counted` change. Live records and answers to getpeername are not checked.
 #[track_caller]
 fn check(options: &[u8], see: Option<SocketAddr>, counted: &[(&str, i64)]) {
     check_plan(&Plan::inserting(options), see, counted);
@@ -100,8 +100,8 @@ fn option_with_the_length_of_no_address_is_malformed() {
     }
 }
 
-/// Further from the end of the header the kernel drops such a segment by itself:
-/// see [`ack_that_the_kernel_drops_leaves_the_connection_to_the_data`].
+/// Options of length zero near the end of the header. Further from the end, the kernel itself drops
+/// the segment: see [`ack_that_the_kernel_drops_leaves_the_connection_to_the_data`].
 fn option_of_length_zero_is_malformed() {
     check(&[NOP, NOP, 77, 0], None, &[NO_TOA, MALFORMED]);
     check(&[NOP, NOP, 254, 0], None, &[NO_TOA, MALFORMED]);
@@ -169,8 +169,8 @@ fn option_in_the_syn_is_not_a_clients_address() {
     check_plan(&Plan::dpvs().on_syn_only(), None, &[NO_TOA]);
 }
 
-/// A kernel that knows TCP-AO or MD5 (`tcp_inbound_hash`) drops a segment in whose
-/// options it cannot look for them, with the module and without.
+/// A kernel with TCP-AO or MD5 (`tcp_inbound_hash`) drops a segment whose options it cannot parse,
+/// with the module and without.
 fn ack_that_the_kernel_drops_leaves_the_connection_to_the_data() {
     let bad_lists = [
         [&[77, 0], &named()[..]].concat(),
@@ -191,7 +191,7 @@ fn ack_that_the_kernel_drops_leaves_the_connection_to_the_data() {
     }
 }
 
-/// The handshake is completed by the first data, for one reason or another.
+/// Checks a connection whose handshake is completed by the first data.
 #[track_caller]
 fn check_completed_by_data(net: &Net, listener: &Listener) {
     let mut client = net.connect(Way::V4);

@@ -32,7 +32,8 @@ pub const CASES: &[Case] = cases![Loaded:
     servers_own_address_leaves_the_sender,
     broadcast_address_of_the_servers_network_leaves_the_sender,
     anyip_address_leaves_the_sender,
-    link_local_address_leaves_the_sender_on_its_own_device_only,
+    link_local_address_of_any_device_leaves_the_sender,
+    tentative_address_leaves_the_sender,
     syncookie_connection_with_an_own_address_leaves_the_sender,
     vrf_address_leaves_the_sender_within_its_vrf_only,
     syncookie_connection_refuses_the_addresses_of_its_vrf_only,
@@ -115,15 +116,34 @@ fn check_link_local(stage: &Stage) {
         stage,
         &[
             ("fe80::66", IMPOSSIBLE),
-            // On the segment's link, this is another host.
-            ("fe80::67", Fate::Seen),
+            // The other device's.
+            ("fe80::67", IMPOSSIBLE),
             ("fe80::68", Fate::Seen),
         ],
     );
 }
 
-fn link_local_address_leaves_the_sender_on_its_own_device_only() {
+fn link_local_address_of_any_device_leaves_the_sender() {
     Stage::each(check_link_local);
+}
+
+/// An address whose duplicate address detection has failed stays tentative.
+fn tentative_address_leaves_the_sender() {
+    Stage::each(|stage| {
+        let device = stage.client.device();
+        stage
+            .net
+            .server
+            .sysctl(&format!("ipv6/conf/{device}/dad_transmits"), "100");
+        stage
+            .net
+            .server
+            .ip(&format!("addr add fd00:66::9/64 dev {device}"));
+        check_all(
+            stage,
+            &[("fd00:66::9", IMPOSSIBLE), ("fd00:66::8", Fate::Seen)],
+        );
+    });
 }
 
 /// Turns all handshakes of the stage into syncookies.
@@ -161,8 +181,9 @@ fn syncookie_connection_with_an_own_address_leaves_the_sender() {
 const VRF: &str = "red";
 const VRF_TABLE: u32 = 77;
 
-/// Makes a VRF that has the server's addresses too, and ends in unreachable routes as the kernel's
-/// `Documentation/networking/vrf.rst` wants it. The listener takes connections of each VRF.
+/// Makes a VRF that also has the server's addresses. The VRF's table ends in unreachable routes, as
+/// the kernel's `Documentation/networking/vrf.rst` recommends. The listener accepts connections of
+/// each VRF.
 fn add_vrf(stage: &Stage) {
     let server = &stage.net.server;
     server.ip(&format!(
@@ -180,7 +201,7 @@ fn add_vrf(stage: &Stage) {
     server.sysctl("ipv4/tcp_l3mdev_accept", "1");
 }
 
-/// Puts the client's device into the VRF or takes it out. Its routes do not follow.
+/// Moves the client's device into the VRF or out of it, and moves the route, which does not follow.
 fn move_client(stage: &Stage, vrf: Option<u32>) {
     let (master, table) = match vrf {
         Some(table) => (format!("master {VRF}"), format!("table {table}")),
@@ -202,11 +223,15 @@ fn move_client(stage: &Stage, vrf: Option<u32>) {
 fn check_vrf(stage: &Stage) {
     add_vrf(stage);
     move_client(stage, Some(VRF_TABLE));
+    let (server, device) = (&stage.net.server, stage.client.device());
+    server.ip(&format!("addr add fe80::77/64 dev {device} nodad"));
     check_all(
         stage,
         &[
             ("10.77.0.1", IMPOSSIBLE),
             ("fd00:77::1", IMPOSSIBLE),
+            ("fe80::77", IMPOSSIBLE),
+            ("fe80::78", Fate::Seen),
             ("10.88.0.1", Fate::Seen),
             ("fd00:88::1", Fate::Seen),
             // The server has no route to these.
@@ -244,7 +269,7 @@ fn syncookie_connection_refuses_the_addresses_of_its_vrf_only() {
     Stage::each(|stage| {
         only_syncookies(stage);
         check_vrf(stage);
-        let names = if stage.ipv6 { 5 } else { 10 };
+        let names = if stage.ipv6 { 7 } else { 12 };
         assert_syncookies(stage, 2 * names);
     });
 }
@@ -334,14 +359,14 @@ fn beside_changes<T>(server: &Namespace, commands: &str, job: impl FnOnce() -> T
                 server.ip(commands);
             }
         });
-        // The thread has to be stopped before a panic goes on.
+        // The thread must be stopped before a panic unwinds further.
         let outcome = panic::catch_unwind(AssertUnwindSafe(job));
         stop.store(true, Ordering::Relaxed);
         outcome.unwrap_or_else(|cause| panic::resume_unwind(cause))
     })
 }
 
-/// Makes connections that name `ip` while it comes and goes, until both fates were there.
+/// Makes connections that name `ip` while the address comes and goes, until both fates were seen.
 #[track_caller]
 fn check_coming(stage: &Stage, ip: &str) {
     let named = client(ip);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What lies between the balancer and the server: Ethernet, VLANs, a bridge, a device
-//! that merges segments; and one local address with all of its ports.
+//! Paths between the balancer and the server: Ethernet, VLANs, a bridge, a device that merges
+//! segments. Also one local address with all of its ports.
 
 use std::collections::HashMap;
 use std::env;
@@ -73,16 +73,17 @@ fn clients_are_seen_over_a_bridge_and_a_vlan() {
     check_path(Path::BridgeAndVlan);
 }
 
-/// More than fits into the segments that a client sends at first.
+/// More bytes than fit into the segments that a client sends at first.
 const FIRST_DATA: usize = 20_000;
 
 const FILE: &str = "/toa/out/merged.pcap";
 
-/// Merging is up to the network: so many connections, one of which must see it.
+/// The number of connections of which one must see a merged segment: the network decides when to
+/// merge.
 const TRIES: usize = 20;
 
-/// The handshake's ACK is lost, and the next segments of the client, all of them with
-/// the option, reach TCP as one.
+/// The handshake's ACK is lost. The client's next segments all carry the option, and reach TCP as
+/// one.
 fn client_is_seen_when_its_first_data_were_merged() {
     let net = routed(&Plan::dpvs().losing_the_ack(), Path::Veth);
     path::merge_segments(&net);
@@ -93,8 +94,7 @@ fn client_is_seen_when_its_first_data_were_merged() {
     }
 }
 
-/// Makes a connection whose client is to be seen, and returns the segment that made
-/// its socket.
+/// Makes a connection that must show its client, and returns the segment that made its socket.
 #[track_caller]
 fn first_data(net: &Net, listener: &Listener, way: Way) -> Segment {
     let data: Vec<u8> = (0..FIRST_DATA).map(|n| (n % 251) as u8).collect();
@@ -109,7 +109,7 @@ fn first_data(net: &Net, listener: &Listener, way: Way) -> Segment {
         .stream
         .read_exact(&mut received)
         .expect("the server receives");
-    assert!(received == data, "{way:?}: the data is another");
+    assert!(received == data, "{way:?}: the data differs");
     sockets::finish(&mut client, &mut accepted);
     let first = capture
         .finish(2)
@@ -120,16 +120,16 @@ fn first_data(net: &Net, listener: &Listener, way: Way) -> Segment {
     first
 }
 
-/// How many connections, unless the environment says it: the kernel gives its command
-/// line's unknown NAME=VALUE words to the first program, and this is one of them.
+/// The number of connections, unless the environment sets it. The kernel passes unknown NAME=VALUE
+/// words of its command line to the first program's environment.
 const CONNECTIONS: usize = 32_768;
 const VARIABLE: &str = "TOA_CONNECTIONS";
 
-/// Waiting to be accepted at once, and open at once.
+/// Connections that wait to be accepted at the same time, and that are open at the same time.
 const BATCH: usize = 128;
 const OPEN: usize = 4_096;
 
-/// Connection `number`, from one of many addresses.
+/// Makes connection `number`, from one of many addresses.
 fn connect(number: usize) -> Client {
     let way = Way::ALL[number % Way::ALL.len()];
     let host = 20 + (number / Way::ALL.len() % 200) as u8;
@@ -142,7 +142,7 @@ fn connect(number: usize) -> Client {
         .unwrap_or_else(|error| panic!("connection {number}: {error}"))
 }
 
-/// Makes some of the connections, each of which is to show its own client.
+/// Makes some of the connections, each of which must show its own client.
 #[track_caller]
 fn make(listener: &Listener, numbers: std::ops::Range<usize>) -> Vec<(Client, Accepted)> {
     let count = numbers.len();
@@ -152,9 +152,9 @@ fn make(listener: &Listener, numbers: std::ops::Range<usize>) -> Vec<(Client, Ac
     }
     let accept = |_| {
         let one = listener.accept();
-        let told = one.name.address().expect("an address");
-        let client = clients.remove(&told);
-        let client = client.unwrap_or_else(|| panic!("{told} is none of these clients"));
+        let shown = one.name.address().expect("an address");
+        let client = clients.remove(&shown);
+        let client = client.unwrap_or_else(|| panic!("{shown} is none of these clients"));
         (client, one)
     };
     (0..count).map(accept).collect()

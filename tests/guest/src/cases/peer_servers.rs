@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The example servers of `peer/`, one in each language: what they log of client
-//! and balancer, to the letter.
+//! The example servers of `peer/`, one in each language, and their exact logs of client and
+//! balancer.
 
 use std::fs;
 use std::fs::File;
@@ -45,7 +45,7 @@ const C: &[&str] = &["/toa/bin/peer-server-c"];
 const GO: &[&str] = &["/toa/bin/peer-server-go"];
 const PYTHON: &[&str] = &["python3", "/toa/bin/peer-server.py"];
 
-/// What they listen on, and the ways there.
+/// The servers' addresses and ports, and the ways to each.
 const LISTENS: [(&str, u16, &[Way]); 2] = [
     ("0.0.0.0", 8121, &[Way::V4, Way::Nat64]),
     ("::", 8122, &Way::ALL),
@@ -62,14 +62,14 @@ struct Server<'a> {
     port: u16,
     ways: &'static [Way],
     log: PathBuf,
-    /// What its log has to be.
+    /// The expected content of the log.
     expected: String,
-    // Ends before its directory goes.
+    // The process ends before its directory is removed.
     _process: Process,
     _directory: Directory,
 }
 
-/// What a line ends with.
+/// The origin of the client's address in a line.
 #[derive(Clone, Copy, Debug)]
 enum Origin {
     Toa,
@@ -77,7 +77,8 @@ enum Origin {
 }
 
 impl<'a> Server<'a> {
-    /// Its complaints go into its log as well: there are to be none.
+    /// Starts a server. The server's error messages go into the log as well, where none are
+    /// expected.
     #[track_caller]
     fn start(net: &'a Net, program: &[&str], listen: (&str, u16, &'static [Way])) -> Self {
         let (address, port, ways) = listen;
@@ -101,14 +102,14 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// On an IPv4 and on a dual-stack socket.
+    /// Starts a server on an IPv4 and one on a dual-stack socket.
     #[track_caller]
     fn start_both(net: &'a Net, program: &[&str]) -> Vec<Self> {
         let start = |listen| Self::start(net, program, listen);
         LISTENS.into_iter().map(start).collect()
     }
 
-    /// Visits it, and is told the line that is in its log.
+    /// Visits the server, and checks that its answer is the line for its log.
     #[track_caller]
     fn visit(&mut self, protocol: Protocol, way: Way, origin: Origin) {
         let client = self.net.connect_by(protocol, way, self.port);
@@ -123,7 +124,7 @@ impl<'a> Server<'a> {
         self.expected += &expected;
     }
 
-    /// Where the only connection comes from that has not ended on both sides.
+    /// The remote end of the only connection that has not ended on both sides.
     #[track_caller]
     fn balancer(&self) -> SocketAddr {
         wait::until("one connection", || {
@@ -139,7 +140,7 @@ impl<'a> Server<'a> {
     }
 }
 
-/// What the examples write.
+/// The line that the examples write.
 fn line(client: SocketAddr, balancer: SocketAddr, origin: Origin) -> String {
     let [client, balancer] = [client, balancer]
         .map(|address| format!("{} port {}", address.ip().to_canonical(), address.port()));
@@ -165,7 +166,7 @@ fn assert_logs(servers: &[Server<'_>]) {
     }
 }
 
-/// The same visits without the module, with it, and without it again.
+/// Makes the same visits without the module, with it, and without it again.
 #[track_caller]
 fn check(program: &[&str]) {
     let net = Net::with_ports(&Plan::dpvs(), &PORTS);
@@ -204,8 +205,8 @@ fn servers_log_the_balancer_of_connections_without_the_option() {
     }
 }
 
-/// Its listeners are MPTCP sockets, and so are these connections, which the module
-/// does not answer for.
+/// Go's listeners are MPTCP sockets, and so are these connections, for which the module has no
+/// answer.
 fn go_server_logs_the_balancer_of_true_mptcp_connections() {
     let net = Net::with_ports(&Plan::dpvs(), &PORTS);
     let mut servers = Server::start_both(&net, GO);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Servers of the distribution say who their client is: in an answer or in a log,
-//! each in its own words.
+//! Servers of the distribution that show their client in an answer or in a log, each in its own
+//! format.
 
 use crate::apparmor;
 use crate::apparmor::Profiles;
@@ -16,7 +16,7 @@ use crate::runner::cases;
 use crate::runner::skip;
 use crate::runner::Case;
 
-/// Those that are small, or that no other test covers.
+/// Servers that are small, or that no other test covers.
 pub const CASES: &[Case] = cases![Unloaded:
     apache_logs_the_client_with_the_module_and_the_balancer_without,
     haproxy_sees_the_client_with_the_module_and_the_balancer_without,
@@ -28,7 +28,7 @@ pub const CASES: &[Case] = cases![Unloaded:
     go_sees_the_client_with_the_module_and_the_balancer_without,
 ];
 
-/// Those that need the larger image.
+/// Servers that need the larger image.
 pub const MORE: &[Case] = cases![Unloaded:
     postgresql_shows_the_client_with_the_module_and_the_balancer_without,
     node_sees_the_client_with_the_module_and_the_balancer_without,
@@ -36,7 +36,7 @@ pub const MORE: &[Case] = cases![Unloaded:
     caddy_sees_the_client_with_the_module_and_the_balancer_without,
 ];
 
-/// The same visits without the module, with it, and without it again.
+/// Makes the same visits without the module, with it, and without it again.
 #[track_caller]
 fn check(program: &Program) {
     let net = Net::with_ports(&Plan::dpvs(), &program.ports());
@@ -91,7 +91,7 @@ fn redis_lists_the_client_with_the_module_and_the_balancer_without() {
     check(&table::REDIS);
 }
 
-/// It decides the same with and without, as its rules have no addresses.
+/// AppArmor decides the same with and without the module, since its rules have no addresses.
 fn apparmor_names_the_client_with_the_module_and_the_balancer_without() {
     if !apparmor::asks_for_peers() {
         skip("AppArmor of this kernel does not ask for peers");

@@ -15,7 +15,7 @@ pub const CASES: &[Case] = cases![Unloaded:
     python_logs_the_client_with_the_module_and_the_balancer_without,
 ];
 
-/// The same visits without the module, with it, and without it again.
+/// Makes the same visits without the module, with it, and without it again.
 #[track_caller]
 fn check(net: &Net, site: &Site<'_>, visits: &[Visit]) {
     all_log_the_balancer(site, visits);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sockets that are disconnected at the worst moment: while another thread asks for their peer, and
-//! while the module's hooks go one after the other, to connect again to the same 4-tuple.
+//! Sockets that are disconnected at the worst moment: while another thread asks for their peer, or
+//! while the module removes its hooks one after the other. In the second case the sockets connect
+//! again to the same 4-tuple.
 
 use std::hint;
 use std::net::IpAddr;
@@ -64,7 +65,7 @@ const ROWS: [(Family, Way); 5] = [
     (Family::DualStack, Way::Nat64),
 ];
 
-/// Asks for a socket's peer until it has none, and some times more. Counts the questions.
+/// Asks for a socket's peer until the socket has none, and some times more. Counts the questions.
 fn ask_until_disconnected(
     ask: impl Fn() -> Result<Name, Errno>,
     asked: &AtomicUsize,
@@ -80,8 +81,8 @@ fn ask_until_disconnected(
     }
 }
 
-/// Two threads ask, by getpeername and by SO_PEERNAME, while a third disconnects the socket after
-/// so many questions. Returns how many answers showed the client.
+/// Disconnects the socket after `questions` questions of two threads, by getpeername and by
+/// SO_PEERNAME. Returns the number of answers that showed the client.
 #[track_caller]
 fn race(accepted: &Accepted, client: &Name, questions: usize) -> usize {
     let fd = accepted.stream.as_raw_fd();
@@ -130,10 +131,10 @@ fn question_that_races_a_disconnect_shows_the_client_or_no_peer() {
     ));
 }
 
-/// Reconnects that begin and end while the hooks go, in each of the tests.
+/// Reconnects that begin and end during the removal of the hooks, in each of the tests.
 const RECONNECTS: usize = 1000;
 
-/// Sockets with a record that each server has when the hooks begin to go.
+/// Sockets with a record that each server has when the removal of the hooks begins.
 const SOCKETS: u16 = 60;
 
 /// The first port of the far end.
@@ -198,7 +199,8 @@ impl Server {
     }
 
     /// Disconnects the sockets and connects them again to the same address, until the hooks are
-    /// gone: a socket with a record each `pace`, and those without one in between.
+    /// removed. A socket with a record is due each `pace`, and sockets without one follow in
+    /// between.
     #[track_caller]
     fn reconnect(&self, pace: Duration, hooks_go: &AtomicBool, counts: &Counts) {
         let begin = Instant::now();
@@ -214,7 +216,7 @@ impl Server {
                 without.push((port, accepted));
             }
             let shown = self.reconnect_one(port, accepted, fresh.is_some());
-            // The hooks went during all of it.
+            // The whole reconnect was during the removal of the hooks.
             if hooks_go.load(Ordering::SeqCst) {
                 counts.reconnects.fetch_add(1, Ordering::Relaxed);
                 let fresh = usize::from(fresh.is_some());
@@ -250,24 +252,24 @@ impl Server {
     }
 }
 
-/// What the servers have seen.
+/// The counts of all servers.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Reconnects that began and ended while the hooks went.
+    /// Reconnects that began and ended during the removal of the hooks.
     reconnects: AtomicUsize,
-    /// Those of them whose socket had a record when the hooks began to go.
+    /// The number of these reconnects whose socket had a record before the removal.
     with_record: AtomicUsize,
-    /// Answers with the client of the connection before.
+    /// Answers with the client of the previous connection.
     stale: AtomicUsize,
 }
 
-/// Reconnects sockets while `end` takes the hooks away that `begin` has set, again and again.
+/// Reconnects sockets while `end` removes the hooks that `begin` has set, in several rounds.
 #[track_caller]
 fn check<T>(begin: impl Fn() -> T, end: impl Fn(T)) {
     let mut servers = Server::all();
     let counts = Counts::default();
     let mut rounds = 0;
-    // The first round measures how long the hooks take to go.
+    // The first round measures how long the removal of the hooks takes.
     let mut pace = Duration::ZERO;
     while counts.with_record.load(Ordering::Relaxed) < RECONNECTS {
         let hooks = begin();

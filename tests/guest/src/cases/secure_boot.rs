@@ -34,7 +34,7 @@ fn secure_boot_is_on_and_locks_the_kernel_down() {
         "secureboot: Secure boot enabled",
     ];
     for line in wanted {
-        assert!(said.iter().any(|one| one == line), "nobody said: {line}");
+        assert!(said.iter().any(|one| one == line), "not in the log: {line}");
     }
     let enrolled = "integrity: Loaded X.509 cert 'toa enrolled key: ";
     assert!(said.iter().any(|line| line.starts_with(enrolled)));
@@ -60,8 +60,8 @@ fn module_changed_after_it_was_signed_is_refused() {
     assert_eq!(said, [""; 0]);
 }
 
-/// Tries a module that must not be loaded: `insmod` would say "Key was rejected by
-/// service". Returns what the kernel's log says.
+/// Loads a module that the kernel must reject, for which `insmod` prints "Key was rejected by
+/// service". Returns the new lines of the kernel's log.
 #[track_caller]
 fn refused(name: &str) -> Vec<String> {
     let mut log = KernelLog::from_now();
@@ -77,7 +77,7 @@ fn module_signed_with_an_enrolled_key_is_loaded_and_at_work() {
     let said = log.new_lines();
     let complaint = said.iter().find(|line| line.contains("verification"));
     assert_eq!(complaint, None);
-    // Out of tree, and not unsigned.
+    // The module is out of tree (O), and not unsigned (E).
     let taint = fs::read_to_string("/sys/module/toa/taint").expect("it is loaded");
     assert_eq!(taint.trim(), "O");
     for way in [Way::V4, Way::V6] {

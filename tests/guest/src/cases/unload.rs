@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Loading and unloading while others are in the hooked functions, or hook them too:
-//! tasks that sleep in the kernel's own getname, tracers and probes, another module.
-//! And what is left after that: nothing.
+//! Loading and unloading while other code is in the hooked functions, or hooks them too: tasks that
+//! sleep in the kernel's own getname, tracers, probes, another module. Nothing is left after the
+//! unload.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,14 +68,14 @@ pub const CASES: &[Case] = cases![Unloaded:
     unload_leaves_no_hook_no_symbol_and_no_file,
 ];
 
-/// Too long for each run of the others.
+/// Cases that are too long for each run.
 pub const LONG: &[Case] = cases![Unloaded:
     hundred_loads_and_unloads_among_sleepers_connections_tracers_and_probes,
     hundred_loads_and_unloads_leave_the_memory_as_it_was,
 ];
 
-/// A socket that is locked: somebody's receive sleeps in the middle, because the
-/// memory that it copies to is not there. Until this is dropped.
+/// A socket that is locked until this value is dropped. A receive sleeps in the middle, because the
+/// memory to copy to is absent.
 struct Locked {
     page: Arc<SleepyPage>,
     receiver: Option<JoinHandle<Result<usize, Errno>>>,
@@ -114,13 +114,13 @@ impl Drop for Locked {
 /// in the kernel's own function.
 struct Sleeper {
     thread: JoinHandle<Name>,
-    /// Its directory under `/proc`.
+    /// The thread's directory under `/proc`.
     task: String,
     function: &'static str,
 }
 
 impl Sleeper {
-    /// The socket must be locked.
+    /// Asks for the name of a locked socket, and waits until the question sleeps.
     #[track_caller]
     fn ask(call: Call, accepted: &Accepted) -> Self {
         let stream = accepted.stream.try_clone().expect("a descriptor");
@@ -171,7 +171,7 @@ fn listeners(net: &Net) -> [(Listener, Way); 2] {
     })
 }
 
-/// A connection by each of them.
+/// Makes a connection to each listener.
 fn pairs(net: &Net, listeners: &[(Listener, Way); 2]) -> [(Client, Accepted); 2] {
     listeners
         .each_ref()
@@ -205,8 +205,8 @@ fn questions_asleep_in_the_kernels_own_getname_outlive_the_unload() {
         .chain(&mut new)
         .map(|(client, accepted)| Locked::new(client, accepted))
         .collect();
-    // The hooks let both kinds of question pass: there is no record, or it is not
-    // the peer's name that is wanted.
+    // The hooks pass both kinds of question on: those for sockets without a record, and those for
+    // the socket's own name.
     let of_peer = old
         .each_ref()
         .map(|(_, accepted)| Sleeper::ask(Call::GetPeerName, accepted));
@@ -279,7 +279,7 @@ fn client_is_told_while_somebody_else_has_the_sockets_lock() {
     drop(pairs);
     net.wait_for_no_records();
     module::unload();
-    // Without it, the same question has to wait for the lock.
+    // Without the module, the same question has to wait for the lock.
     let mut pairs = self::pairs(&net, &listeners);
     for (client, accepted) in &mut pairs {
         let lock = Locked::new(client, accepted);
@@ -340,7 +340,7 @@ fn load_is_refused_while_another_module_redirects_inet_getname() {
     load_is_refused_under("hold=4", "inet_getname");
 }
 
-/// toa hooks this one after `inet_getname`: there is something to take back.
+/// toa hooks `inet6_getname` after `inet_getname`, so the failed load has a hook to remove.
 fn load_is_refused_while_another_module_redirects_inet6_getname() {
     load_is_refused_under("hold=6", "inet6_getname");
 }
@@ -349,7 +349,7 @@ fn load_is_refused_while_another_module_redirects_inet6_getname() {
 fn load_is_refused_under(hold: &str, function: &'static str) {
     let net = Net::new();
     let listeners = listeners(&net);
-    let holder = TestModule::load(hold).expect("nobody redirects it");
+    let holder = TestModule::load(hold).expect("no module redirects it");
     let mut log = KernelLog::from_now();
     assert_eq!(module::insert(""), Err(Errno::EBUSY));
     let lines = log.new_lines();
@@ -390,11 +390,11 @@ fn module_that_redirects_getname_is_refused_under_toa() {
     net.wait_for_no_records();
     module::unload();
     for hold in ["hold=4", "hold=6"] {
-        drop(TestModule::load(hold).expect("nobody redirects it any more"));
+        drop(TestModule::load(hold).expect("no module redirects it any more"));
     }
 }
 
-/// Each hooked function once at least, and right answers.
+/// Calls each hooked function at least once, and checks the answers.
 #[track_caller]
 fn use_all_functions(net: &Net, listeners: &[(Listener, Way); 2], loaded: bool) {
     let pairs = pairs(net, listeners);
@@ -441,7 +441,7 @@ fn tracers_come_and_go_under_the_module() {
         assert_eq!(tracing::hooked(), FUNCTIONS, "by the module");
         use_all_functions(&net, &listeners, true);
     }
-    // The tracer is there when the module goes.
+    // The tracer is active during the unload.
     let tracer = Tracer::start("function");
     net.wait_for_no_records();
     module::unload();
@@ -449,7 +449,7 @@ fn tracers_come_and_go_under_the_module() {
     assert_eq!(tracer.seen(), FUNCTIONS);
 }
 
-/// A question is one call of the kernel's function, whoever answers.
+/// Checks that a question is one call of the kernel's function, with the module and without.
 #[track_caller]
 fn assert_counted(net: &Net, listeners: &[(Listener, Way); 2], probes: &Probes, loaded: bool) {
     const QUESTIONS: u64 = 10;
@@ -468,7 +468,7 @@ fn assert_counted(net: &Net, listeners: &[(Listener, Way); 2], probes: &Probes, 
         for _ in 0..QUESTIONS {
             assert_eq!(accepted.peer(), expected);
         }
-        // Besides: the client asks for its own name once, and accept for the peer's.
+        // Two other calls: the client asks for its own name, and accept asks for the peer's.
         let calls = QUESTIONS + 2;
         assert_eq!(probes.calls(function), before + calls);
         assert_eq!(probes.calls("tcp_child_process"), children + 1);
@@ -501,7 +501,7 @@ fn probes_younger_than_the_module_count_each_call() {
     assert_counted(&net, &listeners, &probes, false);
 }
 
-/// What `text` says of toa, line by line.
+/// The lines of a file that name toa.
 fn lines_of_toa(path: &str) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let ours = |line: &&str| {
@@ -511,7 +511,7 @@ fn lines_of_toa(path: &str) -> Vec<String> {
     text.lines().filter(ours).map(str::to_owned).collect()
 }
 
-/// The kernel's own lists of what a module may bring.
+/// The kernel's lists in which a module may appear.
 const LISTS: [&str; 4] = [
     "/proc/modules",
     "/proc/kallsyms",
@@ -547,13 +547,13 @@ fn unload_leaves_no_hook_no_symbol_and_no_file() {
 
 const CYCLES: usize = 100;
 
-/// Between two lines of progress, which the harness waits for.
+/// Cycles between two lines of progress, which the harness waits for.
 const NOTED: usize = 10;
 
-/// What the threads below leave to the loads, of each turn.
+/// The pause after each turn of the threads below, which leaves time to the loads.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Work that goes on in threads of its own while the module comes and goes.
+/// Work of separate threads while the module is loaded and unloaded.
 #[derive(Default)]
 struct Work {
     stop: AtomicBool,
@@ -572,18 +572,18 @@ impl Work {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn told(&self, told: &Name, client: &Name, balancer: &Name) {
-        if told == client {
+    fn told(&self, answer: &Name, client: &Name, balancer: &Name) {
+        if answer == client {
             Self::count(&self.told_client);
-        } else if told == balancer {
+        } else if answer == balancer {
             Self::count(&self.told_balancer);
         } else {
-            panic!("{told:?} is neither {client:?} nor {balancer:?}");
+            panic!("{answer:?} is neither {client:?} nor {balancer:?}");
         }
     }
 
-    /// Connections each way, asked often; they end in order, or by a reset of the
-    /// client or of the server.
+    /// Makes connections each way, and asks often for their peers. The connections end in order, or
+    /// by a reset of the client or of the server.
     fn connect(&self, net: &Net, listener: &Listener) {
         let ways = Way::ALL.into_iter().cycle();
         for (number, way) in ways.enumerate().take_while(|_| self.goes_on()) {
@@ -621,12 +621,12 @@ impl Work {
         }
     }
 
-    /// Runs `cycles` beside all of this.
+    /// Runs `cycles` beside the threads.
     fn beside(&self, net: &Net, listener: &Listener, cycles: impl FnOnce()) {
         thread::scope(|scope| {
             scope.spawn(|| self.connect(net, listener));
             scope.spawn(|| self.read_statistics(net));
-            // The threads have to be stopped before a panic goes on.
+            // The threads must be stopped before a panic unwinds further.
             let outcome = panic::catch_unwind(AssertUnwindSafe(cycles));
             self.stop.store(true, Ordering::Relaxed);
             outcome.unwrap_or_else(|cause| panic::resume_unwind(cause));
@@ -651,8 +651,8 @@ impl Work {
     }
 }
 
-/// A load and an unload, with tasks that sleep in the original from before the
-/// one, through the other.
+/// Loads and unloads the module. Some tasks sleep in the kernel's own function from before the load
+/// until after the unload.
 fn cycle(net: &Net, listeners: &[(Listener, Way); 2], work: &Work) {
     let mut old = pairs(net, listeners);
     let mut locks: Vec<Locked> = old
@@ -695,8 +695,8 @@ fn hundred_loads_and_unloads_among_sleepers_connections_tracers_and_probes() {
     let work = Work::default();
     work.beside(&other, &listener, || {
         for number in 1..=CYCLES {
-            // Of three cycles one has a tracer from before the load, one has another
-            // from after the unload of the one before, and one has none.
+            // Of three cycles, one has the function tracer from before the load until after the
+            // unload, one has the function_graph tracer, and one has none.
             let _tracer = match number % 3 {
                 0 => Some(Tracer::start("function")),
                 1 => Some(Tracer::start("function_graph")),
@@ -716,8 +716,7 @@ fn hundred_loads_and_unloads_among_sleepers_connections_tracers_and_probes() {
     assert_eq!(more, [true, true], "the probes' counts");
 }
 
-/// Namespaces that each load finds: whatever it allocates for each of them and does
-/// not free is so many times as much.
+/// Namespaces that each load finds. A leak for each namespace counts this many times.
 const NAMESPACES: usize = 10;
 
 /// The kernel's memory.
@@ -725,18 +724,18 @@ struct Memory {
     slabs: Slabs,
     /// Rows of `/proc/meminfo`, in KiB.
     rows: BTreeMap<&'static str, i64>,
-    /// Areas of vmalloc, whoever called it.
+    /// Areas of vmalloc, of all callers.
     areas: i64,
 }
 
 impl Memory {
     const ROWS: [&'static str; 2] = ["VmallocUsed", "Percpu"];
 
-    /// What nobody uses any more is not counted.
+    /// Reads the numbers after freeing unused objects of the kernel's caches.
     fn read() -> Self {
         for cache in fs::read_dir("/sys/kernel/slab").expect("SLUB's directory") {
             let shrink = cache.expect("a cache").path().join("shrink");
-            // A cache may go meanwhile.
+            // A cache may be removed at any time.
             let _ = fs::write(shrink, "1");
         }
         let text = fs::read_to_string("/proc/meminfo").expect("meminfo");
@@ -756,7 +755,7 @@ impl Memory {
         }
     }
 
-    /// What has grown by so many objects, KiB or areas, or more.
+    /// The numbers that have grown by at least `least` objects, KiB or areas.
     fn grown(&self, before: &Self, least: i64) -> Vec<(String, i64)> {
         let slabs = self.slabs.since(&before.slabs);
         let slabs = slabs
@@ -793,7 +792,7 @@ fn hundred_loads_and_unloads_leave_the_memory_as_it_was() {
             module::unload();
         }
     };
-    // The kernel's caches grow, for loads of any module.
+    // The kernel's caches grow with the first loads of any module.
     for with in [false, true, false, true] {
         (0..10).for_each(|_| cycle(with));
     }
@@ -805,7 +804,7 @@ fn hundred_loads_and_unloads_leave_the_memory_as_it_was() {
                 note(&format!("{number} cycles"));
             }
         }
-        // What RCU frees is freed some seconds later.
+        // RCU frees memory some seconds later.
         let what = if with {
             "toa"
         } else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What goes over the wire to the server, so that the other tests are known to
-//! test what they claim: a capture of each way through the balancer, kept.
+//! The segments on the wire to the server, which prove that the other tests test what they claim.
+//! The capture of each way through the balancer is kept.
 
 use std::fs;
 use std::path::Path;
