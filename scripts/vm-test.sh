@@ -35,6 +35,8 @@
 #   vm-test.sh builds               all that is made of the sources, as stages
 #
 # KERNEL=, KVER=      which kernel (see kernel.sh)
+# RUST=               which kernel crate, kernel or standin (default: make's choice); what
+#                     is made with it goes to build/<release>-<crate>
 # VM_OPTIONS=         more options of toa-vm, such as "--idle 300 --plain"
 # EXPECT=             the least number of results (default: as many as
 #                     `toa-guest test --list` names)
@@ -105,11 +107,13 @@ update_sources() {
 	done
 }
 
-# Sets release, version, … and kernel_dir.
+# Sets release, version, … and kernel_dir, and MADE, the directory of what is made for the
+# kernel with that crate.
 kernel() {
 	local found
 	found=$("$SCRIPTS/kernel.sh" "$1")
 	eval "$found"
+	MADE=$BUILD/$release${RUST:+-$RUST}
 }
 
 # make_module DIRECTORY [NAME=VALUE…]: a plain `make` in a copy of the sources.
@@ -118,28 +122,28 @@ make_module() {
 	shift
 	update_sources "$dir"
 	cd "$dir"
-	"$SCRIPTS/root.sh" run build make --no-print-directory "KVER=$release" "$@" >&2
+	"$SCRIPTS/root.sh" run build make --no-print-directory "KVER=$release" ${RUST:+"RUST=$RUST"} "$@" >&2
 }
 
 module() {
 	kernel resolve
-	make_module "$BUILD/$release/module"
-	[[ -s $BUILD/$release/module/toa.ko ]] || die "make left no toa.ko in build/$release/module"
+	make_module "$MADE/module"
+	[[ -s $MADE/module/toa.ko ]] || die "make left no toa.ko in $MADE/module"
 }
 
 # Beside toa.ko: its sources name some of the module's own.
 test_module() {
 	local dir
 	kernel resolve
-	dir=$BUILD/$release/module/tests/kernel
-	make_module "$BUILD/$release/module" "M=$dir"
+	dir=$MADE/module/tests/kernel
+	make_module "$MADE/module" "M=$dir"
 	[[ -s $dir/toa_test.ko ]] || die "make left no toa_test.ko in $dir"
 }
 
 clippy() {
 	kernel resolve
-	make_module "$BUILD/$release/clippy" CLIPPY=1 W=e
-	make_module "$BUILD/$release/clippy" CLIPPY=1 W=e "M=$BUILD/$release/clippy/tests/kernel"
+	make_module "$MADE/clippy" CLIPPY=1 W=e
+	make_module "$MADE/clippy" CLIPPY=1 W=e "M=$MADE/clippy/tests/kernel"
 }
 
 # payload: the module and the programs, laid out as the guest sees them.
@@ -147,7 +151,7 @@ payload() {
 	local dir=$1
 	rm -rf "$dir"
 	mkdir -p "$dir/bin"
-	cp "$BUILD/$release/module/toa.ko" "$BUILD/$release/module/tests/kernel/toa_test.ko" "$dir/"
+	cp "$MADE/module/toa.ko" "$MADE/module/tests/kernel/toa_test.ko" "$dir/"
 	cp "$TARGET"/release/toa-{guest,balancer,go-server} "$TARGET"/release/peer-server-{rust,c,go} "$dir/bin/"
 	cp "$REPO/peer/examples/server.py" "$dir/bin/peer-server.py"
 	cp -PR "$BUILD/peer/lib" "$dir/lib"
@@ -159,7 +163,7 @@ payload() {
 # boot DIRECTORY COMMAND [OPTION…]: boots with DIRECTORY as /toa. One at a time
 # for each directory that the logs go to.
 boot() {
-	local run=${VM_DIR:-$BUILD/$release/vm}
+	local run=${VM_DIR:-$MADE/vm}
 	kernel fetch
 	guest=$("$SCRIPTS/vm-image.sh" guest "${GUEST:-guest}")
 	locked "vm-$(cksum <<<"$run" | tr -d ' ')" boot_in "$run" "$@"
@@ -196,52 +200,52 @@ ktap() {
 		shift
 	done
 	least=${EXPECT:-$(expected "${arguments[@]}")}
-	payload "$BUILD/$release/payload"
-	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest test ${arguments[*]@Q}" \
+	payload "$MADE/payload"
+	boot "$MADE/payload" "exec /toa/bin/toa-guest test ${arguments[*]@Q}" \
 		--expect "$least" --skips "$REPO/tests/skips.txt" --release "$release" "${@:2}"
 }
 
 run_test() {
-	ktap "$@" -- --label "$release: " --timeout 3600
+	ktap "$@" -- --label "${MADE##*/}: " --timeout 3600
 }
 
 # What slab_debug puts into free memory is found there again, for certain.
 run_test_no_ipv6() {
-	VM_DIR=${VM_DIR:-$BUILD/$release/vm-no-ipv6} ktap --boot no-ipv6 "$@" -- \
-		--label "$release without IPv6: " --append "ipv6.disable=1 init_on_alloc=0 slab_debug=FZP"
+	VM_DIR=${VM_DIR:-$MADE/vm-no-ipv6} ktap --boot no-ipv6 "$@" -- \
+		--label "${MADE##*/} without IPv6: " --append "ipv6.disable=1 init_on_alloc=0 slab_debug=FZP"
 }
 
 # A hundred loads, on two processors.
 run_test_unload() {
-	VM_DIR=${VM_DIR:-$BUILD/$release/vm-unload} ktap --boot unload "$@" -- \
-		--label "$release, loads: " --timeout 7200 --idle 600
+	VM_DIR=${VM_DIR:-$MADE/vm-unload} ktap --boot unload "$@" -- \
+		--label "${MADE##*/}, loads: " --timeout 7200 --idle 600
 }
 
 # All loads, on one processor.
 run_test_one_cpu() {
-	VM_DIR=${VM_DIR:-$BUILD/$release/vm-one-cpu} ktap --boot one-cpu "$@" -- \
-		--label "$release, one processor: " --append nr_cpus=1 --timeout 7200 --idle 600
+	VM_DIR=${VM_DIR:-$MADE/vm-one-cpu} ktap --boot one-cpu "$@" -- \
+		--label "${MADE##*/}, one processor: " --append nr_cpus=1 --timeout 7200 --idle 600
 }
 
 # PostgreSQL and the like do not fit into the image that all other tests use.
 run_test_servers() {
-	GUEST=guest-more VM_DIR=${VM_DIR:-$BUILD/$release/vm-servers} ktap --boot servers "$@" -- \
-		--label "$release, servers: "
+	GUEST=guest-more VM_DIR=${VM_DIR:-$MADE/vm-servers} ktap --boot servers "$@" -- \
+		--label "${MADE##*/}, servers: "
 }
 
 # The modules and the firmware's variables are those of secure-boot.sh.
 run_test_secure_boot() {
 	local made=$BUILD/$release/secure-boot options
 	mapfile -t options < <(firmware "$made")
-	MODULES=$made/modules VM_DIR=${VM_DIR:-$BUILD/$release/vm-secure-boot} ktap --boot secure-boot "$@" -- \
-		--label "$release, Secure Boot: " "${options[@]}"
+	MODULES=$made/modules VM_DIR=${VM_DIR:-$MADE/vm-secure-boot} ktap --boot secure-boot "$@" -- \
+		--label "${MADE##*/}, Secure Boot: " "${options[@]}"
 }
 
 run_test_prebuilt() {
 	local made=$BUILD/$release/secure-boot options
 	mapfile -t options < <(firmware "$made")
-	VM_DIR=${VM_DIR:-$BUILD/$release/vm-prebuilt} boot "$made/prebuilt" "exec sh /toa/prebuilt-in-guest.sh" \
-		--label "$release, prebuilt: " --expect 4 "${options[@]}"
+	VM_DIR=${VM_DIR:-$MADE/vm-prebuilt} boot "$made/prebuilt" "exec sh /toa/prebuilt-in-guest.sh" \
+		--label "${MADE##*/}, prebuilt: " --expect 4 "${options[@]}"
 }
 
 # firmware DIRECTORY: its options, with variables for one run.
@@ -251,8 +255,8 @@ firmware() {
 }
 
 run_demo() {
-	payload "$BUILD/$release/payload"
-	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest demo" --plain
+	payload "$MADE/payload"
+	boot "$MADE/payload" "exec /toa/bin/toa-guest demo" --plain
 }
 
 # What comes from the archive. After the first root there is more waiting than

@@ -31,6 +31,7 @@ use crate::net::Net;
 use crate::net::Way;
 use crate::net::PORT;
 use crate::runner::cases;
+use crate::runner::skip;
 use crate::runner::Case;
 use crate::sockets;
 use crate::sockets::Accepted;
@@ -170,9 +171,29 @@ fn io_uring_multishot_accept_shows_each_client() {
     }
 }
 
+/// A ring for names. Skips the case if the kernel's io_uring has no getsockname.
+fn ring_with_names() -> Ring {
+    let ring = Ring::new();
+    let socket = sockets::socket_of(Family::V4, Protocol::TCP);
+    if ring.name_of(socket.as_raw_fd(), false, 128).result == Err(Errno::EOPNOTSUPP) {
+        skip("io_uring of this kernel has no getsockname");
+    }
+    ring
+}
+
+/// A ring for socket options. Skips the case if the kernel's io_uring has no getsockopt.
+fn ring_with_options() -> Ring {
+    let ring = Ring::new();
+    let socket = sockets::socket_of(Family::V4, Protocol::TCP);
+    if ring.so_peername(socket.as_raw_fd(), 128).result == Err(Errno::EOPNOTSUPP) {
+        skip("io_uring of this kernel has no getsockopt");
+    }
+    ring
+}
+
 fn io_uring_getpeername_shows_the_client() {
     let net = Net::new();
-    let ring = Ring::new();
+    let ring = ring_with_names();
     with_rows(&net, |client, accepted, whole| {
         let fd = accepted.stream.as_raw_fd();
         for room in [128, 28, 16, 8, 0] {
@@ -186,7 +207,7 @@ fn io_uring_getpeername_shows_the_client() {
 
 fn io_uring_getsockname_shows_the_servers_own_name() {
     let net = Net::new();
-    let ring = Ring::new();
+    let ring = ring_with_names();
     with_rows(&net, |_, accepted, _| {
         let fd = accepted.stream.as_raw_fd();
         assert_eq!(ring.name_of(fd, false, 128).result, Ok(0));
@@ -198,7 +219,7 @@ fn io_uring_getsockname_shows_the_servers_own_name() {
 
 fn io_uring_so_peername_shows_the_client() {
     let net = Net::new();
-    let ring = Ring::new();
+    let ring = ring_with_options();
     with_rows(&net, |_, accepted, whole| {
         let length = whole.length();
         let outcome = ring.so_peername(accepted.stream.as_raw_fd(), length);
@@ -209,7 +230,7 @@ fn io_uring_so_peername_shows_the_client() {
 
 fn io_uring_getpeername_has_the_errors_of_getpeername() {
     let net = Net::new();
-    let ring = Ring::new();
+    let ring = ring_with_names();
     with_rows(&net, |_, accepted, _| {
         let fd = accepted.stream.as_raw_fd();
         let error = |error| Outcome {
