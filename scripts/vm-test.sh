@@ -35,6 +35,7 @@
 #   vm-test.sh builds               all that is made of the sources, as stages
 #
 # KERNEL=, KVER=      which kernel (see kernel.sh)
+# RUST=               which crate (see the Makefile)
 # VM_OPTIONS=         more options of toa-vm, such as "--idle 300 --plain"
 # EXPECT=             the least number of results (default: as many as
 #                     `toa-guest test --list` names)
@@ -116,7 +117,8 @@ make_module() {
 	shift
 	update_sources "$dir"
 	cd "$dir"
-	"$SCRIPTS/root.sh" run build make --no-print-directory "KVER=$release" "$@" >&2
+	"$SCRIPTS/root.sh" run build env "TOA_CORE_CACHE=$TOA_CACHE/core" \
+		make --no-print-directory "KVER=$release" "$@" >&2
 }
 
 module() {
