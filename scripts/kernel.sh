@@ -7,12 +7,14 @@
 #   kernel.sh packages   what a build root needs for it, with versions
 #   kernel.sh fetch      bring image, modules, initial RAM disk; print where
 #
-# KERNEL=  trixie-backports (default), forky, sid or experimental: the cloud
-#          flavour; with -rt appended the PREEMPT_RT one, with -amd64 the full one
+# KERNEL=  trixie-backports (default), bookworm, trixie, forky, sid or experimental:
+#          the cloud flavour; with -rt appended the PREEMPT_RT one, with -amd64 the
+#          full one
 # KVER=    a version to take instead of the newest one, such as 7.2.9
 #
-# A kernel fits if the archive has, in exactly its version, headers, modules,
-# an image (signed or not) and linux-source, and has the rustc that built it.
+# A kernel fits if the archive has, in exactly its version, headers, modules and
+# an image (signed or not). A kernel with Rust needs linux-source and the rustc
+# that built it as well; a kernel without needs any rustc from 1.85 on.
 # Exits 77 if none fits, 75 if the archive cannot be reached.
 
 . "$(dirname "$0")/lib.sh"
@@ -25,18 +27,41 @@ case $KERNEL in
 *) SUITE=$KERNEL FLAVOUR=cloud-amd64 ;;
 esac
 readonly FLAVOURS=(cloud-amd64 amd64 rt-amd64)
+# The first rustc that compiles toa.
+readonly OLDEST_RUSTC=1.85
 KERNELS=$TOA_CACHE/kernels
 
-# Headers packages of the flavour in the suite, "VERSION PACKAGE", newest
+# The suites of the kernel packages: a release and its security updates, or one suite.
+kernel_suites() {
+	case $SUITE in
+	bookworm | trixie) suites_of_kernel ;;
+	*) echo "$SUITE" ;;
+	esac
+}
+
+# versions PACKAGE [SUITE…]: the versions in the suites, by default the kernel's, newest
+# first.
+versions() {
+	local package=$1 suite
+	shift
+	# shellcheck disable=SC2046 # words are wanted
+	[[ $# != 0 ]] || set -- $(kernel_suites)
+	for suite; do
+		archive_versions "$package" "$suite"
+	done | sort -rV
+}
+
+# Headers packages of the flavour in the kernel's suites, "VERSION PACKAGE", newest
 # first. Without KVER none newer than the flavour's metapackage points at.
 candidates() {
 	local limit
-	limit=$(archive_versions "linux-headers-$FLAVOUR" "$SUITE" | sed -n 1p)
+	limit=$(versions "linux-headers-$FLAVOUR" | sed -n 1p)
 	archive_cache pkgnames linux-headers- | grep -E -- "-[0-9].*-$FLAVOUR\$" |
 		grep -vE -- "-(cloud|rt)-$FLAVOUR\$" |
 		xargs apt-cache -c "$TOA_CACHE/apt/apt.conf" madison |
-		awk -F ' *[|] *' -v suite="$SUITE" '{ sub(/^ */, "", $1); split($3, a, " "); split(a[2], b, "/") }
-			b[1] == suite { print $2, $1 }' | newest_first |
+		awk -F ' *[|] *' -v suites=" $(kernel_suites) " '
+			{ sub(/^ */, "", $1); split($3, a, " "); split(a[2], b, "/") }
+			index(suites, " " b[1] " ") { print $2, $1 }' | newest_first |
 		while read -r version package; do
 			if [[ -n ${KVER:-} ]]; then
 				[[ $version == "$KVER"[-~+]* ]] || continue
@@ -52,9 +77,9 @@ newest_first() {
 	sort -rV -k1,1
 }
 
-# has PACKAGE VERSION: in the kernel's suite.
+# has PACKAGE VERSION: in the kernel's suites.
 has() {
-	archive_versions "$1" "$SUITE" | grep -xF -- "$2" >/dev/null
+	versions "$1" | grep -xF -- "$2" >/dev/null
 }
 
 # The kernel's own configuration, out of its headers package.
@@ -83,22 +108,63 @@ rustc_for() {
 	done | grep -m 1 -E "^${wanted//./\\.}[+-]" || true
 }
 
+# The packages of the suite's newest rustc and its library sources: "RUSTC RUST-SRC
+# VERSION". Debian 12 has the newer ones as rustc-web.
+any_rustc() {
+	local rustc source version suites
+	read -ra suites < <(suites_of_kernel)
+	while read -r rustc source; do
+		version=$(versions "$rustc" "${suites[@]}" | sed -n 1p)
+		if [[ -n $version ]] && dpkg --compare-versions "$version" ge "$OLDEST_RUSTC"; then
+			echo "$rustc $source $version"
+			return
+		fi
+	done <<-NAMES
+		rustc rust-src
+		rustc-web rust-web-src
+	NAMES
+}
+
 # fits VERSION PACKAGE: sets the variables that `resolve` prints, or REASON.
 fits() {
 	local config
 	VERSION=$1
 	RELEASE=${2#linux-headers-}
-	SOURCE=linux-source-$(grep -oE '^[0-9]+\.[0-9]+' <<<"$VERSION")
-	has "$SOURCE" "$VERSION" || { REASON="no $SOURCE of that version" && return 1; }
-	has "linux-modules-$RELEASE" "$VERSION" || { REASON="no linux-modules" && return 1; }
-	BINARY=linux-binary-$RELEASE
-	has "$BINARY" "$VERSION" || BINARY=linux-binary-unsigned-$RELEASE
-	has "$BINARY" "$VERSION" || { REASON="no image" && return 1; }
+	has_image || { REASON="no image" && return 1; }
 	config=$(config_of "$2" "$VERSION") || exit
 	RUSTC_TEXT=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"/\1/p' <<<"$config")
-	[[ -n $RUSTC_TEXT ]] || { REASON="built without Rust" && return 1; }
+	if grep -qx CONFIG_RUST=y <<<"$config"; then
+		fits_with_rust
+	else
+		fits_without_rust
+	fi
+}
+
+# Sets BINARY, the package of the image: one that needs linux-modules-RELEASE beside it, or
+# one that holds the modules as well.
+has_image() {
+	local kind=image
+	! has "linux-modules-$RELEASE" "$VERSION" || kind=binary
+	for BINARY in "linux-$kind-$RELEASE" "linux-$kind-unsigned-$RELEASE" "linux-$kind-$RELEASE-unsigned"; do
+		! has "$BINARY" "$VERSION" || return 0
+	done
+	return 1
+}
+
+fits_with_rust() {
+	SOURCE=linux-source-$(grep -oE '^[0-9]+\.[0-9]+' <<<"$VERSION")
+	has "$SOURCE" "$VERSION" || { REASON="no $SOURCE of that version" && return 1; }
 	RUSTC=$(rustc_for "$(awk '{ print $2 }' <<<"$RUSTC_TEXT")")
 	[[ -n $RUSTC ]] || { REASON="built by $RUSTC_TEXT, which the archive does not have" && return 1; }
+}
+
+# RUSTC_TEXT stays empty: no rustc built the kernel.
+fits_without_rust() {
+	SOURCE=''
+	RUSTC_TEXT=''
+	RUSTC=$(any_rustc)
+	RUSTC=${RUSTC##* }
+	[[ -n $RUSTC ]] || { REASON="no rustc from $OLDEST_RUSTC on" && return 1; }
 }
 
 resolve() {
@@ -137,6 +203,10 @@ packages() {
 		tool=linux-headers-${release%-"$FLAVOUR"}-$flavour
 		! has "$tool" "$version" || echo "$tool=$version"
 	done
+	if [[ -z $source ]]; then
+		any_rustc | awk '{ print $1 "=" $3; print $2 "=" $3 }'
+		return
+	fi
 	echo "$source=$version"
 	for tool in rustc rust-src rustfmt rust-clippy; do
 		echo "$tool=$rustc"
@@ -177,8 +247,10 @@ initrd() {
 # Runs in the tools root: unpacked packages in $1 become the files of $1.
 image() {
 	local dir=$1 tree=$1/tree
-	# As vmlinuz, or as vmlinuz.unsigned in linux-binary-unsigned.
-	mv "$tree/usr/lib/modules/$release"/vmlinuz* "$dir/vmlinuz"
+	# As vmlinuz, or as vmlinuz.unsigned in linux-binary-unsigned; before 7.x in /boot.
+	find "$tree/usr/lib/modules/$release" "$tree/boot" -maxdepth 1 -name 'vmlinuz*' \
+		-exec mv {} "$dir/vmlinuz" \; 2>/dev/null || true
+	[[ -s $dir/vmlinuz ]] || die "the packages of $release hold no vmlinuz"
 	ln -sfn usr/lib "$tree/lib"
 	depmod -b "$tree" "$release"
 	initrd "$tree" "$dir/initrd.cpio.gz"
@@ -199,16 +271,27 @@ prune() {
 	rm -rf "${modules:?}/sound"
 }
 
+# Moves the modules of Debian 12's packages, which have them in /lib.
+merge_usr() {
+	[[ -d $1/lib/modules ]] || return 0
+	mkdir -p "$1/usr/lib"
+	mv "$1/lib/modules" "$1/usr/lib/modules"
+	rm -rf "${1:?}/lib"
+}
+
 fetch_into() {
-	local dir=$1 package packages
+	local dir=$1 package packages=("$binary")
 	[[ -s $dir/modules.ext4 ]] && return
 	rm -rf "$dir.new"
 	mkdir -p "$dir.new/tree"
-	packages=("$binary" "linux-modules-$release" "linux-base-$release")
+	for package in "linux-modules-$release" "linux-base-$release"; do
+		! has "$package" "$version" || packages+=("$package")
+	done
 	archive_download "$KERNELS/debs" "${packages[@]/%/=$version}"
 	for package in "${packages[@]}"; do
 		dpkg-deb -x "$(deb_of "$package" "$version")" "$dir.new/tree"
 	done
+	merge_usr "$dir.new/tree"
 	prune "$dir.new/tree/usr/lib/modules/$release"
 	"$SCRIPTS/root.sh" run tools "$SCRIPTS/kernel.sh" image "$dir.new" "$release"
 	mv "$dir.new" "$dir"

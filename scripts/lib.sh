@@ -146,6 +146,8 @@ suites_of_kernel() {
 	local name=${KERNEL:-trixie-backports}
 	name=${name%-rt}
 	case ${name%-amd64} in
+	bookworm) echo bookworm bookworm-security ;;
+	trixie) echo trixie trixie-security ;;
 	trixie-backports) echo trixie trixie-backports ;;
 	forky) echo forky ;;
 	sid) echo sid ;;
@@ -162,12 +164,16 @@ debian_of_kernel() {
 
 # --- the archive -----------------------------------------------------------
 
-# The base address of the Debian archive that the host's apt uses, or the file
-# of mirrors that cloud images have.
+# The suites that kernels and roots come from.
+readonly ARCHIVE_SUITES=(bookworm bookworm-security trixie trixie-security trixie-backports
+	forky sid experimental)
+
+# archive_mirror NAME: the base address of the archive NAME (debian or debian-security) in
+# the host's apt, or the file of mirrors that cloud images have.
 archive_mirror() {
 	# shellcheck disable=SC2016 # apt expands it
-	apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
-		awk '$1 ~ /\/debian(\.list)?\/?$/ && !found { print $1; found = 1 }'
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
+		awk -v name="$1" '$1 ~ "/" name "(\\.list)?/?$" && !found { print $1; found = 1 }'
 }
 
 archive_keyring() {
@@ -178,14 +184,19 @@ archive_keyring() {
 	die "no keyring of the Debian archive: apt-get install debian-archive-keyring"
 }
 
-# archive_sources SUITE…: one-line apt sources.
+# archive_sources SUITE…: one-line apt sources. A host whose apt has no security archive gets
+# none of it, and so the kernels of the last point release.
 archive_sources() {
-	local mirror keyring suite
-	mirror=$(archive_mirror)
+	local mirror security keyring suite
+	mirror=$(archive_mirror debian)
 	[[ -n $mirror ]] || die "apt names no Debian archive: add one to /etc/apt/sources.list.d"
+	security=$(archive_mirror debian-security)
 	keyring=$(archive_keyring)
 	for suite; do
-		echo "deb [signed-by=$keyring] $mirror $suite main"
+		case $suite in
+		*-security) [[ -z $security ]] || echo "deb [signed-by=$keyring] $security $suite main" ;;
+		*) echo "deb [signed-by=$keyring] $mirror $suite main" ;;
+		esac
 	done
 }
 
@@ -199,7 +210,7 @@ archive_conf() {
 	local dir=$TOA_CACHE/apt
 	mkdir -p "$dir/lists/partial" "$dir/archives/partial"
 	: >"$dir/status"
-	archive_sources trixie trixie-backports forky sid experimental >"$dir/sources.list"
+	archive_sources "${ARCHIVE_SUITES[@]}" >"$dir/sources.list"
 	cat >"$dir/apt.conf" <<-CONF
 		Dir::Etc::main "/dev/null";
 		Dir::Etc::parts "/dev/null";
@@ -218,8 +229,18 @@ archive_conf() {
 	CONF
 }
 
+# Whether the lists are less than an hour old and hold every suite: an older checkout, which
+# shares the cache, fetches fewer.
+archive_is_fresh() {
+	local suite
+	[[ -n $(find "$TOA_CACHE/apt/fresh" -mmin -"${TOA_ARCHIVE_MINUTES:-60}" 2>/dev/null) ]] || return
+	for suite in "${ARCHIVE_SUITES[@]}"; do
+		[[ $suite == *-security ]] || grep -q " $suite main\$" "$TOA_CACHE/apt/sources.list" || return
+	done
+}
+
 archive_fetch_lists() {
-	[[ -n $(find "$TOA_CACHE/apt/fresh" -mmin -"${TOA_ARCHIVE_MINUTES:-60}" 2>/dev/null) ]] && return
+	! archive_is_fresh || return 0
 	archive_conf
 	archive_try env APT_CONFIG="$TOA_CACHE/apt/apt.conf" \
 		apt-get -q update -o APT::Update::Error-Mode=any

@@ -21,9 +21,10 @@ shopt -s inherit_errexit
 ROWS=$REPO/build/matrix
 README=$REPO/README.md
 
-# All names, in the table's order.
+# All names, in the table's order. toa refuses PREEMPT_RT before 7.x.
 names() {
 	local suite
+	printf '%s\n' bookworm bookworm-amd64 trixie trixie-amd64
 	for suite in trixie-backports forky sid experimental; do
 		printf '%s\n' "$suite" "$suite-amd64" "$suite-rt"
 	done

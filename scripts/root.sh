@@ -11,7 +11,8 @@
 # NAME is one of
 #   tools   Rust, QEMU, shellcheck, …: user-space programs and the VM
 #   build   what the README lists for building the module, for the kernel that
-#           KERNEL= and KVER= select (see kernel.sh)
+#           KERNEL= and KVER= select (see kernel.sh); for a kernel without Rust
+#           the short list of standin.txt
 #   dkms    the same and DKMS
 #   rpm     the same and rpm
 #   secureboot   firmware with Secure Boot, and what makes keys for it
@@ -48,6 +49,7 @@ packages_of() {
 		packages_of deb
 	elif [[ $1 == build ]]; then
 		exact=$("$SCRIPTS/kernel.sh" packages)
+		[[ $exact == *linux-source-* ]] || list=$(sed -e '/^#/d' "$SCRIPTS/packages/standin.txt")
 		grep -vxF -e linux-headers-RELEASE -e linux-source-X.Y \
 			-f <(sed 's/[=/].*//' <<<"$exact") <<<"$list"
 		list=$exact

@@ -43,6 +43,8 @@
 # VM_DIR=             where the logs go (default: build/<release>/vm, and for
 #                     test-NAME build/<release>/vm-NAME)
 #
+# tests/skips.txt     the skips that each kernel is expected to have
+#
 # What a run leaves is there: console.log, ktap.log, out/. Its counts are
 # in build/vm-summary too.
 
@@ -198,7 +200,7 @@ ktap() {
 	least=${EXPECT:-$(expected "${arguments[@]}")}
 	payload "$BUILD/$release/payload"
 	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest test ${arguments[*]@Q}" \
-		--expect "$least" "${@:2}"
+		--expect "$least" --skips "$REPO/tests/skips.txt" --release "$release" "${@:2}"
 }
 
 run_test() {

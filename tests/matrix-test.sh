@@ -146,8 +146,8 @@ no_answer() {
 
 case_unknown_kernels_are_refused() {
 	set_stage
-	fails 1 "matrix.sh: bookworm is no kernel of the matrix: see --help" \
-		env MATRIX=bookworm project/scripts/matrix.sh run
+	fails 1 "matrix.sh: buster is no kernel of the matrix: see --help" \
+		env MATRIX=buster project/scripts/matrix.sh run
 }
 
 cases_main "$@"

@@ -10,6 +10,7 @@ use lexopt::prelude::*;
 
 use crate::qemu::Firmware;
 use crate::qemu::Machine;
+use crate::skips::Skips;
 
 const HELP: &str = "\
 Boots a kernel in QEMU, runs the payload's command in it, and judges the run.
@@ -26,6 +27,9 @@ toa-vm judge CONSOLE OUTPUT   judge the logs of an earlier run
   --timeout S       stop the machine after that many seconds (default: 900)
   --idle S          stop it after so many seconds without output (default: 120)
   --expect N        fail if there are fewer results than N (default: 1)
+  --skips FILE      the skips of each kernel: fail if others are skipped, or one
+                    of these is not; needs --release
+  --release NAME    the kernel's release, which chooses lines of that FILE
   --plain           the output is not KTAP: judge exit status and console
   --append TEXT     more of the kernel's command line
   --threads KIND    `single` or `multi`: QEMU's TCG threads (default: single)
@@ -43,6 +47,7 @@ pub struct Args {
     pub timeout: Duration,
     pub idle: Duration,
     pub expect: usize,
+    pub skips: Option<Skips>,
     pub plain: bool,
     pub label: String,
 }
@@ -69,6 +74,7 @@ impl Args {
             timeout,
             idle,
             expect: 1,
+            skips: None,
             plain: false,
             label: String::new(),
         }
@@ -77,6 +83,7 @@ impl Args {
     fn from_parser(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
         let mut machine = Machine::default();
         let (mut code, mut variables) = (None, None);
+        let (mut list, mut release) = (None, None);
         let mut words = Vec::new();
         let mut args = Self {
             mode: Mode::Boot(Machine::default()),
@@ -84,6 +91,7 @@ impl Args {
             timeout: Duration::from_secs(900),
             idle: Duration::from_secs(120),
             expect: 1,
+            skips: None,
             plain: false,
             label: String::new(),
         };
@@ -104,6 +112,8 @@ impl Args {
                 Long("timeout") => args.timeout = Duration::from_secs(parser.value()?.parse()?),
                 Long("idle") => args.idle = Duration::from_secs(parser.value()?.parse()?),
                 Long("expect") => args.expect = parser.value()?.parse()?,
+                Long("skips") => list = Some(PathBuf::from(parser.value()?)),
+                Long("release") => release = Some(parser.value()?.string()?),
                 Long("plain") => args.plain = true,
                 Long("label") => args.label = parser.value()?.string()?,
                 Short('h') | Long("help") => {
@@ -115,6 +125,7 @@ impl Args {
             }
         }
         machine.firmware = firmware(code, variables)?;
+        args.skips = skips(list, release)?;
         args.mode = mode(machine, &words)?;
         Ok(args)
     }
@@ -128,6 +139,16 @@ fn firmware(
         (None, None) => Ok(None),
         (Some(code), Some(variables)) => Ok(Some(Firmware { code, variables })),
         _ => Err("--firmware and --variables come together".into()),
+    }
+}
+
+fn skips(list: Option<PathBuf>, release: Option<String>) -> Result<Option<Skips>, lexopt::Error> {
+    match (list, release) {
+        (None, None) => Ok(None),
+        (Some(list), Some(release)) => Skips::read(&list, &release)
+            .map(Some)
+            .map_err(|error| error.to_string().into()),
+        _ => Err("--skips and --release come together".into()),
     }
 }
 
@@ -173,6 +194,17 @@ mod tests {
         let firmware = machine.firmware.expect("it was named");
         assert_eq!(firmware.code, PathBuf::from("f"));
         assert_eq!(firmware.variables, PathBuf::from("v"));
+    }
+
+    #[test]
+    fn list_of_skips_needs_a_release_and_a_readable_file() {
+        let judge = |more: &[&str]| parse(&[&["judge", "c", "o"], more].concat());
+        let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../skips.txt");
+        assert!(judge(&["--skips", list]).is_err());
+        assert!(judge(&["--release", "6.1.0"]).is_err());
+        assert!(judge(&["--skips", "/no/such/file", "--release", "6.1.0"]).is_err());
+        let args = judge(&["--skips", list, "--release", "6.1.0"]).expect("valid");
+        assert!(args.skips.is_some());
     }
 
     #[test]

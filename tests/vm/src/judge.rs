@@ -69,6 +69,9 @@ pub fn judge(ending: &Ending, console: &str, output: &str, args: &Args) -> Verdi
         judge_status(status, &mut verdict);
     } else {
         judge_report(ktap::parse(output), status, args.expect, &mut verdict);
+        if let Some(skips) = &args.skips {
+            verdict.problems.append(&mut skips.compare(&verdict.report));
+        }
     }
     verdict
 }
@@ -129,6 +132,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::skips::Skips;
 
     const CONSOLE: &str = include_str!("../fixtures/clean.console");
     const OUTPUT: &str = include_str!("../fixtures/good.ktap");
@@ -190,6 +194,28 @@ mod tests {
     fn a_run_that_only_skips_is_red() {
         let output = "1..1\nok 1 - a # SKIP\ntoa-vm: exit 0 tainted 0\n";
         assert_eq!(verdict(CONSOLE, output).problems, ["no test passed"]);
+    }
+
+    #[test]
+    fn skips_that_differ_from_the_list_are_red() {
+        let verdict = |output: &str, list| {
+            let args = Args {
+                skips: Some(Skips::parse(list, "6.1.0").expect("valid")),
+                ..args(1, false)
+            };
+            judge(&Ending::Exited, CONSOLE, output, &args).to_string()
+        };
+        let good = "2 passed, 0 failed, 1 skipped";
+        assert_eq!(verdict(OUTPUT, "6.1.* c no ipv6\n"), good);
+        assert_eq!(
+            verdict(OUTPUT, "6.12.* c no ipv6\n"),
+            "2 passed, 1 failed, 1 skipped"
+        );
+        let ran = OUTPUT.replace(" # SKIP no ipv6", "");
+        assert_eq!(
+            verdict(&ran, "6.1.* c no ipv6\n"),
+            "3 passed, 1 failed, 0 skipped"
+        );
     }
 
     #[test]

@@ -11,6 +11,10 @@ pub struct Report {
     pub passed: usize,
     pub failed: usize,
     pub skipped: usize,
+    /// The names of the skipped tests.
+    pub skips: Vec<String>,
+    /// The names of the tests that passed or failed.
+    pub ran: Vec<String>,
     /// Where the output is not what it claims to be.
     pub faults: Vec<String>,
 }
@@ -28,6 +32,7 @@ enum Line<'a> {
         ok: bool,
         skip: bool,
         number: Option<usize>,
+        name: &'a str,
     },
     BailOut(&'a str),
 }
@@ -49,7 +54,18 @@ impl Report {
                     self.faults.push("more than one plan".to_owned());
                 }
             }
-            Line::Result { ok, skip, number } => {
+            Line::Result {
+                ok,
+                skip,
+                number,
+                name,
+            } => {
+                let names = if ok && skip {
+                    &mut self.skips
+                } else {
+                    &mut self.ran
+                };
+                names.push(name.to_owned());
                 match (ok, skip) {
                     (true, false) => self.passed += 1,
                     (true, true) => self.skipped += 1,
@@ -99,7 +115,17 @@ fn parse_line(line: &str) -> Option<Line<'_>> {
             .split_whitespace()
             .next()
             .and_then(|word| word.parse().ok()),
+        name: name(rest),
     })
+}
+
+/// The first word after the number of a result line, and after its dash.
+fn name(rest: &str) -> &str {
+    let mut words = rest
+        .split_whitespace()
+        .skip(1)
+        .skip_while(|word| *word == "-");
+    words.next().unwrap_or("")
 }
 
 /// The word after the `#` of a result line.
@@ -119,6 +145,13 @@ mod tests {
         let report = parse(GOOD);
         assert_eq!((report.passed, report.failed, report.skipped), (1, 1, 1));
         assert_eq!(report.faults, Vec::<String>::new());
+    }
+
+    #[test]
+    fn skips_and_other_results_are_named() {
+        let report = parse(GOOD);
+        assert_eq!(report.ran, ["a", "b"]);
+        assert_eq!(report.skips, ["c"]);
     }
 
     #[test]

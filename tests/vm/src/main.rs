@@ -13,6 +13,7 @@ mod console;
 mod judge;
 mod ktap;
 mod qemu;
+mod skips;
 mod watch;
 
 use std::fs;

@@ -157,3 +157,27 @@ fn stock() -> Vec<&'static Case> {
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SKIPS: &str = include_str!("../../../skips.txt");
+
+    #[test]
+    fn listed_skips_are_tests_of_a_boot() {
+        let boots = [
+            Boot::Stock,
+            Boot::NoIpv6,
+            Boot::Unload,
+            Boot::OneCpu,
+            Boot::Servers,
+            Boot::Secure,
+        ];
+        let cases: Vec<_> = boots.into_iter().flat_map(Boot::cases).collect();
+        let lines = SKIPS.lines().filter(|line| !line.starts_with('#'));
+        for test in lines.filter_map(|line| line.split_whitespace().nth(1)) {
+            assert!(cases.iter().any(|case| case.name == test), "{test}");
+        }
+    }
+}
