@@ -2,6 +2,17 @@
 
 KVER ?= $(shell uname -r)
 
+# The `kernel` crate: the kernel's own, or the stand-in of rust/kernel/, which any kernel can use. The
+# kernel's configuration decides, never the packages that are installed.
+headers = $(firstword $(wildcard /lib/modules/$(KVER)/build /usr/src/linux-headers-$(KVER)))
+RUST ?= $(if $(shell grep -sx CONFIG_RUST=y '$(headers)/.config'),kernel,standin)
+ifeq ($(filter kernel standin,$(RUST)),)
+$(error RUST=$(RUST) is neither kernel nor standin)
+endif
+
+# What finds the kernel's build directory and the compilers.
+find = scripts/$(if $(filter kernel,$(RUST)),metadata.sh,standin.sh) --kver '$(KVER)'
+
 # Further variables for kbuild: CLIPPY=1 runs clippy, W=e makes warnings errors, V=1 shows the
 # commands.
 kbuild_flags := $(foreach flag,CLIPPY W V,$(if $($(flag)),$(flag)=$($(flag))))
@@ -10,16 +21,19 @@ kbuild_flags := $(foreach flag,CLIPPY W V,$(if $($(flag)),$(flag)=$($(flag))))
 M := $(CURDIR)
 
 # The makes of kbuild inherit only the job flags of this make.
-kbuild = builddir=$$(scripts/metadata.sh --kver '$(KVER)') && \
-	vars=$$(scripts/metadata.sh --kver '$(KVER)' --print-make-vars) && \
+kbuild = builddir=$$($(find)) && vars=$$($(find) --print-make-vars) && \
 	MAKEFLAGS='$(filter -j% --jobserver%,$(MAKEFLAGS))' \
-	$(MAKE) -C "$$builddir" M='$(M)' $$vars $(kbuild_flags)
+	$(MAKE) -C "$$builddir" M='$(M)' RUST=$(RUST) $$vars $(kbuild_flags)
+
+# A module with the stand-in crate must pass a check of its object, or it does not stay.
+check = $(if $(filter standin,$(RUST)),for module in '$(M)'/*.ko; do \
+	scripts/check-object.sh "$$module" "$$builddir" || { rm -f "$$module"; exit 1; }; done,:)
 
 .PHONY: module install clean help
 
-## module: build toa.ko for the running kernel, or for KVER=…; regenerates the kernel's Rust metadata if its headers lack it
+## module: build toa.ko for the running kernel, or for KVER=…, with the crate RUST=kernel or RUST=standin; for the former it regenerates the kernel's Rust metadata if its headers lack it
 module:
-	+@$(kbuild) modules
+	+@$(kbuild) modules && $(check)
 
 ## install: copy the built toa.ko to /lib/modules/KVER, where modprobe finds it
 install:
@@ -30,7 +44,7 @@ install:
 
 ## clean: remove the output of `make` in this directory
 clean:
-	rm -rf build toa_offsets.rs *.o *.ko *.mod *.mod.c *.rmeta .*.cmd .*.d .tmp_* \
+	rm -rf build standin toa_offsets.rs *.o *.ko *.mod *.mod.c *.rmeta .*.cmd .*.d .tmp_* \
 		.module-common.o Module.symvers modules.order
 
 ## help: list the targets

@@ -4,9 +4,11 @@
  * kernel's flags and headers, and Kbuild makes toa_offsets.rs of the constants in it, as the kernel
  * makes asm-offsets.h. Nothing here is linked into the module.
  *
- * - PROTOTYPE asserts a declaration of linux/c.rs. A host test compares the two lists.
- * - OFFSET_OF is the offset of a field, and asserts the size that Rust reads or writes.
- * - CONSTANT is any other number.
+ * Each PROTOTYPE has a declaration in linux/c.rs. A host test compares the two lists.
+ *
+ * Where kernels differ, a macro of the header, a type, or an export decides, never the version. Kbuild
+ * defines TOA_EXPORTS_… for the symbols of its list that are in Module.symvers. Rust code tests the
+ * constants: the branch of another kernel is not compiled into the module.
  *
  * A kernel that changed one of them stops the build here, with a sentence.
  */
@@ -41,14 +43,16 @@
 #include <net/tcp_states.h>
 #include <trace/events/tcp.h>
 
+#include "offsets.h"
+
 #if !defined(CONFIG_X86_64)
 #error "toa: only x86-64 is supported so far: another architecture needs its own block of FTRACE_ARG offsets in offsets.c"
 #endif
 #if !defined(CONFIG_SMP)
 #error "toa: this kernel is built without CONFIG_SMP, which toa needs"
 #endif
-#if !defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS)
-#error "toa: this kernel is built without CONFIG_DYNAMIC_FTRACE_WITH_ARGS, which toa needs to hook getname and accept"
+#if !defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) && !defined(CONFIG_DYNAMIC_FTRACE_WITH_REGS)
+#error "toa: this kernel is built without CONFIG_DYNAMIC_FTRACE_WITH_ARGS and CONFIG_DYNAMIC_FTRACE_WITH_REGS: toa needs one of them to hook getname and accept"
 #endif
 #if !defined(CONFIG_TRACEPOINTS)
 #error "toa: this kernel is built without CONFIG_TRACEPOINTS, which toa needs to see sockets die"
@@ -63,16 +67,14 @@
 #error "toa: this kernel is built without CONFIG_PROC_FS, CONFIG_NET_NS or CONFIG_INET, which toa needs"
 #endif
 
+#if defined(CONFIG_PREEMPT_RT) && !defined(kmalloc_nolock)
+#error "toa: this PREEMPT_RT kernel has no kmalloc_nolock, by which toa allocates records (7.0 and later have it): use the distribution's kernel without PREEMPT_RT"
+#endif
+
 /* linux/raw_spinlock.rs makes unlocked locks of zeroes. */
 #if defined(CONFIG_DEBUG_SPINLOCK) || defined(CONFIG_DEBUG_LOCK_ALLOC)
 #error "toa: this kernel is built with CONFIG_DEBUG_SPINLOCK or CONFIG_DEBUG_LOCK_ALLOC, which linux/raw_spinlock.rs cannot initialise yet"
 #endif
-
-/* The C prototypes that Rust code assumes. */
-#define PROTOTYPE(ret, what, ...)						\
-	_Static_assert(__builtin_types_compatible_p(typeof(&what),		\
-						    ret (*)(__VA_ARGS__)),	\
-		       "toa: the prototype of " #what " changed in this kernel: adapt linux/c.rs or linux/callbacks.rs")
 
 /* Hooked functions, see linux/callbacks.rs. */
 PROTOTYPE(typeof(tcp_child_process(NULL, NULL, NULL)), tcp_child_process,
@@ -84,8 +86,24 @@ PROTOTYPE(int, inet6_getname, struct socket *, struct sockaddr *, int);
 #endif
 /* The probe's prototype: the private pointer first, then TP_PROTO of include/trace/events/tcp.h. */
 PROTOTYPE(void, check_trace_callback_type_tcp_destroy_sock, void (*)(void *, struct sock *));
+/*
+ * The registers that a handler gets: a structure that holds a struct pt_regs, hidden by a macro since
+ * 6.13, and the struct pt_regs itself before 5.11.
+ */
+#if defined(arch_ftrace_regs)
+#define FTRACE_REGISTER(name, register)						\
+	OFFSET_OF(name, struct __arch_ftrace_regs, regs.register, 8)
+#elif defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS)
+#define FTRACE_REGISTER(name, register) OFFSET_OF(name, struct ftrace_regs, regs.register, 8)
+#else
+#define FTRACE_REGISTER(name, register) OFFSET_OF(name, struct pt_regs, register, 8)
+#endif
+struct ftrace_regs;
 _Static_assert(__builtin_types_compatible_p(ftrace_func_t,
-		void (*)(unsigned long, unsigned long, struct ftrace_ops *, struct ftrace_regs *)),
+		void (*)(unsigned long, unsigned long, struct ftrace_ops *, struct ftrace_regs *)) ||
+	       (!IS_ENABLED(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) &&
+		__builtin_types_compatible_p(ftrace_func_t,
+		void (*)(unsigned long, unsigned long, struct ftrace_ops *, struct pt_regs *))),
 	"toa: ftrace_func_t changed in this kernel: adapt linux/ftrace.rs");
 
 /* Called functions, in the order of linux/c.rs. */
@@ -108,7 +126,14 @@ PROTOTYPE(struct proc_dir_entry *, proc_create_net_single, const char *, umode_t
 PROTOTYPE(void, remove_proc_entry, const char *, struct proc_dir_entry *);
 PROTOTYPE(unsigned long, _raw_spin_lock_irqsave, raw_spinlock_t *);
 PROTOTYPE(void, _raw_spin_unlock_irqrestore, raw_spinlock_t *, unsigned long);
+/* Since 6.10 __alloc_percpu is a macro. */
+#ifdef __alloc_percpu
 PROTOTYPE(void __percpu *, pcpu_alloc_noprof, size_t, size_t, bool, gfp_t);
+#define HAS_PCPU_ALLOC_NOPROF 1
+#else
+PROTOTYPE(void __percpu *, __alloc_percpu, size_t, size_t);
+#define HAS_PCPU_ALLOC_NOPROF 0
+#endif
 PROTOTYPE(void, free_percpu, void __percpu *);
 #ifdef CONFIG_PREEMPT_RT
 PROTOTYPE(void *, _kmalloc_nolock_noprof, size_t, gfp_t, int);
@@ -119,28 +144,41 @@ PROTOTYPE(unsigned int, inet_addr_type_dev_table, struct net *, const struct net
 #if IS_ENABLED(CONFIG_IPV6)
 PROTOTYPE(int, ipv6_chk_addr_and_flags, struct net *, const struct in6_addr *,
 	  const struct net_device *, bool, int, u32);
+/* Exported until that function became an inline one that reads the variable. */
+#ifdef TOA_EXPORTS_ipv6_mod_enabled
+PROTOTYPE(bool, ipv6_mod_enabled, void);
+#define HAS_IPV6_MOD_ENABLED 1
+#else
+_Static_assert(__builtin_types_compatible_p(typeof(disable_ipv6_mod), int),
+	"toa: the type of disable_ipv6_mod changed in this kernel: adapt linux/c.rs");
+#define HAS_IPV6_MOD_ENABLED 0
+#endif
 #endif
 PROTOTYPE(struct net_device *, dev_get_by_index_rcu, struct net *, int);
-/* From 7.3 on the head is a structure that is a pointer or a `struct rcu_head`: never larger. */
+/*
+ * From 7.3 on the head is a structure that is a pointer or a `struct rcu_head`: never larger. Before
+ * 6.2 the second argument was the offset of the head, instead of the object.
+ */
 struct kvfree_rcu_head;
+#define KVFREE_TAKES_OFFSET							\
+	__builtin_types_compatible_p(typeof(&kvfree_call_rcu), void (*)(struct rcu_head *, rcu_callback_t))
 _Static_assert(__builtin_types_compatible_p(typeof(&kvfree_call_rcu),
 					    void (*)(struct kvfree_rcu_head *, void *)) ||
 	       __builtin_types_compatible_p(typeof(&kvfree_call_rcu),
-					    void (*)(struct rcu_head *, void *)),
+					    void (*)(struct rcu_head *, void *)) ||
+	       KVFREE_TAKES_OFFSET,
 	"toa: the prototype of kvfree_call_rcu changed in this kernel: adapt linux/hash_table.rs");
 
 /* Variables. */
-#define VARIABLE(type, what)							\
-	_Static_assert(__builtin_types_compatible_p(typeof(what), type),	\
-		       "toa: the type of " #what " changed in this kernel: adapt linux/c.rs")
 VARIABLE(struct srcu_struct, tracepoint_srcu);
+#ifdef TOA_EXPORTS_rcu_tasks_trace_srcu_struct
 VARIABLE(struct srcu_struct, rcu_tasks_trace_srcu_struct);
+#endif
 VARIABLE(unsigned long [NR_CPUS], __per_cpu_offset);
 VARIABLE(struct cpumask, __cpu_possible_mask);
 VARIABLE(atomic_long_t, _totalram_pages);
 VARIABLE(struct net, init_net);
 VARIABLE(struct user_namespace, init_user_ns);
-VARIABLE(int, disable_ipv6_mod);
 
 _Static_assert(offsetof(struct sock, __sk_common) == 0 && offsetof(struct inet_sock, sk) == 0,
 	"toa: struct sock no longer begins with struct sock_common: adapt linux/sock.rs");
@@ -149,22 +187,8 @@ _Static_assert(offsetof(struct net_generic, ptr) == 0,
 /* Writing one after the other to the words of `struct in6_addr`, as to `struct sockaddr_in6`. */
 _Static_assert(sizeof(struct in6_addr) == 16, "toa: struct in6_addr changed: adapt linux/c.rs");
 
-#define CONSTANT(name, value)							\
-	asm volatile("\n.ascii \"->TOA_" #name " %c0\"" : : "i" (value))
-
-#define OFFSET_OF(name, type, field, size)					\
-	do {									\
-		_Static_assert(sizeof_field(type, field) == (size),		\
-			       "toa: the size of " #field " changed in this kernel: adapt linux/"); \
-		CONSTANT(name, offsetof(type, field));				\
-	} while (0)
-
-/* The byte at `index` of a structure whose bit-field `field` is one, and of which all else is zero. */
-#define BIT_FIELD_BYTE(type, field, index) ({					\
-	const union { type of; unsigned char bytes[sizeof(type)]; } one =	\
-		{ .of = { .field = 1 } };					\
-	one.bytes[index];							\
-})
+/* The bit-field follows the options of received packets. */
+#define IPV6_SNDFLOW_BYTE (offsetofend(struct ipv6_pinfo, rxopt))
 
 void toa_offsets(void);
 void toa_offsets(void)
@@ -190,10 +214,25 @@ void toa_offsets(void)
 #if IS_ENABLED(CONFIG_IPV6)
 	OFFSET_OF(SOCK_V6_DADDR, struct sock, sk_v6_daddr, 16);
 	OFFSET_OF(SOCK_V6_RCV_SADDR, struct sock, sk_v6_rcv_saddr, 16);
-	OFFSET_OF(INET_FLAGS, struct inet_sock, inet_flags, 8);
 	OFFSET_OF(INET_PINET6, struct inet_sock, pinet6, 8);
 	OFFSET_OF(IPV6_FLOW_LABEL, struct ipv6_pinfo, flow_label, 4);
+	/* Since 6.6 a bit of `inet_flags`, which that macro tests; before, a bit-field of ipv6_pinfo. */
+#ifdef inet_test_bit
+	CONSTANT(HAS_INET_FLAGS, 1);
+	OFFSET_OF(INET_FLAGS, struct inet_sock, inet_flags, 8);
 	CONSTANT(INET_FLAGS_SNDFLOW, INET_FLAGS_SNDFLOW);
+	CONSTANT(IPV6_SNDFLOW, 0);
+	CONSTANT(IPV6_SNDFLOW_MASK, 0);
+#else
+	CONSTANT(HAS_INET_FLAGS, 0);
+	CONSTANT(INET_FLAGS, 0);
+	CONSTANT(INET_FLAGS_SNDFLOW, 0);
+	BUILD_BUG_ON_MSG(!BIT_FIELD_BYTE(struct ipv6_pinfo, sndflow, IPV6_SNDFLOW_BYTE),
+			 "toa: sndflow moved in this kernel: adapt offsets.c");
+	CONSTANT(IPV6_SNDFLOW, IPV6_SNDFLOW_BYTE);
+	CONSTANT(IPV6_SNDFLOW_MASK,
+		 BIT_FIELD_BYTE(struct ipv6_pinfo, sndflow, IPV6_SNDFLOW_BYTE));
+#endif
 #endif
 	OFFSET_OF(SKB_HEAD, struct sk_buff, head, 8);
 	OFFSET_OF(SKB_TRANSPORT_HEADER, struct sk_buff, transport_header, 2);
@@ -201,20 +240,46 @@ void toa_offsets(void)
 	OFFSET_OF(SKB_IIF, struct sk_buff, skb_iif, 4);
 	OFFSET_OF(SKB_PROTOCOL, struct sk_buff, protocol, 2);
 
+	/* linux/own_address.rs */
+#if IS_ENABLED(CONFIG_IPV6)
+	CONSTANT(HAS_IPV6_MOD_ENABLED, HAS_IPV6_MOD_ENABLED);
+#endif
+
 	/* linux/pernet.rs */
 	OFFSET_OF(SEQ_PRIVATE, struct seq_file, private, 8);
 	OFFSET_OF(NET_GEN, struct net, gen, 8);
 	OFFSET_OF(NET_PROC_NET, struct net, proc_net, 8);
 	OFFSET_OF(NET_USER_NS, struct net, user_ns, 8);
 
-	/* linux/tracepoint.rs */
+	/* linux/percpu.rs, linux/hash_table.rs */
+	CONSTANT(HAS_PCPU_ALLOC_NOPROF, HAS_PCPU_ALLOC_NOPROF);
+	CONSTANT(KVFREE_TAKES_OFFSET, KVFREE_TAKES_OFFSET);
+
+	/* linux/tracepoint.rs: what tracepoint_synchronize_unregister waits for beside the SRCU. */
+#ifdef TOA_EXPORTS_rcu_tasks_trace_srcu_struct
+	CONSTANT(HAS_RCU_TASKS_TRACE_SRCU, 1);
+#else
+	CONSTANT(HAS_RCU_TASKS_TRACE_SRCU, 0);
+#endif
 	OFFSET_OF(TRACEPOINT_NAME, struct tracepoint, name, 8);
 
 	/* linux/ftrace.rs: the arguments and the resume address, one block per architecture. */
-	OFFSET_OF(FTRACE_ARG0, struct __arch_ftrace_regs, regs.di, 8);
-	OFFSET_OF(FTRACE_ARG1, struct __arch_ftrace_regs, regs.si, 8);
-	OFFSET_OF(FTRACE_ARG2, struct __arch_ftrace_regs, regs.dx, 8);
-	OFFSET_OF(FTRACE_IP, struct __arch_ftrace_regs, regs.ip, 8);
+	FTRACE_REGISTER(FTRACE_ARG0, di);
+	FTRACE_REGISTER(FTRACE_ARG1, si);
+	FTRACE_REGISTER(FTRACE_ARG2, dx);
+	FTRACE_REGISTER(FTRACE_IP, ip);
+	/* The flag by which handlers get the registers, where not all get those of the arguments. */
+#ifdef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
+	CONSTANT(FTRACE_REGISTERS, 0);
+#else
+	CONSTANT(FTRACE_REGISTERS, FTRACE_OPS_FL_SAVE_REGS);
+#endif
+	/* Exported since 6.3, and by some older kernels. */
+#ifdef TOA_EXPORTS_ftrace_free_filter
+	CONSTANT(HAS_FTRACE_FREE_FILTER, 1);
+#else
+	CONSTANT(HAS_FTRACE_FREE_FILTER, 0);
+#endif
 	CONSTANT(FTRACE_PERMANENT, FTRACE_OPS_FL_PERMANENT);
 	CONSTANT(FTRACE_IPMODIFY, FTRACE_OPS_FL_IPMODIFY);
 

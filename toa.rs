@@ -32,6 +32,7 @@ mod stats;
 mod substitute;
 mod toa_hooks;
 
+#[allow(dead_code)]
 #[rustfmt::skip]
 mod toa_offsets;
 
@@ -73,10 +74,23 @@ macro_rules! version {
     };
 }
 
-/// `version=`, the version and a NUL.
-const MODINFO: &str = concat!("version=", version!(), "\0");
+/// The `kernel` crate that this module is built with, as a literal: `kernel` or `stand-in`.
+macro_rules! kernel_crate {
+    () => {
+        env!("TOA_CRATE")
+    };
+}
 
-/// For `modinfo`: C's `MODULE_VERSION`, which `module!` has no key for.
+/// The fields `version` and `crate`, each with a NUL.
+const MODINFO: &str = concat!(
+    "version=",
+    version!(),
+    "\0crate=",
+    kernel_crate!(),
+    "\0"
+);
+
+/// For `modinfo`: C's `MODULE_VERSION` and `MODULE_INFO`, which `module!` has no keys for.
 #[link_section = ".modinfo"]
 #[used(compiler)]
 static MODINFO_VERSION: [u8; MODINFO.len()] = match MODINFO.as_bytes().first_chunk() {
@@ -119,11 +133,12 @@ impl kernel::Module for Toa {
             INFO,
             "toa loaded, version {version}, {families}, at most {} records in {buckets} buckets \
              ({} kept for the first network namespace, {} for each other of the host, {} for all of \
-             other user namespaces together)\n",
+             other user namespaces together), {} crate\n",
             shares.all,
             shares.all - shares.others,
             shares.each,
-            shares.foreign
+            shares.foreign,
+            kernel_crate!()
         );
         for row in option::KINDS {
             log!(

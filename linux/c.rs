@@ -252,6 +252,7 @@ extern "C" {
     pub(crate) fn remove_proc_entry(name: *const c_char, parent: *mut proc_dir_entry);
     pub(crate) fn _raw_spin_lock_irqsave(lock: *mut raw_spinlock_t) -> c_ulong;
     pub(crate) fn _raw_spin_unlock_irqrestore(lock: *mut raw_spinlock_t, flags: c_ulong);
+    pub(crate) fn __alloc_percpu(size: usize, align: usize) -> *mut c_void;
     pub(crate) fn pcpu_alloc_noprof(
         size: usize,
         align: usize,
@@ -277,6 +278,8 @@ extern "C" {
         strict: c_int,
         banned_flags: c_uint,
     ) -> c_int;
+    #[cfg(CONFIG_IPV6)]
+    pub(crate) fn ipv6_mod_enabled() -> bool;
     pub(crate) fn dev_get_by_index_rcu(net: *mut net, ifindex: c_int) -> *mut net_device;
     pub(crate) fn kvfree_call_rcu(head: *mut callback_head, object: *mut c_void);
 

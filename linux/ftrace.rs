@@ -83,8 +83,8 @@ impl Call {
     }
 
     fn register(&self, offset: usize) -> usize {
-        // SAFETY: The field exists (asserted in offsets.c). Arguments are saved for all ops
-        // under CONFIG_DYNAMIC_FTRACE_WITH_ARGS, without which the build stops.
+        // SAFETY: The field exists (asserted in offsets.c). Arguments are saved for all ops under
+        // CONFIG_DYNAMIC_FTRACE_WITH_ARGS, and for those with the flag of `Hook::flags` elsewhere.
         unsafe { self.0.get().byte_add(offset).cast::<usize>().read() }
     }
 }
@@ -154,7 +154,7 @@ impl<H: Hooked> Hook<H> {
                 park_forever(H::FUNCTION, error.to_errno());
             }
             // SAFETY: `ops` is not registered, and nothing else uses its filter.
-            unsafe { c::ftrace_free_filter(ops.get()) };
+            unsafe { free_filter(ops.get()) };
             // EINVAL of a filter: it matches nothing.
             if filtered == Err(EINVAL) {
                 return Ok(None);
@@ -175,7 +175,7 @@ impl<H: Hooked> Hook<H> {
         } else {
             0
         };
-        c::TOA_FTRACE_PERMANENT | redirects
+        c::TOA_FTRACE_PERMANENT | c::TOA_FTRACE_REGISTERS | redirects
     }
 
     fn explain(error: Error) -> Error {
@@ -213,7 +213,24 @@ impl<H: Hooked> Drop for Hook<H> {
             park_forever(H::FUNCTION, error);
         }
         // SAFETY: Not registered any more, and ours alone.
-        unsafe { c::ftrace_free_filter(self.ops.get()) };
+        unsafe { free_filter(self.ops.get()) };
+    }
+}
+
+/// Frees the filter of `ops`.
+///
+/// # Safety
+///
+/// `ops` must not be registered, and nothing else may use its filter.
+unsafe fn free_filter(ops: *mut c::ftrace_ops) {
+    if c::TOA_HAS_FTRACE_FREE_FILTER != 0 {
+        // SAFETY: By the function's safety requirements.
+        unsafe { c::ftrace_free_filter(ops) };
+    } else {
+        // Without that export: ftrace frees a filter that it replaces (`ftrace_hash_move`), and the
+        // filter without a name is a constant of ftrace (`EMPTY_HASH`). It cannot fail.
+        // SAFETY: By the function's safety requirements; no name is read.
+        unsafe { c::ftrace_set_filter(ops, core::ptr::null_mut(), 0, 1) };
     }
 }
 

@@ -19,7 +19,10 @@ use crate::{
     }, //
 };
 use core::mem::offset_of;
-use core::ptr::NonNull;
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::prelude::*;
 use kernel::sync::rcu;
 use kernel::types::Opaque;
@@ -191,7 +194,11 @@ impl<T: Copy> Unlinked<T> {
         unsafe {
             c::kvfree_call_rcu(
                 Opaque::cast_into(&raw const (*node).rcu).cast(),
-                node.cast(),
+                if c::TOA_KVFREE_TAKES_OFFSET != 0 {
+                    ptr::without_provenance_mut(offset_of!(Node<T>, rcu))
+                } else {
+                    node.cast()
+                },
             )
         };
         value

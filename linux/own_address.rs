@@ -67,8 +67,7 @@ fn is_own_v4<T>(net: &Net<T>, device: Device, address: Ipv4Addr) -> bool {
 fn is_own_v6<T>(net: &Net<T>, device: Device, address: Ipv6Addr) -> bool {
     // With `ipv6.disable=1` there are no IPv6 addresses, and the list that `ipv6_chk_addr_and_flags` walks is
     // a null pointer.
-    // SAFETY: An `int` that a boot parameter sets, and that is constant afterwards.
-    if unsafe { c::disable_ipv6_mod } != 0 {
+    if !is_ipv6_enabled() {
         return false;
     }
     let wire = c::in6_addr(address.octets());
@@ -88,6 +87,18 @@ fn is_own_v6<T>(net: &Net<T>, device: Device, address: Ipv6Addr) -> bool {
             STRICT,
             BANNED_FLAGS,
         ) != 0
+    }
+}
+
+/// C's `ipv6_mod_enabled()`, a function or inlined.
+#[cfg(CONFIG_IPV6)]
+fn is_ipv6_enabled() -> bool {
+    if c::TOA_HAS_IPV6_MOD_ENABLED != 0 {
+        // SAFETY: An FFI call with no additional requirements.
+        unsafe { c::ipv6_mod_enabled() }
+    } else {
+        // SAFETY: An `int` that a boot parameter sets, and that is constant afterwards.
+        unsafe { c::disable_ipv6_mod == 0 }
     }
 }
 

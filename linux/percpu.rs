@@ -51,7 +51,7 @@ impl PossibleCpu {
 ///
 /// # Invariants
 ///
-/// `base` was returned by `pcpu_alloc_noprof` for a `T` and has not been freed. It is an offset
+/// `base` was returned by C's `__alloc_percpu` for a `T` and has not been freed. It is an offset
 /// into the per-CPU areas, not an address.
 pub(crate) struct PerCpu<T: Zeroable + Sync> {
     base: NonNull<T>,
@@ -68,12 +68,16 @@ impl<T: Zeroable + Sync> PerCpu<T> {
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: Called in process context (module init, namespace creation), as GFP_KERNEL asks.
         let base = unsafe {
-            c::pcpu_alloc_noprof(
-                size_of::<T>(),
-                align_of::<T>(),
-                false,
-                kernel::bindings::GFP_KERNEL,
-            )
+            if c::TOA_HAS_PCPU_ALLOC_NOPROF != 0 {
+                c::pcpu_alloc_noprof(
+                    size_of::<T>(),
+                    align_of::<T>(),
+                    false,
+                    kernel::bindings::GFP_KERNEL,
+                )
+            } else {
+                c::__alloc_percpu(size_of::<T>(), align_of::<T>())
+            }
         };
         // INVARIANT: The allocation succeeded and is zeroed, which is a valid `T`: it is `Zeroable`.
         Ok(Self {

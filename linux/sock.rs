@@ -115,6 +115,8 @@ struct Ipv6Pinfo;
 #[cfg(CONFIG_IPV6)]
 fields! { Ipv6Pinfo:
     FLOW_LABEL: u32 = TOA_IPV6_FLOW_LABEL;
+    /// The byte that has the bit-field `sndflow`, where the socket has no `inet_flags`.
+    SNDFLOW: u8 = TOA_IPV6_SNDFLOW;
 }
 
 /// C's `struct sk_buff`.
@@ -226,7 +228,9 @@ impl<T> Sock<T> {
     /// (IPV6_FLOWINFO_SEND), and 0 otherwise.
     #[cfg(CONFIG_IPV6)]
     pub(crate) fn reported_flow_label(&self) -> u32 {
-        if self.read(&INET_FLAGS) & (1 << c::TOA_INET_FLAGS_SNDFLOW) == 0 {
+        if c::TOA_HAS_INET_FLAGS != 0
+            && self.read(&INET_FLAGS) & (1 << c::TOA_INET_FLAGS_SNDFLOW) == 0
+        {
             return 0;
         }
         let pinet6 = self.read(&PINET6) as *const c_void;
@@ -234,7 +238,14 @@ impl<T> Sock<T> {
             return 0;
         }
         // SAFETY: Not null: the socket's own `struct ipv6_pinfo`, which lives as long.
-        unsafe { FLOW_LABEL.read(pinet6) }
+        unsafe {
+            if c::TOA_HAS_INET_FLAGS == 0
+                && SNDFLOW.read(pinet6) & c::TOA_IPV6_SNDFLOW_MASK as u8 == 0
+            {
+                return 0;
+            }
+            FLOW_LABEL.read(pinet6)
+        }
     }
 
     fn base(&self) -> *const c_void {

@@ -72,11 +72,16 @@ impl Drop for Probe {
             c::tracepoint_probe_unregister(self.tracepoint.as_ptr(), self.function, ptr::null_mut())
         };
         // Both, as C's `tracepoint_synchronize_unregister` does: probes run under
-        // `tracepoint_srcu`, those of faultable tracepoints under tasks-trace RCU.
+        // `tracepoint_srcu`, those of faultable tracepoints under tasks-trace RCU. Before 7.0 probes
+        // run under RCU.
         // SAFETY: Module init or exit: process context that may sleep. The kernel initialised both
         // statically.
         unsafe {
-            c::synchronize_srcu(&raw mut c::rcu_tasks_trace_srcu_struct);
+            if c::TOA_HAS_RCU_TASKS_TRACE_SRCU != 0 {
+                c::synchronize_srcu(&raw mut c::rcu_tasks_trace_srcu_struct);
+            } else {
+                c::synchronize_rcu();
+            }
             c::synchronize_srcu(&raw mut c::tracepoint_srcu);
         }
     }

@@ -52,29 +52,7 @@ KVER=
 KDIR=
 PRINT=directory
 
-# --- the headers -------------------------------------------------------------
-
-find_headers() {
-	local release
-	if [[ -z $KDIR ]]; then
-		KVER=${KVER:-$(uname -r)}
-		KDIR=/lib/modules/$KVER/build
-	fi
-	release=$(headers_release)
-	[[ -n $release && -e $KDIR/Makefile ]] ||
-		die "the headers of ${KVER:-the kernel} are missing ($KDIR): $(install_command "linux-headers-${KVER:-RELEASE}")"
-	KVER=${KVER:-$release}
-	[[ $release == "$KVER" ]] ||
-		die "$KDIR has the headers of $release, not of $KVER: $(install_command "linux-headers-$KVER")"
-	KDIR=$(realpath "$KDIR")
-	KCONFIG=$KDIR/.config
-	[[ $KDIR != *[[:space:]:]* ]] || die "the kernel's build system cannot work in a path with blanks or colons: $KDIR"
-	[[ -r $KCONFIG ]] || die "$KDIR has no .config: $(install_command "linux-headers-$KVER")"
-}
-
-headers_release() {
-	sed -n 's/^#define UTS_RELEASE "\(.*\)"$/\1/p' "$KDIR/include/generated/utsrelease.h" 2>/dev/null || true
-}
+# --- the kernel ---------------------------------------------------------------
 
 check_rust_in_kernel() {
 	local config others=()
@@ -82,7 +60,7 @@ check_rust_in_kernel() {
 	for config in /lib/modules/*/build/.config; do
 		! grep -qs '^CONFIG_RUST=y' "$config" || others+=("$(basename "$(dirname "$(dirname "$config")")")")
 	done
-	die "the kernel $KVER was built without Rust (CONFIG_RUST is off)." \
+	die "the kernel $KVER was built without Rust (CONFIG_RUST is off): toa's own crate builds for it, make RUST=standin." \
 		"Debian's kernels have it in trixie-backports (7.2 and later), forky and sid, trixie's own 6.12 has not." \
 		"Headers that have it, installed here: ${others[*]:-none}:" \
 		"apt install -t trixie-backports linux-image-amd64 linux-headers-amd64"

@@ -204,7 +204,7 @@ environment() {
 		HOME=/root "LC_ALL=C" "TERM=${TERM:-dumb}" "TOA_CACHE=$TOA_CACHE"
 		"CARGO_HOME=$TOA_CACHE/cargo"
 		"TOA_METADATA_CACHE=$TOA_CACHE/metadata")
-	for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY CI KERNEL KVER \
+	for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY CI KERNEL KVER RUST \
 		CARGO_TARGET_DIR TOA_METADATA_JOBS CARGO_NET_OFFLINE RUST_BACKTRACE PROPTEST_CASES; do
 		[[ -z ${!name:-} ]] || ENVIRONMENT+=("$name=${!name}")
 	done

@@ -1,10 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Sourced by metadata.sh, after lib.sh: finds the tools that built the kernel,
-# and says with one message which are missing and which command brings them.
+# Sourced by metadata.sh and standin.sh, after lib.sh: finds the kernel's headers
+# and the compilers, and reports in one message which are missing and which
+# command installs them.
 #
-# KCONFIG names the kernel's .config. Finding sets RUSTC and BINDGEN.
+# Finding sets KDIR, KCONFIG, RUSTC and BINDGEN.
+
+# --- the headers -------------------------------------------------------------
+
+find_headers() {
+	local release
+	if [[ -z $KDIR ]]; then
+		KVER=${KVER:-$(uname -r)}
+		KDIR=/lib/modules/$KVER/build
+		[[ -e $KDIR || ! -e /usr/src/linux-headers-$KVER ]] || KDIR=/usr/src/linux-headers-$KVER
+	fi
+	release=$(headers_release)
+	[[ -n $release && -e $KDIR/Makefile ]] ||
+		die "the headers of ${KVER:-the kernel} are missing ($KDIR): $(install_command "linux-headers-${KVER:-RELEASE}")"
+	KVER=${KVER:-$release}
+	[[ $release == "$KVER" ]] ||
+		die "$KDIR has the headers of $release, not of $KVER: $(install_command "linux-headers-$KVER")"
+	KDIR=$(realpath "$KDIR")
+	KCONFIG=$KDIR/.config
+	[[ $KDIR != *[[:space:]:]* ]] || die "the kernel's build system cannot work in a path with blanks or colons: $KDIR"
+	[[ -r $KCONFIG ]] || die "$KDIR has no .config: $(install_command "linux-headers-$KVER")"
+}
+
+headers_release() {
+	sed -n 's/^#define UTS_RELEASE "\(.*\)"$/\1/p' "$KDIR/include/generated/utsrelease.h" 2>/dev/null || true
+}
 
 # --- what is missing ---------------------------------------------------------
 

@@ -122,7 +122,8 @@ make_module() {
 	shift
 	update_sources "$dir"
 	cd "$dir"
-	"$SCRIPTS/root.sh" run build make --no-print-directory "KVER=$release" ${RUST:+"RUST=$RUST"} "$@" >&2
+	"$SCRIPTS/root.sh" run build env "TOA_CORE_CACHE=$TOA_CACHE/core" \
+		make --no-print-directory "KVER=$release" "$@" >&2
 }
 
 module() {

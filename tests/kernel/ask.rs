@@ -17,11 +17,11 @@ use kernel::ffi::{
     c_void, //
 };
 use kernel::prelude::*;
-use kernel::sync::{
-    aref::ARef,
-    Completion, //
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Release, //
 };
-use kernel::task::Task;
 
 /// `struct file`.
 #[allow(non_camel_case_types)]
@@ -51,6 +51,7 @@ extern "C" {
     ) -> *mut task_struct;
     fn wake_up_process(tsk: *mut task_struct) -> c_int;
     fn kthread_stop(k: *mut task_struct) -> c_int;
+    fn kthread_should_stop() -> bool;
 }
 
 /// Asks in this process, then in a kernel thread. The log gets a line of each:
@@ -110,17 +111,16 @@ impl Drop for Socket {
     }
 }
 
-/// The socket that the kernel thread asks, and the completion of its question.
+/// The socket that the kernel thread asks, and 1 when it has asked.
 struct Question<'a> {
     socket: &'a Socket,
-    asked: Pin<&'a Completion>,
+    asked: Atomic<u32>,
 }
 
 fn in_kernel_thread(socket: &Socket) -> Result {
-    pin_init::stack_pin_init!(let asked = Completion::new());
     let question = Question {
         socket,
-        asked: asked.as_ref(),
+        asked: Atomic::new(0),
     };
     // SAFETY: `thread` takes a `Question`, and this one lives until the thread has ended, below.
     // The name is no format.
@@ -132,14 +132,14 @@ fn in_kernel_thread(socket: &Socket) -> Result {
             c"toa_test".as_char_ptr(),
         ))?
     };
-    // SAFETY: A new thread does not end before it was woken.
-    let task = ARef::from(unsafe { &*task.cast::<Task>() });
-    // SAFETY: The thread is woken once, and `task` keeps its structure when it has ended. One that
-    // is stopped before it ran would never ask. When it has stopped, it is in none of our functions.
+    // SAFETY: The thread is woken once, and does not end before it is stopped. One that is stopped
+    // before it ran would never ask. When it has stopped, it is in none of our functions.
     unsafe {
-        wake_up_process(task.as_ptr().cast());
-        question.asked.wait_for_completion();
-        kthread_stop(task.as_ptr().cast());
+        wake_up_process(task);
+        while question.asked.load(Acquire) == 0 {
+            c::schedule_timeout_idle(1);
+        }
+        kthread_stop(task);
     }
     Ok(())
 }
@@ -151,6 +151,12 @@ unsafe extern "C" fn thread(question: *mut c_void) -> c_int {
     // SAFETY: By the function's safety requirements.
     let question = unsafe { &*question.cast::<Question<'_>>() };
     question.socket.log_peer("kernel thread");
-    question.asked.complete_all();
+    question.asked.store(1, Release);
+    // SAFETY: This is a kernel thread, which may sleep.
+    unsafe {
+        while !kthread_should_stop() {
+            c::schedule_timeout_idle(1);
+        }
+    }
     0
 }

@@ -4,6 +4,7 @@
 
 #include <linux/file.h>
 #include <linux/kthread.h>
+#include <linux/timekeeping.h>
 
 PROTOTYPE(struct socket *, sockfd_lookup, int, int *);
 PROTOTYPE(void, fput, struct file *);
@@ -12,6 +13,8 @@ PROTOTYPE(struct task_struct *, kthread_create_on_node, int (*)(void *), void *,
 	  const char *, ...);
 PROTOTYPE(int, wake_up_process, struct task_struct *);
 PROTOTYPE(int, kthread_stop, struct task_struct *);
+PROTOTYPE(bool, kthread_should_stop, void);
+PROTOTYPE(ktime_t, ktime_get, void);
 
 void toa_test_offsets(void);
 void toa_test_offsets(void)

@@ -1,0 +1,116 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Prints the kernel build directory for a build with the stand-in crate.
+#
+#   standin.sh [--kver RELEASE] [--kdir DIRECTORY] [--print-make-vars]
+#
+#   --kver             the kernel's release; default: that of --kdir, else of
+#                      the running kernel
+#   --kdir             its headers; default: /lib/modules/RELEASE/build, else
+#                      /usr/src/linux-headers-RELEASE
+#   --print-make-vars  print RUSTC=… CLIPPY_DRIVER=… on one line instead
+#
+# The build takes the headers as they are, their C compiler, and rustc 1.85 or
+# later with the source of its library. RUSTC= names a compiler. Exits 1 with one
+# message if something is missing.
+
+. "$(dirname "$0")/lib.sh"
+. "$SCRIPTS/toolchain.sh"
+
+readonly OLDEST_MINOR=85
+
+KVER=
+KDIR=
+PRINT=directory
+
+# The minor version of a compiler, or nothing.
+minor_of() {
+	"$1" --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p'
+}
+
+library_of() {
+	echo "$("$1" --print sysroot)/lib/rustlib/src/rust/library"
+}
+
+# Compilers by their usual names, the distribution's first, then versioned ones,
+# the newest first.
+candidates() {
+	printf '%s\n' ${RUSTC:+"$RUSTC"} /usr/bin/rustc rustc
+	compgen -G '/usr/bin/rustc-1.*' | sort -rV || true
+	compgen -G '/usr/lib/rust-1.*/bin/rustc' | sort -rV || true
+}
+
+# Sets RUSTC to the first compiler that is new enough and has its library's
+# source.
+find_rustc() {
+	local command minor reason=
+	while read -r command; do
+		command=$(command -v "$command") || continue
+		minor=$(minor_of "$command")
+		if ((${minor:-0} < OLDEST_MINOR)); then
+			reason=${reason:-"$command is $(called "$command")"}
+		elif [[ ! -e $(library_of "$command")/core/src/lib.rs ]]; then
+			reason=${reason:-"$command has no source of its library ($(library_of "$command"))"}
+		else
+			RUSTC=$command
+			return
+		fi
+	done < <(candidates)
+	# shellcheck disable=SC2046 # words are wanted
+	lacks "rustc 1.$OLDEST_MINOR or later with the source of its library is missing${reason:+ ($reason)}" $(packages)
+}
+
+# The packages that apt offers for it: Debian's rustc, the newer one that Debian
+# 12 has for browsers, or Ubuntu's with the version in the name.
+packages() {
+	local name minor
+	for name in rustc rustc-web; do
+		minor=$(candidate_version "$name" | sed -n 's/^1\.\([0-9]*\)\..*/\1/p')
+		((${minor:-0} < OLDEST_MINOR)) || { echo "$name ${name/rustc/rust}-src" && return; }
+	done
+	minor=$(apt-cache search --names-only '^rustc-1\.[0-9]+$' 2>/dev/null |
+		sed -n 's/^rustc-1\.\([0-9]*\) .*/\1/p' | sort -rn | head -n 1)
+	((${minor:-0} < OLDEST_MINOR)) && echo "rustc rust-src" || echo "rustc-1.$minor rust-1.$minor-src"
+}
+
+# Kernels whose modules the kernel's build system would not make of our object.
+check_kernel() {
+	[[ $(config_value X86_64) == y ]] ||
+		die "the stand-in crate is for x86-64 so far; a kernel with CONFIG_RUST can use its own: make RUST=kernel"
+	[[ $(config_value OBJTOOL) != y && $(config_value STACK_VALIDATION) != y || -x $KDIR/tools/objtool/objtool ]] ||
+		die "the headers have no $KDIR/tools/objtool/objtool: $(install_command --reinstall "linux-headers-$KVER")"
+}
+
+make_vars() {
+	local clippy vars=RUSTC=$RUSTC
+	clippy=$(tool_beside clippy-driver)
+	vars+=${clippy:+ CLIPPY_DRIVER=$clippy}
+	[[ -e $KDIR/.kernelvariables || -z ${CC:-} ]] || vars+=" CC=$CC"
+	echo "$vars"
+}
+
+main() {
+	while (($#)); do
+		case $1 in
+		--kver) KVER=${2:?--kver takes a release} && shift ;;
+		--kdir) KDIR=${2:?--kdir takes a directory} && shift ;;
+		--print-make-vars) PRINT=vars ;;
+		-h | --help) usage ;;
+		*) usage 1 >&2 ;;
+		esac
+		shift
+	done
+	find_headers
+	check_kernel
+	find_rustc
+	check_cc
+	stop_if_lacking
+	if [[ $PRINT == vars ]]; then
+		make_vars
+	else
+		echo "$KDIR"
+	fi
+}
+
+main "$@"
