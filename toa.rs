@@ -82,13 +82,7 @@ macro_rules! kernel_crate {
 }
 
 /// The fields `version` and `crate`, each with a NUL.
-const MODINFO: &str = concat!(
-    "version=",
-    version!(),
-    "\0crate=",
-    kernel_crate!(),
-    "\0"
-);
+const MODINFO: &str = concat!("version=", version!(), "\0crate=", kernel_crate!(), "\0");
 
 /// For `modinfo`: C's `MODULE_VERSION` and `MODULE_INFO`, which `module!` has no keys for.
 #[link_section = ".modinfo"]

@@ -19,7 +19,7 @@ in_tools() {
 
 formats() {
 	cd "$REPO"
-	in_tools rustfmt --check --edition 2021 toa.rs tests/kernel/toa_test.rs
+	in_tools rustfmt --check --edition 2021 toa.rs tests/kernel/toa_test.rs rust/kernel/lib.rs
 	in_tools cargo fmt --all --check --manifest-path tests/Cargo.toml
 	in_tools cargo fmt --all --check --manifest-path nginx/Cargo.toml
 	in_tools cargo fmt --all --check --manifest-path peer/Cargo.toml
@@ -29,7 +29,7 @@ formats() {
 
 scripts() {
 	cd "$REPO"
-	in_tools shellcheck -x -P SCRIPTDIR -P scripts scripts/*.sh scripts/guest/* tests/*.sh tests/upgrade/check .ci/run packaging/{toa-check,install.sh,load-copied-toa} dkms.conf debian/*.postinst debian/*.postrm
+	in_tools shellcheck -x -P SCRIPTDIR -P scripts scripts/*.sh scripts/guest/* tests/*.sh tests/upgrade/check .ci/run rust/core.sh packaging/{toa-check,install.sh,load-copied-toa} dkms.conf debian/*.postinst debian/*.postrm
 }
 
 crates() {
@@ -51,8 +51,8 @@ prose() {
 	cd "$REPO"
 	mapfile -t files < <(sources | grep -vE '(^|/)(LICENSE|copyright|Cargo\.lock|\.gitignore)|^tests/(prose|fuzz/seeds)/')
 	in_tools cargo run --quiet --locked --package toa-prose --manifest-path tests/Cargo.toml -- "${files[@]}"
-	# `struct sk_buff` has `skb_iif`, inline assembly has `inout`.
-	in_tools codespell -L iif,inout "${files[@]}"
+	# `struct sk_buff` has `skb_iif`, inline assembly has `inout`, modinfo has `parm`.
+	in_tools codespell -L iif,inout,parm "${files[@]}"
 }
 
 # Not without a kernel to build for, which the tests count as skipped.

@@ -57,7 +57,7 @@ find_rustc() {
 			return
 		fi
 	done < <(candidates)
-	# shellcheck disable=SC2046 # words are wanted
+	# shellcheck disable=SC2046 # a list of words
 	lacks "rustc 1.$OLDEST_MINOR or later with the source of its library is missing${reason:+ ($reason)}" $(packages)
 }
 

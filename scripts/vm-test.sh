@@ -102,7 +102,7 @@ update_sources() {
 			cp -p "$REPO/$file" "$dir/$file"
 		}
 	done
-	find "$dir" "$dir/linux" -maxdepth 1 -name '*.rs' | while read -r file; do
+	find "$dir" "$dir/linux" "$dir"/rust/kernel{,/sync} -maxdepth 1 -name '*.rs' ! -name toa_offsets.rs | while read -r file; do
 		[[ -e $REPO/${file#"$dir/"} ]] || rm "$file"
 	done
 }

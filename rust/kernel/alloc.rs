@@ -252,7 +252,7 @@ impl<T, A: Allocator> Vec<T, A> {
         Ok(v)
     }
 
-    /// Ensures that there is room for `additional` elements beyond the length.
+    /// Makes room for `additional` elements beyond the length.
     pub fn reserve(&mut self, additional: usize, flags: Flags) -> Result<(), AllocError> {
         let needed = self.len.checked_add(additional).ok_or(AllocError)?;
         if needed <= self.capacity {

@@ -75,8 +75,7 @@ impl UserSliceWriter {
         let left = self.length.checked_sub(len).ok_or(EFAULT)?;
         // SAFETY: The reference points to `len` bytes that are initialised: `T` is `AsBytes`.
         // `_copy_to_user` checks the address in user space itself, and handles faults.
-        let res =
-            unsafe { bindings::_copy_to_user(self.ptr.0, (&raw const *value).cast(), len) };
+        let res = unsafe { bindings::_copy_to_user(self.ptr.0, (&raw const *value).cast(), len) };
         if res != 0 {
             return Err(EFAULT);
         }

@@ -30,6 +30,16 @@ pub fn insert_file(path: &str, parameters: &str) -> Result<(), Errno> {
     finit_module(file, &parameters, ModuleInitFlags::empty())
 }
 
+/// The `kernel` crate in the file's `modinfo`: `kernel` or `stand-in`.
+pub fn kernel_crate() -> String {
+    let file = std::fs::read(PATH).unwrap_or_else(|error| panic!("{PATH}: {error}"));
+    let field = file
+        .split(|byte| *byte == 0)
+        .find_map(|text| text.strip_prefix(b"crate="))
+        .expect("modinfo names the crate");
+    String::from_utf8_lossy(field).into_owned()
+}
+
 /// `rmmod toa`.
 pub fn remove() -> Result<(), Errno> {
     delete_module(c"toa", DeleteModuleFlags::O_NONBLOCK)

@@ -129,8 +129,9 @@ fn module_says_in_these_words_that_it_comes_and_goes() {
     let loaded = format!(
         "TOA: toa loaded, version {}, IPv4 and IPv6, at most N records in N buckets (N kept for \
          the first network namespace, N for each other of the host, N for all of other user \
-         namespaces together)",
-        version.trim()
+         namespaces together), {} crate",
+        version.trim(),
+        module::kernel_crate()
     );
     let expected = [
         &loaded,
