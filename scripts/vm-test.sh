@@ -210,10 +210,11 @@ run_test() {
 	ktap "$@" -- --label "${MADE##*/}: " --timeout 3600
 }
 
-# What slab_debug puts into free memory is found there again, for certain.
+# What slab_debug puts into free memory is found there again, for certain. Before 6.9 the
+# parameter is slub_debug.
 run_test_no_ipv6() {
 	VM_DIR=${VM_DIR:-$MADE/vm-no-ipv6} ktap --boot no-ipv6 "$@" -- \
-		--label "${MADE##*/} without IPv6: " --append "ipv6.disable=1 init_on_alloc=0 slab_debug=FZP"
+		--label "${MADE##*/} without IPv6: " --append "ipv6.disable=1 init_on_alloc=0 slab_debug=FZP slub_debug=FZP"
 }
 
 # A hundred loads, on two processors.
