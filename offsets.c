@@ -211,6 +211,14 @@ void toa_offsets(void)
 	CONSTANT(SOCK_NET_REFCNT, offsetof(struct sock_common, skc_state) + 1);
 	CONSTANT(SOCK_NET_REFCNT_MASK, BIT_FIELD_BYTE(struct sock_common, skc_net_refcnt,
 		 offsetof(struct sock_common, skc_state) + 1));
+	/* Some releases before 6.7 have it: while it is not zero, tcp_disconnect fails with EBUSY. */
+#ifdef TOA_FIELD_sk_wait_pending
+	CONSTANT(HAS_SK_WAIT_PENDING, 1);
+	OFFSET_OF(SOCK_WAIT_PENDING, struct sock, sk_wait_pending, 4);
+#else
+	CONSTANT(HAS_SK_WAIT_PENDING, 0);
+	CONSTANT(SOCK_WAIT_PENDING, 0);
+#endif
 #if IS_ENABLED(CONFIG_IPV6)
 	OFFSET_OF(SOCK_V6_DADDR, struct sock, sk_v6_daddr, 16);
 	OFFSET_OF(SOCK_V6_RCV_SADDR, struct sock, sk_v6_rcv_saddr, 16);

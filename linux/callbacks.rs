@@ -222,7 +222,11 @@ unsafe impl<T: Callbacks> Hooked for TcpDisconnect<T> {
     fn enter(call: &mut Call) {
         // SAFETY: The first argument is a TCP socket that the caller has locked. By
         // `Registration`'s invariant `T::PerNet` is registered.
-        T::disconnected(unsafe { Sock::from_raw(call.argument0() as *const c_void) });
+        let sk = unsafe { Sock::from_raw(call.argument0() as *const c_void) };
+        // Then the function fails, and the connection stays.
+        if !sk.refuses_disconnect() {
+            T::disconnected(sk);
+        }
     }
 }
 

@@ -270,7 +270,7 @@ fn allocate<V>(value: V) -> Result<NonNull<V>> {
     for _ in 0..TRIES {
         // SAFETY: May be called in any context. No flags: no zeroing is needed.
         let memory =
-            unsafe { c::_kmalloc_nolock_noprof(core::mem::size_of::<V>(), 0, c::TOA_NUMA_NO_NODE) };
+            unsafe { c::_kmalloc_nolock_noprof(size_of::<V>(), 0, c::TOA_NUMA_NO_NODE as c_int) };
         if let Some(place) = NonNull::new(memory.cast::<V>()) {
             // SAFETY: The allocation has the size of `V`, and the alignment of `kmalloc`, which is
             // enough for `V` (asserted above).

@@ -75,6 +75,7 @@ all() {
 	stage "documentation" "$0" docs
 	stage "prose" "$0" prose
 	stage "no panic" "$SCRIPTS/root.sh" run tools "$REPO/tests/no-panic.sh"
+	stage "check of objects" "$SCRIPTS/root.sh" run tools "$REPO/tests/check-object-test.sh"
 	stage "clippy of the module" "$0" module
 	stage "host tests" "$SCRIPTS/test.sh" cargo-test
 	[[ -n ${TOA_RESULTS:-} ]] || stage_table >&2

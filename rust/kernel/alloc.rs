@@ -312,6 +312,12 @@ impl<T, A: Allocator> Vec<T, A> {
     }
 }
 
+impl<T, A: Allocator> Default for Vec<T, A> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T, A: Allocator> Deref for Vec<T, A> {
     type Target = [T];
 
