@@ -182,6 +182,10 @@ VARIABLE(struct user_namespace, init_user_ns);
 
 _Static_assert(offsetof(struct sock, __sk_common) == 0 && offsetof(struct inet_sock, sk) == 0,
 	"toa: struct sock no longer begins with struct sock_common: adapt linux/sock.rs");
+/* The bit-field skc_net_refcnt lies in the byte between these two fields. */
+_Static_assert(offsetof(struct sock_common, skc_bound_dev_if) -
+	       offsetof(struct sock_common, skc_state) == 2,
+	       "toa: skc_net_refcnt moved in this kernel: adapt offsets.c");
 _Static_assert(offsetof(struct net_generic, ptr) == 0,
 	"toa: the layout of struct net_generic changed in this kernel: adapt linux/pernet.rs");
 /* Writing one after the other to the words of `struct in6_addr`, as to `struct sockaddr_in6`. */
@@ -204,10 +208,6 @@ void toa_offsets(void)
 	OFFSET_OF(SOCK_PROTOCOL, struct sock, sk_protocol, 2);
 	OFFSET_OF(SOCK_NET, struct sock, sk_net, 8);
 	OFFSET_OF(INET_SPORT, struct inet_sock, inet_sport, 2);
-	/* The bit-field lies in one of the bytes between these two fields. */
-	_Static_assert(offsetof(struct sock_common, skc_bound_dev_if) -
-		       offsetof(struct sock_common, skc_state) == 2,
-		       "toa: skc_net_refcnt moved in this kernel: adapt offsets.c");
 	CONSTANT(SOCK_NET_REFCNT, offsetof(struct sock_common, skc_state) + 1);
 	CONSTANT(SOCK_NET_REFCNT_MASK, BIT_FIELD_BYTE(struct sock_common, skc_net_refcnt,
 		 offsetof(struct sock_common, skc_state) + 1));
