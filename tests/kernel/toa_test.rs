@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What only a module can do to toa, for the tests in `tests/guest`:
+//! A kernel module that acts on toa as only a module can, for the tests in `tests/guest`:
 //!
 //! - `hold=4` or `hold=6` redirects `inet_getname` or `inet6_getname` from load to unload, as a
-//!   live patch would, but always to where the call was going;
-//! - `hold=4096` has getsockopt's option 4096 of IPPROTO_IP from load to unload, and answers it with
-//!   EDOM;
-//! - `ask=FD` asks for the peer of a socket of the process that loads it, once in that process and
-//!   once in a kernel thread, and puts the answers into the log.
+//!   live patch would, but always to the original function;
+//! - `hold=4096` registers getsockopt's option 4096 of IPPROTO_IP from load to unload, and returns
+//!   EDOM for it;
+//! - `ask=FD` requests the peer of a socket of the loading process, once in that process and once
+//!   in a kernel thread, and logs the results.
 
 use kernel::prelude::*;
 
@@ -41,7 +41,7 @@ use kernel::ffi::{
     c_void, //
 };
 
-/// Another than toa's, so that the tests know who speaks.
+/// The prefix of this module's log lines, which differs from toa's.
 const LOG_PREFIX: &[u8] = b"TOA_TEST\0";
 
 module! {
@@ -53,11 +53,11 @@ module! {
     params: {
         hold: u32 {
             default: 0,
-            description: "Redirect inet_getname (4) or inet6_getname (6), or have option 4096",
+            description: "Redirect inet_getname (4) or inet6_getname (6), or register option 4096",
         },
         ask: i32 {
             default: -1,
-            description: "Ask for the peer of the socket that has this number in the loading process",
+            description: "Request the peer of the loading process's socket with this number",
         },
     },
 }
@@ -106,9 +106,11 @@ fn hold_option(module: &'static ThisModule) -> Result<Sockopts> {
     unsafe { Sockopts::register(module, Level::Ip, 4096..=4096, answer_option) }
 }
 
+/// The callback of the held option.
+///
 /// # Safety
 ///
-/// None.
+/// No requirements.
 unsafe extern "C" fn answer_option(
     _sk: *mut toa_bindings::sock,
     _option: c_int,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the module relies on of [`Endpoint`] and [`Connection`].
+//! Tests of the properties of [`Endpoint`] and [`Connection`] that the module relies on.
 
 use crate::endpoint::Connection;
 use crate::endpoint::Endpoint;
