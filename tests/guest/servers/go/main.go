@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-// Answers each request with "RemoteAddr getpeername protocol": the client as
-// net/http has it from accept, the same as getpeername says it, and the protocol
-// of the listening socket. Its arguments are networks and addresses to listen on,
-// such as "tcp4 0.0.0.0:8101".
+// A server that answers each request with "RemoteAddr getpeername protocol": the
+// client that accept returned to net/http, the client that getpeername returns, and
+// the protocol of the listening socket. The arguments are networks and addresses to
+// listen on, such as "tcp4 0.0.0.0:8101".
 package main
 
 import (
@@ -56,7 +56,7 @@ func serve(listener *net.TCPListener) error {
 	return server.Serve(listener)
 }
 
-// peerOf asks getpeername, and writes the answer as package net does.
+// peerOf calls getpeername, and formats the address as package net does.
 func peerOf(conn *net.TCPConn) (peer netip.AddrPort, err error) {
 	err = onSocket(conn, func(fd int) error {
 		name, err := syscall.Getpeername(fd)
