@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client without a kernel: the test makes its segments by hand and reads the
-//! answers, behind a TUN device of the server's host or the client's.
+//! A client without a kernel, behind a TUN device of the server's host or the client's.
+//! The test makes the client's segments by hand and reads the answers.
 
 use std::fs::File;
 use std::io::ErrorKind;

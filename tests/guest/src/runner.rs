@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the cases one by one, and checks after each case for leaks: records,
-//! namespaces' sockets, alarms in the kernel's log, a module in the wrong state.
+//! Runs the cases one by one, and checks after each case. No records or sockets of
+//! namespaces may be left, the kernel's log must have no alarm, and the module must be
+//! in its expected state.
 
 use std::mem;
 use std::panic;

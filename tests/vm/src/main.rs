@@ -4,9 +4,9 @@
 //!
 //! The virtual machine's first serial line is the kernel's console. The second one
 //! carries the output of the payload's command: KTAP, unless `--plain` is given. The
-//! tests' own results do not suffice: [`console`] searches for lines that a healthy
-//! kernel never prints, [`ktap`] compares the results with the tests' plan, and
-//! [`watch`] stops a machine that makes no progress.
+//! tests' own results do not suffice. [`console`] searches for lines that a healthy
+//! kernel never prints. [`ktap`] compares the results with the tests' plan. [`watch`]
+//! stops a machine that makes no progress.
 
 mod args;
 mod console;

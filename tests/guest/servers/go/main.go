@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-// A server that answers each request with "RemoteAddr getpeername protocol": the
-// client that accept returned to net/http, the client that getpeername returns, and
-// the protocol of the listening socket. The arguments are networks and addresses to
-// listen on, such as "tcp4 0.0.0.0:8101".
+// A server that answers each request with "RemoteAddr getpeername protocol". These
+// are the client that accept returned to net/http, the client that getpeername
+// returns, and the listening socket's protocol. The arguments are networks and
+// addresses to listen on, such as "tcp4 0.0.0.0:8101".
 package main
 
 import (

@@ -386,7 +386,7 @@ pub const JAVA: Program = Program {
 };
 
 /// Caddy: `{http.request.remote.host}` and `{http.request.remote.port}`.
-/// Its listeners are dual-stack ones, even for 0.0.0.0, as Go's are.
+/// Caddy's listeners are dual-stack ones, even for 0.0.0.0, as Go's are.
 pub const CADDY: Program = Program {
     listens: DUAL_STACK_ONLY,
     mapped: Mapped::AsIpv4,
