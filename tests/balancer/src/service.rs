@@ -147,8 +147,8 @@ mod tests {
         assert_eq!(
             service,
             Service::new(
-                "198.51.100.1:80".parse().expect("valid service"),
-                "10.9.1.1:8080".parse().expect("valid service")
+                "198.51.100.1:80".parse().expect("valid address"),
+                "10.9.1.1:8080".parse().expect("valid address")
             )
         );
         assert_eq!(service.plan.items, [Item::Client]);
