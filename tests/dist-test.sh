@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The source tarball: its bytes, its files, and its version.
+# Tests of the source tarball: its bytes, its files, and its version.
 #
 #   dist-test.sh [CASE…]
 #

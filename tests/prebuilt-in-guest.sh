@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs in a virtual machine with Secure Boot, beside two tarballs that prebuilt.sh
-# made, one of a signed module: what a server says to them. Prints KTAP.
+# Tests of prebuilt modules in a virtual machine with Secure Boot. Two tarballs of
+# prebuilt.sh lie beside this script, one with a signed module. Prints KTAP.
 
 # shellcheck disable=SC2317 # claims are called by their names
 
 cd /toa || exit
 
-# The guest's modules and configuration are read-only, or another run's too.
+# The guest's modules and configuration are read-only, or shared with other runs.
 for directory in /usr/lib/modules /etc; do
 	mkdir -p "/run/layer$directory" "/run/work$directory"
 	mount -t overlay -o "lowerdir=$directory,upperdir=/run/layer$directory,workdir=/run/work$directory" \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the tests' module needs of the kernel: what toa needs for its hooks, and more. */
+/* The kernel's interfaces for the tests' module: those of toa's hooks, and more. */
 #include "../../toa_bindings.h"
 
 #include <linux/file.h>

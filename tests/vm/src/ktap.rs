@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads KTAP, version 1 (the kernel's `Documentation/dev-tools/ktap.rst`).
+//! Parses KTAP, version 1 (the kernel's `Documentation/dev-tools/ktap.rst`).
 //!
-//! Only the top level counts; indented lines are somebody's diagnostics.
+//! Only the top level counts; indented lines are diagnostics of nested tests.
 
-/// What the tests said.
+/// The results of the tests, and the faults of their output.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub plan: Option<usize>,
     pub passed: usize,
     pub failed: usize,
     pub skipped: usize,
-    /// Where the output is not what it claims to be.
+    /// Contradictions in the output.
     pub faults: Vec<String>,
 }
 
@@ -21,7 +21,7 @@ impl Report {
     }
 }
 
-/// One line that says something.
+/// One line that has a meaning in KTAP.
 enum Line<'a> {
     Plan(usize),
     Result {
@@ -102,7 +102,7 @@ fn parse_line(line: &str) -> Option<Line<'_>> {
     })
 }
 
-/// The word after the `#` of a result line.
+/// Returns the word after the `#` of a result line.
 fn directive(rest: &str) -> Option<&str> {
     rest.split_once(" # ")?.1.split_whitespace().next()
 }
