@@ -29,10 +29,10 @@ skip() {
 # fails STATUS LINE COMMAND…: COMMAND prints LINE and no other error, and exits
 # with STATUS.
 fails() {
-	local status=$1 line=$2 got=0 said
+	local status=$1 line=$2 got=0 output
 	shift 2
-	said=$("$@" 2>&1 >/dev/null </dev/null) || got=$?
-	same "message of $*" "$line" "$said"
+	output=$("$@" 2>&1 >/dev/null </dev/null) || got=$?
+	same "message of $*" "$line" "$output"
 	same "status of $*" "$status" "$got"
 }
 

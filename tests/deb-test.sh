@@ -75,8 +75,8 @@ fail() {
 	die "$*"
 }
 
-# said: prints toa-check's lines in apt.log.
-said() {
+# messages: prints toa-check's lines in apt.log.
+messages() {
 	tr -d '\r' <apt.log | sed -n 's/^toa: //p'
 }
 
@@ -127,7 +127,7 @@ case_install_upgrade_remove_and_purge_leave_nothing() {
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "modinfo" "$VERSION $release" "$(modinfo -F version "$MODULE") $(modinfo -F vermagic "$MODULE" | cut -d ' ' -f 1)"
 	same "BTF and debugging" ".BTF .BTF.base" "$(inside "$SERVER" readelf -SW "${MODULE#"$SERVER"}" | grep -oE '\.(BTF|debug_)[.a-z_]*' | paste -sd ' ')"
-	same "complaints" "" "$(said)"
+	same "complaints" "" "$(messages)"
 	[[ -L $SERVER/etc/systemd/system/multi-user.target.wants/toa-check.service ]] || die "the unit is not enabled"
 
 	newer
@@ -161,7 +161,7 @@ case_a_metadata_package_takes_the_place_of_the_source() {
 	inside "$SERVER" dpkg --purge "$source" >apt.log
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb" "$(metadata_package)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
-	same "complaints" "" "$(said)"
+	same "complaints" "" "$(messages)"
 	[[ ! -e $SERVER/var/cache/toa ]] || die "metadata was made: $(find "$SERVER/var/cache/toa")"
 }
 
@@ -169,7 +169,7 @@ case_without_the_source_apt_fails_and_says_which() {
 	server
 	inside "$SERVER" dpkg --purge "$source" >apt.log
 	apt_fails install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
-	same "messages" "the kernel $release has no toa.ko: $source is missing: apt install $source=$version" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: $source is missing: apt install $source=$version" "$(messages)"
 	has "dpkg --audit" "toa-dkms" "$(inside "$SERVER" dpkg --audit)"
 	# The metadata package is a quicker remedy than the one in the message.
 	apt install --no-install-recommends "$(metadata_package)"
@@ -189,10 +189,10 @@ case_a_kernel_without_rust_is_passed_over() {
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
 	has "dkms" "BUILD_EXCLUSIVE directive which does not match this kernel" \
 		"$(inside "$SERVER" dkms autoinstall -k "$release" 2>&1 | paste -sd ' ')"
-	same "messages" "the kernel $release has no toa.ko: it was built without Rust (CONFIG_RUST)" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: it was built without Rust (CONFIG_RUST)" "$(messages)"
 	same "status" "toa/$VERSION: added" "$(dkms_status)"
 	apt install --reinstall "linux-headers-$release=$version"
-	same "messages" "" "$(said)"
+	same "messages" "" "$(messages)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 }
 
@@ -204,18 +204,18 @@ waiting_server() {
 	apt purge "linux-headers-$release"
 	touch "$SERVER/lib/modules/$release/vmlinuz"
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
-	same "messages" "the kernel $release has no toa.ko: its headers are missing: apt install linux-headers-$release" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: its headers are missing: apt install linux-headers-$release" "$(messages)"
 }
 
 headers_fail_with() {
 	apt_fails install "linux-headers-$release=$version"
-	same "messages" "the kernel $release has no toa.ko: $1" "$(said | sort -u)"
+	same "messages" "the kernel $release has no toa.ko: $1" "$(messages | sort -u)"
 	same "status" "toa/$VERSION: added" "$(dkms_status)"
 }
 
 mended() {
 	apt -f install
-	same "messages" "" "$(said)"
+	same "messages" "" "$(messages)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
 }
@@ -262,7 +262,7 @@ case_another_rustc_stops_apt() {
 	printf '#!/bin/sh\necho "rustc 1.99.0 (another)"\n' >"$rustc"
 	chmod +x "$rustc"
 	apt_fails install "linux-headers-$release=$version"
-	has "messages" "the kernel $release has no toa.ko: the kernel was built by $rustc_text, and /usr/bin/rustc is rustc 1.99.0 (another)" "$(said | sort -u)"
+	has "messages" "the kernel $release has no toa.ko: the kernel was built by $rustc_text, and /usr/bin/rustc is rustc 1.99.0 (another)" "$(messages | sort -u)"
 	cp -p "$TMP/rustc" "$rustc"
 	mended
 }
@@ -308,21 +308,21 @@ case_a_kernel_that_is_not_built_for_takes_toa_from_none() {
 	old_kernel
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
-	old_has_none=$(said)
+	old_has_none=$(messages)
 	has "messages" "the kernel $OLD has no toa.ko: " "$old_has_none"
-	same "messages, lines" 1 "$(said | wc -l)"
+	same "messages, lines" 1 "$(messages | wc -l)"
 
 	newer break_source
 	apt_fails install --no-install-recommends /root/newer.deb
 	same "messages" "$(
 		echo "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log"
 		echo "$old_has_none"
-	)" "$(said)"
+	)" "$(messages)"
 	same "status" "$(printf '%s\n' "toa/$VERSION, $release, x86_64: installed" "toa/9.9.9: added")" "$(dkms_status | sort)"
 	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
 	sed -i '/this is no Rust/d' "$SERVER/usr/src/toa-9.9.9/toa.rs"
 	apt -f install
-	same "messages" "$old_has_none" "$(said)"
+	same "messages" "$old_has_none" "$(messages)"
 	has_toa 9.9.9
 	same "kept" "$SERVER/var/lib/toa/failed/$OLD.log" "$(find "$SERVER/var/lib/toa" -type f)"
 }
@@ -333,7 +333,7 @@ case_a_kernel_without_headers_keeps_its_toa() {
 	apt purge "linux-headers-$release"
 	newer
 	apt install --no-install-recommends /root/newer.deb
-	same "messages" "the kernel $release keeps toa $VERSION: its headers are missing: apt install linux-headers-$release" "$(said)"
+	same "messages" "the kernel $release keeps toa $VERSION: its headers are missing: apt install linux-headers-$release" "$(messages)"
 	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
 	apt remove toa-dkms
 	[[ ! -e $MODULE ]] || die "$MODULE still exists"
@@ -356,7 +356,7 @@ case_a_reinstallation_builds_only_what_has_changed() {
 	since=$(stat -c %z "$MODULE")
 	repack same break_source
 	apt_fails install --reinstall /root/same.deb
-	same "messages" "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log" "$(said)"
+	same "messages" "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log" "$(messages)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "module" "$since" "$(stat -c %z "$MODULE")"
 	sed -i '/this is no Rust/d' "$SERVER/usr/src/toa-$VERSION/toa.rs"
@@ -370,7 +370,7 @@ case_a_kernel_that_dkms_is_told_to_pass_over_is_no_failure() {
 	mkdir -p "$SERVER/etc/dkms"
 	echo 'BUILD_EXCLUSIVE_KERNEL="^9"' >"$SERVER/etc/dkms/toa.conf"
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
-	same "messages" "the kernel $release has no toa.ko: it was not built: dkms install toa/$VERSION -k $release" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: it was not built: dkms install toa/$VERSION -k $release" "$(messages)"
 	same "status" "toa/$VERSION: added" "$(dkms_status)"
 }
 
@@ -465,12 +465,12 @@ case_traces_of_another_toa_are_named() {
 	inside "$SERVER" dkms add toa/2.0.0.0 >/dev/null
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
 	same "messages" "$(
-		cat <<-SAID
+		cat <<-MESSAGES
 			$file is not from this package and may be loaded instead: remove it, then run depmod
 			line 3 of /etc/rc.local loads a toa by itself: remove it, /usr/lib/modules-load.d/toa.conf does that
 			DKMS has another module called toa, version 2.0.0.0: dkms remove toa/2.0.0.0 --all
-		SAID
-	)" "$(said)"
+		MESSAGES
+	)" "$(messages)"
 }
 
 need_host modinfo=kmod

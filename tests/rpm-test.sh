@@ -65,12 +65,12 @@ listing() {
 
 # install_package [PACKAGE]: installs it, also over another version.
 install_package() {
-	env -u TOA_METADATA_CACHE rpm --root "$ROOT" --nodeps -U --oldpackage "${1:-$(package)}" >said 2>&1 ||
-		die "rpm -U: $(<said)"
+	env -u TOA_METADATA_CACHE rpm --root "$ROOT" --nodeps -U --oldpackage "${1:-$(package)}" >output 2>&1 ||
+		die "rpm -U: $(<output)"
 }
 
 erase_package() {
-	rpm --root "$ROOT" -e toa-dkms >said 2>&1 || die "rpm -e: $(<said)"
+	rpm --root "$ROOT" -e toa-dkms >output 2>&1 || die "rpm -e: $(<output)"
 }
 
 in_root() {
@@ -140,7 +140,7 @@ case_upgraded_and_downgraded_it_is_built_anew() {
 # replaced_by VERSION PACKAGE: checks that PACKAGE leaves VERSION and no other.
 replaced_by() {
 	install_package "$2"
-	same "messages" "" "$(grep '^toa:' said)"
+	same "messages" "" "$(grep '^toa:' output)"
 	same "dkms status" "toa/$1, $RELEASE, x86_64: installed" "$(in_root dkms status)"
 	same "module" "$1" "$(in_root modinfo -k "$RELEASE" -F version toa)"
 	same "sources" "toa-$1" "$(cd "$ROOT/usr/src" && echo toa-*)"
@@ -154,7 +154,7 @@ case_an_upgrade_that_cannot_be_built_keeps_the_module() {
 	install_package
 	rm "$ROOT/usr/bin/bindgen"
 	install_package "$newer"
-	has "rpm -U" "toa: the kernel $RELEASE keeps toa $(version): bindgen is missing" "$(<said)"
+	has "rpm -U" "toa: the kernel $RELEASE keeps toa $(version): bindgen is missing" "$(<output)"
 	same "module" "$(version)" "$(in_root modinfo -k "$RELEASE" -F version toa)"
 	erase_package
 	same "dkms status" "" "$(in_root dkms status)"
@@ -166,7 +166,7 @@ case_another_release_of_the_same_version_is_built() {
 	install_package
 	since=$(stat -c %z "$ROOT/lib/modules/$RELEASE/updates/dkms/toa.ko")
 	echo "// another" >>"$ROOT/usr/src/toa-$(version)/toa.rs"
-	rpm --root "$ROOT" --nodeps -U --replacepkgs "$(package)" >said 2>&1 || die "rpm -U: $(<said)"
+	rpm --root "$ROOT" --nodeps -U --replacepkgs "$(package)" >output 2>&1 || die "rpm -U: $(<output)"
 	[[ $(stat -c %z "$ROOT/lib/modules/$RELEASE/updates/dkms/toa.ko") != "$since" ]] || die "the module was not rebuilt"
 	has "dkms status" "toa/$(version), $RELEASE, x86_64: installed" "$(in_root dkms status)"
 	erase_package
@@ -177,7 +177,7 @@ case_a_build_that_fails_is_told_and_the_package_stays() {
 	become_system
 	rm "$ROOT/usr/bin/bindgen"
 	install_package
-	has "rpm -i" "toa: the kernel $RELEASE has no toa.ko: bindgen is missing" "$(<said)"
+	has "rpm -i" "toa: the kernel $RELEASE has no toa.ko: bindgen is missing" "$(<output)"
 	same "rpm -q" "toa-dkms-$(version)-1.noarch" "$(rpm --root "$ROOT" -q toa-dkms)"
 	erase_package
 }

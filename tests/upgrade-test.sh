@@ -266,7 +266,7 @@ prepare_boot() {
 	cp "$SERVER/boot/initrd.img-$release" "$2/initrd"
 }
 
-said() {
+messages() {
 	tr -d '\r' <"$LOG" | sed -n 's/^toa: //p' | sort -u
 }
 
@@ -292,7 +292,7 @@ releases() {
 upgrade_and_look() {
 	upgrade
 	same "toa after the upgrade" "$(releases "$@")" "$(with_toa)"
-	same "complaints" "" "$(said)"
+	same "complaints" "" "$(messages)"
 	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
 }
 
@@ -332,7 +332,7 @@ without_source() {
 upgrade_and_fail() {
 	apt update
 	! inside "$SERVER" apt-get -q -y upgrade --with-new-pkgs >>"$LOG" 2>&1 || fail "apt-get upgrade did not fail"
-	same "messages" "the kernel $release has no toa.ko: $source is missing (apt does not offer that version now: run apt update; if it is gone, take the newest kernel, headers and source): apt install $source=$version" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: $source is missing (apt does not offer that version now: run apt update; if it is gone, take the newest kernel, headers and source): apt install $source=$version" "$(messages)"
 	same "toa after it" "$(releases "$FROM")" "$(with_toa)"
 	# Without it, no boot loader has an entry for the new kernel.
 	[[ ! -e $SERVER/boot/initrd.img-$release ]] || die "the new kernel has an initial RAM disk"

@@ -141,8 +141,8 @@ case_a_server_in_c_is_compiled_and_asks_the_library() {
 	)"
 	with_loopback bash -c "$ASK"'
 		/root/server 127.0.0.1 8080 >/dev/null &
-		ask 8080 ""' | sed 's/ port [1-9][0-9]*/ port N/' >said
-	same "the server's answer" "client 127.0.0.1 port N by getpeername" "$(<said)"
+		ask 8080 ""' | sed 's/ port [1-9][0-9]*/ port N/' >output
+	same "the server's answer" "client 127.0.0.1 port N by getpeername" "$(<output)"
 
 	newer libtoa-peer0.1 libtoa-peer-dev
 	apt install /root/newer/libtoa-peer0.1.deb /root/newer/libtoa-peer-dev.deb
@@ -207,14 +207,14 @@ configure_nginx() {
 
 # nginx_accepts: checks that nginx accepts the configuration with the modules.
 nginx_accepts() {
-	local said
-	said=$(with_loopback nginx -t 2>&1) || die "$said"
+	local output
+	output=$(with_loopback nginx -t 2>&1) || die "$output"
 	same "nginx -t" "$(
-		cat <<-SAID
+		cat <<-OUTPUT
 			nginx: the configuration file /etc/nginx/nginx.conf syntax is ok
 			nginx: configuration file /etc/nginx/nginx.conf test is successful
-		SAID
-	)" "$said"
+		OUTPUT
+	)" "$output"
 }
 
 case_modules_have_these_files() {
@@ -251,8 +251,8 @@ case_nginx_runs_with_both_modules() {
 		ask 5432 ""
 		nginx -s quit
 		while kill -0 "$(</run/nginx.pid)"; do sleep 0.1; done 2>/dev/null
-	' bash $'GET / HTTP/1.0\r\n\r\n' >said
-	same "answers" "$(printf '%s\n' 'client 127.0.0.1, by toa -' 'by toa -')" "$(<said)"
+	' bash $'GET / HTTP/1.0\r\n\r\n' >output
+	same "answers" "$(printf '%s\n' 'client 127.0.0.1, by toa -' 'by toa -')" "$(<output)"
 	same "logs" "$(printf '%s\n' '- - -' '- - -')" "$(cat "$SERVER"/root/{http,stream}.log)"
 	same "error log" "1" "$(grep -c 'toa: this kernel has no toa.ko' "$SERVER/var/log/nginx/error.log")"
 }

@@ -117,12 +117,12 @@ impl FromStr for Service {
             .split(',')
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
             .partition(|(key, _)| matches!(*key, "vip" | "rs"));
-        let address = |wanted: &str| match &addresses[..] {
+        let address = |key: &str| match &addresses[..] {
             [first, second] if first.0 != second.0 => {
-                let value = if first.0 == wanted { first.1 } else { second.1 };
+                let value = if first.0 == key { first.1 } else { second.1 };
                 value
                     .parse()
-                    .map_err(|_| format!("{wanted}={value}: not an address and port"))
+                    .map_err(|_| format!("{key}={value}: not an address and port"))
             }
             _ => Err("one vip=ADDR:PORT and one rs=ADDR:PORT are needed".to_owned()),
         };

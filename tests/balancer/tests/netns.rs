@@ -342,8 +342,8 @@ fn complaint(args: &[&str]) -> (Option<i32>, String) {
         .output()
         .expect("the program starts");
     assert!(output.stdout.is_empty());
-    let said = String::from_utf8(output.stderr).expect("stderr is text");
-    (output.status.code(), said)
+    let errors = String::from_utf8(output.stderr).expect("stderr is text");
+    (output.status.code(), errors)
 }
 
 #[test]
@@ -351,17 +351,17 @@ fn bad_arguments_are_explained() {
     let namespaces = ["--client-ns", "toabal-none", "--server-ns", "toabal-none"];
     let with = |rest: &[&'static str]| complaint(&[&namespaces[..], rest].concat());
     let service = "vip=198.51.100.1:80,rs=10.0.0.1:80";
-    let (status, said) = with(&["--lip", "10.9.0.0/24", "--service", service]);
+    let (status, output) = with(&["--lip", "10.9.0.0/24", "--service", service]);
     assert_eq!(status, Some(1));
     assert!(
-        said.starts_with("toa-balancer: namespace /run/netns/toabal-none: "),
-        "{said}"
+        output.starts_with("toa-balancer: namespace /run/netns/toabal-none: "),
+        "{output}"
     );
-    assert_eq!(said.lines().count(), 1);
-    let (status, said) = with(&["--lip", "fd00:9::/112", "--service", service]);
+    assert_eq!(output.lines().count(), 1);
+    let (status, output) = with(&["--lip", "fd00:9::/112", "--service", service]);
     assert_eq!(status, Some(1));
-    assert!(said.contains("rs=10.0.0.1:80 needs a --lip"), "{said}");
-    let (status, said) = with(&["--lip", "10.9.0.0/24", "--service", "vip=198.51.100.1:80"]);
+    assert!(output.contains("rs=10.0.0.1:80 needs a --lip"), "{output}");
+    let (status, output) = with(&["--lip", "10.9.0.0/24", "--service", "vip=198.51.100.1:80"]);
     assert_eq!(status, Some(2));
-    assert!(said.contains("one rs=ADDR:PORT"), "{said}");
+    assert!(output.contains("one rs=ADDR:PORT"), "{output}");
 }

@@ -122,7 +122,7 @@ impl HandmadeClient {
         DEVICES[usize::from(self.address.is_ipv6())]
     }
 
-    /// Who has a connection from that port.
+    /// The end of a connection from that port.
     pub fn address(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address, port)
     }

@@ -229,12 +229,12 @@ impl<'a> Running<'a> {
         } = self.net.connect_to_port(visit.way, visit.port);
         let answer = (self.program.ask)(&mut stream);
         drop(stream);
-        let said = match self.program.says {
+        let output = match self.program.says {
             Says::InAnswer => answer,
             Says::InLog(..) => self.log_line(before),
         };
-        let seen = (self.program.client)(&said);
-        let seen = seen.unwrap_or_else(|| panic!("{visit:?}: no client in {said:?}"));
+        let seen = (self.program.client)(&output);
+        let seen = seen.unwrap_or_else(|| panic!("{visit:?}: no client in {output:?}"));
         Visited {
             client: address,
             seen,

@@ -55,10 +55,10 @@ impl Report {
                     (true, true) => self.skipped += 1,
                     (false, _) => self.failed += 1,
                 }
-                let wanted = self.total();
-                if number != Some(wanted) {
+                let expected = self.total();
+                if number != Some(expected) {
                     self.faults
-                        .push(format!("result {wanted} is numbered {number:?}"));
+                        .push(format!("result {expected} is numbered {number:?}"));
                 }
             }
             Line::BailOut(reason) => self.faults.push(format!("bailed out: {reason}")),

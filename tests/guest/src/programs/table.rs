@@ -431,7 +431,7 @@ pub const POSTGRESQL: Program = Program {
     client: Seen::parse,
 };
 
-/// PostgreSQL that trusts clients of its own host, and no others.
+/// PostgreSQL that trusts clients on its host, and no others.
 pub const LOCAL_POSTGRESQL: Program = Program {
     command: |root| {
         let trust = "host all all samehost trust\n\
