@@ -3,6 +3,7 @@
 //! Strategies for option lists of all sorts, for the property tests.
 
 use crate::endpoint::Endpoint;
+use crate::reference;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
@@ -132,7 +133,7 @@ pub(crate) fn well_known() -> impl Strategy<Value = Piece> {
 /// NOPs and options of any kind but ours.
 pub(crate) fn others() -> impl Strategy<Value = Vec<Piece>> {
     let unknown = (2..=u8::MAX, vec(any::<u8>(), 0..=MAX_LEN - 2))
-        .prop_filter("our kind", |(kind, _)| *kind != KIND)
+        .prop_filter("our kind", |(kind, _)| !reference::has_kind(*kind))
         .prop_map(|(kind, data)| option(kind, &data));
     vec(prop_oneof![well_known(), unknown], 0..4)
 }

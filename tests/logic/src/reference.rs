@@ -16,6 +16,11 @@ type Row = (u8, u8, fn(&[u8]) -> (Ipv6Addr, bool));
 /// The reference parser's table of kinds.
 const ROWS: &[Row] = &[(254, 8, client4), (254, 20, client6)];
 
+/// Whether the table has a kind.
+pub(crate) fn has_kind(kind: u8) -> bool {
+    ROWS.iter().any(|row| row.0 == kind)
+}
+
 /// The result that [`crate::option::find_client`] must have.
 pub(crate) fn find_client(list: &[u8]) -> ParsedOptions {
     let mut places = Vec::new();
@@ -30,7 +35,7 @@ pub(crate) fn find_client(list: &[u8]) -> ParsedOptions {
             broken_off = true;
             break;
         }
-        if ROWS.iter().any(|row| row.0 == list[at]) {
+        if has_kind(list[at]) {
             places.push(at);
         }
         at += list[at + 1] as usize;
