@@ -111,9 +111,9 @@ resolve() {
 				binary "$BINARY" rustc "$RUSTC" rustc_text "$RUSTC_TEXT"
 			return
 		fi
-		say "${0##*/}: passing over $package $version: $REASON"
+		info "${0##*/}: passing over $package $version: $REASON"
 	done < <(candidates)
-	say "${0##*/}: no $FLAVOUR kernel ${KVER:+$KVER }of $SUITE fits: skipped"
+	info "${0##*/}: no $FLAVOUR kernel ${KVER:+$KVER }of $SUITE fits: skipped"
 	exit "$NO_KERNEL"
 }
 

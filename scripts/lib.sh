@@ -20,17 +20,17 @@ readonly ARCHIVE_UNAVAILABLE=75
 # The archive has no kernel that fits: counted as skipped.
 readonly NO_KERNEL=77
 
-say() {
+info() {
 	printf '%s\n' "$*" >&2
 }
 
 die() {
-	say "${0##*/}: $*"
+	info "${0##*/}: $*"
 	exit 1
 }
 
 archive_unavailable() {
-	say "${0##*/}: $*: archive unavailable"
+	info "${0##*/}: $*: archive unavailable"
 	[[ -z ${TOA_RESULTS:-} ]] || echo "archive unavailable" >>"$TOA_RESULTS"
 	exit "$ARCHIVE_UNAVAILABLE"
 }
@@ -53,7 +53,7 @@ need_host() {
 		command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
 	done
 	[[ ${#missing[@]} == 0 ]] && return
-	say "installing on this machine: ${missing[*]}"
+	info "installing on this machine: ${missing[*]}"
 	archive_try apt-get -qq update
 	archive_try env DEBIAN_FRONTEND=noninteractive \
 		apt-get -qq install --no-install-recommends "${missing[@]}"
@@ -64,7 +64,7 @@ archive_try() {
 	local try
 	for try in 1 2 3; do
 		"$@" >&2 && return
-		say "try $try of 3 failed: $*"
+		info "try $try of 3 failed: $*"
 		[[ $try == 3 ]] || sleep $((try * 5))
 	done
 	archive_unavailable "$1 failed three times"
@@ -90,10 +90,10 @@ seconds_since() {
 stage() {
 	local name=$1 start=$EPOCHREALTIME status=0 took
 	shift
-	say "==> $name"
+	info "==> $name"
 	"$@" || status=$?
 	took=$(seconds_since "$start")
-	say "<== $name: $took s$([[ $status == 0 ]] || echo " (exit $status)")"
+	info "<== $name: $took s$([[ $status == 0 ]] || echo " (exit $status)")"
 	[[ -z ${TOA_STAGES:-} ]] || printf '%s\t%s\t%s\n' "$name" "$took" "$status" >>"$TOA_STAGES"
 	return "$status"
 }

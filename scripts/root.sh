@@ -145,7 +145,7 @@ make_root() {
 	done
 	mv "$ROOTS/$key.new" "$ROOTS/$key"
 	forget_unused "$ROOTS" "$name-*"
-	say "root $key: $(seconds_since "$start") s, $(du -sm "$ROOTS/$key" | cut -f1) MB"
+	info "root $key: $(seconds_since "$start") s, $(du -sm "$ROOTS/$key" | cut -f1) MB"
 }
 
 # Sets KEY, the name of the wanted root.
