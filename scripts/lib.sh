@@ -118,10 +118,59 @@ sum_results() {
 		END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' "$1"
 }
 
-# Removes what is in DIRECTORY, named like PATTERN, and was not used for two
-# weeks. Whoever uses something touches it.
+# --- entries of the cache ----------------------------------------------------
+
+# The last file that is written into an entry, a directory of TOA_CACHE. It lists
+# the sizes of some of the entry's files.
+readonly MARK=.toa-complete
+
+# contents DIRECTORY: "SIZE PATH" of its files, of a root's first programs, and of
+# the crates in a kernel's metadata.
+contents() {
+	(cd "$1" && find . rust usr/bin/env usr/bin/sh usr/lib/x86_64-linux-gnu/libc.so.6 -maxdepth 1 -type f \
+		! -name '.*' ! -name lock -printf '%s %p\n' 2>/dev/null | sort) || true
+}
+
+# mark DIRECTORY: declares it complete, once its files are on the disk.
+mark() {
+	sync -f "$1"
+	contents "$1" >"$1/$MARK"
+}
+
+# complete DIRECTORY: it has its mark, and the files are as the mark lists them.
+complete() {
+	[[ -s $1/$MARK && $(contents "$1") == "$(<"$1/$MARK")" ]]
+}
+
+# Removes entries. The mark is first, so that what an interruption leaves is
+# incomplete.
+discard() {
+	local entry
+	for entry; do
+		[[ ! -e $entry/$MARK ]] || rm "$entry/$MARK"
+		rm -rf --one-file-system "$entry"
+	done
+}
+
+# entry DIRECTORY COMMAND…: makes DIRECTORY, unless it is there and complete.
+# COMMAND gets the name of another directory, which then takes this name.
+entry() {
+	local dir=$1
+	shift
+	! complete "$dir" || return 0
+	[[ ! -e $dir ]] || info "$dir is incomplete: making it again"
+	discard "$dir" "$dir.new"
+	"$@" "$dir.new"
+	mark "$dir.new"
+	mv -T "$dir.new" "$dir"
+}
+
+# forget_unused DIRECTORY PATTERN: removes entries that nothing has used for two
+# weeks. Each use touches its entry.
 forget_unused() {
-	find "$1" -mindepth 1 -maxdepth 1 -name "$2" -mtime +14 -exec rm -rf --one-file-system {} +
+	local unused
+	mapfile -d '' unused < <(find "$1" -mindepth 1 -maxdepth 1 -name "$2" -mtime +14 -print0)
+	discard "${unused[@]}"
 }
 
 # The project's files as git sees them, or all files where there is no git.
@@ -219,11 +268,16 @@ archive_conf() {
 }
 
 archive_fetch_lists() {
-	[[ -n $(find "$TOA_CACHE/apt/fresh" -mmin -"${TOA_ARCHIVE_MINUTES:-60}" 2>/dev/null) ]] && return
+	local lists=$TOA_CACHE/apt/lists
+	[[ -n $(find "$TOA_CACHE/apt/fresh" -mmin -"${TOA_ARCHIVE_MINUTES:-60}" 2>/dev/null) ]] &&
+		complete "$lists" && return
+	# apt takes a list that is there for intact.
+	[[ ! -d $lists ]] || complete "$lists" || discard "$lists"
 	archive_conf
 	archive_try env APT_CONFIG="$TOA_CACHE/apt/apt.conf" \
 		apt-get -q update -o APT::Update::Error-Mode=any
 	archive_cache gencaches >/dev/null
+	mark "$lists"
 	touch "$TOA_CACHE/apt/fresh"
 }
 
@@ -243,11 +297,26 @@ archive_versions() {
 			b[1] == suite { print $2 }' | uniq
 }
 
-# archive_download DIRECTORY PACKAGE=VERSION…: brings .deb files there.
+# drop_damaged DIRECTORY PATTERN: removes the packages there that cannot be
+# unpacked. apt compares no more than the size of a package that is there.
+drop_damaged() {
+	local deb
+	while read -r deb; do
+		dpkg-deb --fsys-tarfile "$deb" >/dev/null 2>&1 && continue
+		info "$deb is damaged: removing it"
+		rm -f "$deb"
+	done < <(find "$1" -maxdepth 1 -name "$2")
+}
+
+# archive_download DIRECTORY PACKAGE=VERSION…: downloads .deb files into it.
 archive_download() {
-	local dir=$1
+	local dir=$1 package
 	shift
 	mkdir -p "$dir"
+	for package; do
+		package=${package/=/_}
+		drop_damaged "$dir" "${package//:/%3a}_*.deb"
+	done
 	(
 		cd "$dir"
 		APT_CONFIG=$TOA_CACHE/apt/apt.conf archive_try apt-get -q download "$@"

@@ -119,14 +119,24 @@ own_cache() {
 	fi
 }
 
-# The stamp is written last: a directory with one is whole.
+# The first overlay that is complete and made for these headers.
 made_overlay() {
 	local dir dirs=("$CACHE/$NAME")
 	[[ -n ${TOA_METADATA_CACHE:-} ]] || dirs+=("$TOA_CACHE/metadata/$NAME" "/usr/lib/toa/metadata/$NAME")
 	for dir in "${dirs[@]}"; do
-		[[ -e $dir/toa-metadata && $(<"$dir/toa-metadata") == "$(stamp)" ]] && echo "$dir" && return
+		complete_overlay "$dir" && echo "$dir" && return
 	done
 	return 1
+}
+
+# The stamp is written last. Overlays that earlier versions made have no mark.
+complete_overlay() {
+	local file
+	[[ -e $1/toa-metadata && $(<"$1/toa-metadata") == "$(stamp)" ]] || return 1
+	for file in Makefile rust/lib{core,kernel}.rmeta; do
+		[[ -s $1/$file ]] || return 1
+	done
+	[[ ! -e $1/$MARK ]] || complete "$1"
 }
 
 stamp() {
@@ -370,8 +380,9 @@ make_overlay() {
 	builds_a_module
 	headers_untouched
 	stamp >"$WORK/overlay/toa-metadata"
+	mark "$WORK/overlay"
 	rm -rf "${CACHE:?}/$NAME"
-	mv "$WORK/overlay" "$CACHE/$NAME"
+	mv -T "$WORK/overlay" "$CACHE/$NAME"
 	rm -rf "$WORK"
 	info "metadata: made $CACHE/$NAME, $(du -sm "$CACHE/$NAME" | cut -f 1) MB, in $(seconds_since "$start") s"
 }

@@ -125,27 +125,31 @@ bootstrap() {
 		--skip=download/empty,essential/unlink,check/empty \
 		"${hooks[@]}" \
 		--setup-hook="cp $versions.pref \"\$1/etc/apt/preferences.d/toa\"" \
-		"${suites[0]}" "$dir" - >"$versions.log" 2>&1
+		"${suites[0]}" "$dir" - 2>&1 | tee "$versions.log" >&2
 }
 
 network_failed() {
 	grep -qE 'Failed to fetch|Unable to fetch|Temporary failure|Could not (resolve|connect)|Connection (failed|timed out)' "$1"
 }
 
-# make_root NAME KEY: bootstraps into a temporary name, then renames.
+# make_root NAME KEY DIRECTORY
 make_root() {
-	local name=$1 key=$2 log=$ROOTS/$2.versions.log try start=$EPOCHREALTIME
-	[[ -d $ROOTS/$key ]] && return
+	local name=$1 key=$2 dir=$3 log=$ROOTS/$2.versions.log try start=$EPOCHREALTIME
 	for try in 1 2 3; do
-		rm -rf --one-file-system "${ROOTS:?}/$key.new"
-		bootstrap "$ROOTS/$key.new" "$ROOTS/$key.versions" "$name" && break
-		tail -n 15 "$log" >&2
-		network_failed "$log" || die "mmdebstrap failed: its whole log is $log"
+		discard "$dir"
+		bootstrap "$dir" "$ROOTS/$key.versions" "$name" && break
+		damaged_packages || network_failed "$log" || die "mmdebstrap failed: its log is $log"
 		[[ $try != 3 ]] || archive_unavailable "downloading packages failed three times"
 	done
-	mv "$ROOTS/$key.new" "$ROOTS/$key"
-	forget_unused "$ROOTS" "$name-*"
-	info "root $key: $(seconds_since "$start") s, $(du -sm "$ROOTS/$key" | cut -f1) MB"
+	info "root $key: $(seconds_since "$start") s, $(du -sm "$dir" | cut -f1) MB"
+}
+
+# Whether a downloaded package was damaged. It is removed.
+damaged_packages() {
+	local cache=$TOA_CACHE/apt/archives before
+	before=$(ls "$cache")
+	drop_damaged "$cache" '*.deb'
+	[[ $(ls "$cache") != "$before" ]]
 }
 
 # Sets KEY, the name of the wanted root.
@@ -165,8 +169,9 @@ identify() {
 
 ensure() {
 	identify "$1"
-	locked "$KEY" make_root "$1" "$KEY"
+	locked "$KEY" entry "$ROOTS/$KEY" make_root "$1" "$KEY"
 	touch "$ROOTS/$KEY" "$ROOTS/$KEY".versions*
+	forget_unused "$ROOTS" "$1-*"
 }
 
 # Runs in a mount namespace of its own: whatever is mounted here goes away

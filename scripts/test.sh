@@ -133,6 +133,7 @@ cases_of() {
 }
 
 packages() {
+	cases_of cache
 	cases_of dist
 	cases_of prebuilt
 	cases_of matrix
