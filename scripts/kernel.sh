@@ -208,7 +208,7 @@ fetch_into() {
 		dpkg-deb -x "$(deb_of "$package" "$version")" "$dir/tree"
 	done
 	prune "$dir/tree/usr/lib/modules/$release"
-	"$SCRIPTS/root.sh" run tools "$SCRIPTS/kernel.sh" image "$dir" "$release"
+	"$SCRIPTS/root.sh" run "$TOOLS" "$SCRIPTS/kernel.sh" image "$dir" "$release"
 }
 
 fetch() {

@@ -20,6 +20,11 @@ readonly ARCHIVE_UNAVAILABLE=75
 # The archive has no kernel that fits: counted as skipped.
 readonly NO_KERNEL=77
 
+# The roots with the user-space programs, and with the kernel's compilers (see
+# root.sh). `make demo` has one for both.
+TOOLS=${TOA_DEMO_ROOT:-tools}
+BUILD_ROOT=${TOA_DEMO_ROOT:-build}
+
 info() {
 	printf '%s\n' "$*" >&2
 }
@@ -42,7 +47,7 @@ usage() {
 }
 
 need_root() {
-	[[ $(id -u) == 0 ]] || die "run as root: roots are entered by chroot, and made by mmdebstrap"
+	[[ $(id -u) == 0 ]] || die "run it as root: mmdebstrap makes the root directories, and chroot enters them"
 }
 
 # Puts the packages that provide the given commands onto a bare host.
@@ -85,17 +90,85 @@ seconds_since() {
 	awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
 }
 
-# stage NAME COMMAND…: says what runs and how long it took. COMMAND is a
+# stage NAME COMMAND…: prints what runs, and how long it took. COMMAND is a
 # program, not a function, so that `set -e` keeps its meaning inside.
 stage() {
-	local name=$1 start=$EPOCHREALTIME status=0 took
+	local name=$1 start=$EPOCHREALTIME status=0 took times TIMEFORMAT='%U %S'
 	shift
+	times=$(mktemp)
 	info "==> $name"
-	"$@" || status=$?
+	{ time "$@" 2>&3 3>&-; } 3>&2 2>"$times" || status=$?
 	took=$(seconds_since "$start")
 	info "<== $name: $took s$([[ $status == 0 ]] || echo " (exit $status)")"
-	[[ -z ${TOA_STAGES:-} ]] || printf '%s\t%s\t%s\n' "$name" "$took" "$status" >>"$TOA_STAGES"
+	[[ -z ${TOA_STAGES:-} ]] ||
+		printf '%s\t%s\t%s\t%s\n' "$name" "$took" "$status" \
+			"$(awk 'END { printf "%.1f", $1 + $2 }' "$times")" >>"$TOA_STAGES"
+	rm "$times"
 	return "$status"
+}
+
+# step NAME COMMAND…: a stage whose output is kept in a log. The log's last lines
+# and its name are printed if the step fails.
+step() {
+	local name=$1
+	shift
+	stage "$name" logged "$name" "$(log_of "$name")" "$@"
+}
+
+# shown NAME COMMAND…: a stage whose output is printed, and kept in a log too.
+shown() {
+	local name=$1
+	shift
+	stage "$name" printed "$name" "$(log_of "$name")" "$@"
+}
+
+log_of() {
+	mkdir -p "$REPO/build/log"
+	echo "$REPO/build/log/${1//[^A-Za-z0-9]/-}.log"
+}
+
+logged() {
+	local name=$1 log=$2 status=0 beat
+	shift 2
+	: >"$log"
+	exec {beat}> >(heartbeat "$name" "$log")
+	"$@" >"$log" 2>&1 {beat}>&- || status=$?
+	exec {beat}>&-
+	[[ $status != 0 ]] || return 0
+	tail -n 25 "$log" >&2
+	info "$name: exit $status, the whole log is $log"
+	return "$status"
+}
+
+printed() {
+	local name=$1 log=$2 status=0 beat
+	shift 2
+	: >"$log"
+	exec {beat}> >(heartbeat "$name" "$log" printed)
+	"$@" 2>&1 {beat}>&- | tee "$log" {beat}>&- || status=$?
+	exec {beat}>&-
+	return "$status"
+}
+
+# heartbeat NAME LOG [printed]: until its standard input is closed, prints a line
+# at least every 15 s, with the last one of LOG unless that is printed anyway.
+heartbeat() {
+	local name=$1 log=$2 start=$SECONDS status age
+	while true; do
+		status=0
+		read -rt 12 || status=$?
+		((status > 128)) || return 0
+		if [[ ${3:-} != printed ]]; then
+			info "    $name, $((SECONDS - start)) s: $(last_line "$log")"
+			continue
+		fi
+		age=$(($(date +%s) - $(stat -c %Y "$log")))
+		((age < 12)) || info "    $name, $((SECONDS - start)) s"
+	done
+}
+
+last_line() {
+	tail -c 2000 "$1" | tr '\r' '\n' | awk 'NF { line = $0 } END { sub(/^[ \t]*/, "", line); print (length(line) > 80 ? substr(line, 1, 77) "..." : line) }'
 }
 
 # Stages are written down for a table at the end, once for a whole run.
@@ -108,8 +181,8 @@ start_stages() {
 
 stage_table() {
 	[[ -s ${TOA_STAGES:-} ]] || return 0
-	awk -F'\t' 'BEGIN { print "seconds  stage" }
-		{ printf "%7.1f  %s%s\n", $2, $1, $3 ? " (exit " $3 ")" : "" }' "$TOA_STAGES"
+	awk -F'\t' 'BEGIN { print "seconds      CPU  stage" }
+		{ printf "%7.1f  %7.1f  %s%s\n", $2, $4, $1, $3 ? " (exit " $3 ")" : "" }' "$TOA_STAGES"
 }
 
 # The closing line, from "PASSED FAILED SKIPPED" lines.

@@ -6,6 +6,7 @@
 #   root.sh make NAME             make it, unless it is there
 #   root.sh path NAME             where it is (made if need be)
 #   root.sh key NAME              its name under TOA_CACHE/roots (not made)
+#   root.sh has NAME…             succeeds if these are made and complete
 #   root.sh run NAME COMMAND…     run COMMAND in it, in the current directory
 #
 # NAME is one of
@@ -14,6 +15,7 @@
 #           KERNEL= and KVER= select (see kernel.sh)
 #   dkms    the same and DKMS
 #   rpm     the same and rpm
+#   demo    build and what else `make demo` needs, QEMU first of all
 #   secureboot   firmware with Secure Boot, and what makes keys for it
 #   guest   the virtual machine's user land (made only into an image)
 #   guest-more   the same and larger servers
@@ -42,6 +44,10 @@ packages_of() {
 		packages_of guest
 	elif [[ $1 == dkms ]]; then
 		packages_of build
+	elif [[ $1 == demo ]]; then
+		packages_of build | grep -vE '^(rust-clippy|rustfmt)(=|$)'
+		# Only one Debian has backports.
+		[[ $(debian_of_kernel) == trixie ]] || list=${list//\/trixie-backports/}
 	elif [[ $1 == rpm ]]; then
 		packages_of dkms
 	elif [[ $1 == deb-more ]]; then
@@ -82,7 +88,7 @@ versions_of() {
 # The suites of a root, the one to prefer first.
 suites_of() {
 	case $1 in
-	build | dkms | rpm) suites_of_kernel ;;
+	build | dkms | rpm | demo) suites_of_kernel ;;
 	nginx) echo "${NGINX:-trixie}" ;;
 	deb | deb-more | bare) debian_of_kernel ;;
 	*) echo trixie trixie-backports ;;
@@ -122,6 +128,8 @@ bootstrap() {
 		--dpkgopt=force-unsafe-io \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+		--dpkgopt='path-exclude=/usr/src/rustc-*/src/tools/*' --dpkgopt='path-exclude=/usr/src/rustc-*/src/doc/*' \
+		--dpkgopt='path-exclude=/usr/lib/llvm-*/lib/libclang*.a' \
 		--skip=download/empty,essential/unlink,check/empty \
 		"${hooks[@]}" \
 		--setup-hook="cp $versions.pref \"\$1/etc/apt/preferences.d/toa\"" \
@@ -233,6 +241,13 @@ main() {
 	key)
 		identify "$name"
 		echo "$KEY"
+		;;
+	has)
+		shift
+		for name; do
+			identify "$name"
+			complete "$ROOTS/$KEY" || return 1
+		done
 		;;
 	make | path)
 		[[ $# == 2 ]] || usage 1 >&2

@@ -27,7 +27,7 @@ guest_image() {
 	local name=$1 dir=$2 root
 	mkdir -p "$dir"
 	root=$("$SCRIPTS/root.sh" path "$name")
-	"$SCRIPTS/root.sh" run tools "$SCRIPTS/vm-image.sh" write-guest "$root" "$dir/guest.ext4"
+	"$SCRIPTS/root.sh" run "$TOOLS" "$SCRIPTS/vm-image.sh" write-guest "$root" "$dir/guest.ext4"
 }
 
 # Runs in the tools root.
