@@ -54,7 +54,7 @@ build_and_look() {
 	found=$(modinfo -F vermagic "$OUT/out/toa.ko")
 	rm -rf --one-file-system "$OUT"/{store,store-run,base.tar,context}
 	[[ ${found%% *} == "$release" ]] || die "its vermagic is '$found', not that of $release"
-	say "toa.ko: $found"
+	info "toa.ko: $found"
 }
 
 count() {

@@ -28,7 +28,7 @@ make_tarball() {
 	[[ $(git_here rev-parse --show-toplevel 2>/dev/null) == "$REPO" ]] ||
 		die "$REPO is no git clone: the tarball is made of a commit"
 	[[ -z $(git_here status --porcelain --untracked-files=no) ]] ||
-		say "${0##*/}: what is not committed is not packed: git commit it first if it belongs there"
+		info "${0##*/}: what is not committed is not packed: git commit it first if it belongs there"
 	name=$(name)
 	mkdir -p "$dir"
 	dir=$(realpath "$dir")

@@ -111,9 +111,9 @@ resolve() {
 				binary "$BINARY" rustc "$RUSTC" rustc_text "$RUSTC_TEXT"
 			return
 		fi
-		say "${0##*/}: passing over $package $version: $REASON"
+		info "${0##*/}: passing over $package $version: $REASON"
 	done < <(candidates)
-	say "${0##*/}: no $FLAVOUR kernel ${KVER:+$KVER }of $SUITE fits: skipped"
+	info "${0##*/}: no $FLAVOUR kernel ${KVER:+$KVER }of $SUITE fits: skipped"
 	exit "$NO_KERNEL"
 }
 
@@ -201,24 +201,21 @@ prune() {
 
 fetch_into() {
 	local dir=$1 package packages
-	[[ -s $dir/modules.ext4 ]] && return
-	rm -rf "$dir.new"
-	mkdir -p "$dir.new/tree"
+	mkdir -p "$dir/tree"
 	packages=("$binary" "linux-modules-$release" "linux-base-$release")
 	archive_download "$KERNELS/debs" "${packages[@]/%/=$version}"
 	for package in "${packages[@]}"; do
-		dpkg-deb -x "$(deb_of "$package" "$version")" "$dir.new/tree"
+		dpkg-deb -x "$(deb_of "$package" "$version")" "$dir/tree"
 	done
-	prune "$dir.new/tree/usr/lib/modules/$release"
-	"$SCRIPTS/root.sh" run tools "$SCRIPTS/kernel.sh" image "$dir.new" "$release"
-	mv "$dir.new" "$dir"
+	prune "$dir/tree/usr/lib/modules/$release"
+	"$SCRIPTS/root.sh" run "$TOOLS" "$SCRIPTS/kernel.sh" image "$dir" "$release"
 }
 
 fetch() {
 	local dir
 	# What the image is made of and how: another recipe, another directory.
 	dir=$KERNELS/${release}_${version}_$(cat "$0" "$SCRIPTS"/guest/initrd-init | sha256sum | cut -c1-8)
-	locked "kernel-$release" fetch_into "$dir"
+	locked "kernel-$release" entry "$dir" fetch_into
 	touch "$dir"
 	forget_unused "$KERNELS" '*_*'
 	printf '%s=%q\n' kernel_dir "$dir"

@@ -40,7 +40,7 @@ flavour_of() {
 # row NAME KERNEL STATE: kept for the table.
 row() {
 	printf "| \`%s\` | %s | %s |\n" "$@" >"$ROWS/$1.row"
-	say "matrix: $1: ${2:+$2: }$3"
+	info "matrix: $1: ${2:+$2: }$3"
 }
 
 # The last reason that kernel.sh gave.
@@ -116,7 +116,7 @@ table() {
 	awk -v rows="$rows" '/^<!-- end of matrix/ { print rows; skip = 0 } !skip { print } /^<!-- matrix/ { skip = 1 }' \
 		"$README" >"$ROWS/README"
 	cat "$ROWS/README" >"$README"
-	say "$rows"
+	info "$rows"
 }
 
 run() {

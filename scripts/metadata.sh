@@ -119,14 +119,24 @@ own_cache() {
 	fi
 }
 
-# The stamp is written last: a directory with one is whole.
+# The first overlay that is complete and made for these headers.
 made_overlay() {
 	local dir dirs=("$CACHE/$NAME")
 	[[ -n ${TOA_METADATA_CACHE:-} ]] || dirs+=("$TOA_CACHE/metadata/$NAME" "/usr/lib/toa/metadata/$NAME")
 	for dir in "${dirs[@]}"; do
-		[[ -e $dir/toa-metadata && $(<"$dir/toa-metadata") == "$(stamp)" ]] && echo "$dir" && return
+		complete_overlay "$dir" && echo "$dir" && return
 	done
 	return 1
+}
+
+# The stamp is written last. Overlays that earlier versions made have no mark.
+complete_overlay() {
+	local file
+	[[ -e $1/toa-metadata && $(<"$1/toa-metadata") == "$(stamp)" ]] || return 1
+	for file in Makefile rust/lib{core,kernel}.rmeta; do
+		[[ -s $1/$file ]] || return 1
+	done
+	[[ ! -e $1/$MARK ]] || complete "$1"
 }
 
 stamp() {
@@ -184,6 +194,8 @@ unpack() {
 		--exclude="$top/tools/perf" --exclude="$top/tools/testing" \
 		--exclude="$top/arch/*/boot/dts" --exclude="$top/Documentation/*/*" ||
 		die "$TARBALL could not be unpacked: $(install_command --reinstall "$top"); nothing was kept"
+	# Optimizing what the procedural macros are linked from takes longer than running them.
+	sed -i 's/ --crate-type rlib -O / --crate-type rlib /' "$WORK/src/rust/Makefile"
 }
 
 # The caller's own make and its variables are kept out. The headers' objtool
@@ -251,7 +263,7 @@ same_configuration() {
 	local differing
 	differing=$(diff <(settings "$KCONFIG") <(settings "$WORK/out/.config") | sed -n 's/^[<>] /  /p' || true)
 	[[ -z $differing ]] && return
-	say "$differing"
+	info "$differing"
 	die "the settings above differ between the kernel and what $CC, $RUSTC and the tools here make of its .config:" \
 		"$(install_command "$(grep -oE 'gcc(-[0-9]+)?$' <<<"$CC")" pahole binutils)"
 }
@@ -284,7 +296,7 @@ same_symbols() {
 	crates=$(regenerated_symbols | grep -c '^_R' || true)
 	all=$(regenerated_symbols | wc -l)
 	differing=$(comm -3 <(regenerated_symbols) <(shipped_symbols) | wc -l)
-	say "metadata: $all symbols ($crates of the Rust crates, the rest of their helpers)," \
+	info "metadata: $all symbols ($crates of the Rust crates, the rest of their helpers)," \
 		"$differing differ from the kernel's Module.symvers"
 	[[ $differing == 0 ]] && ((all > FEWEST_SYMBOLS)) && return
 	comm -3 --output-delimiter='only in Module.symvers: ' <(regenerated_symbols) <(shipped_symbols) | head -n 6 >&2
@@ -331,7 +343,7 @@ builds_a_module() {
 		tr '\0' '\n' | sed -n 's/^vermagic=//p')
 	[[ ${vermagic%% *} == "$KVER" ]] ||
 		die "a module built with it has the vermagic '$vermagic', not that of $KVER: nothing was kept"
-	say "metadata: a module built with it has the vermagic $vermagic"
+	info "metadata: a module built with it has the vermagic $vermagic"
 }
 
 # The headers and what they depend on of their own version, such as -common.
@@ -345,8 +357,8 @@ headers_untouched() {
 	local packages changed
 	mapfile -t packages < <(headers_packages)
 	changed=$(dpkg --verify "${packages[@]}" | grep -v ' /usr/share/' || true)
-	[[ -z $changed ]] && say "metadata: dpkg --verify ${packages[*]}: clean" && return
-	say "$changed"
+	[[ -z $changed ]] && info "metadata: dpkg --verify ${packages[*]}: clean" && return
+	info "$changed"
 	die "the files above of the headers packages were changed: $(install_command --reinstall "${packages[@]}")"
 }
 
@@ -357,7 +369,7 @@ make_overlay() {
 	# Whoever left these was killed: it held the lock.
 	rm -rf "$CACHE"/.new-*
 	check_space
-	say "metadata: Debian ships none for $KVER: making it from $TARBALL with $RUSTC, one to three minutes"
+	info "metadata: Debian ships none for $KVER: making it from $TARBALL with $RUSTC, one to three minutes"
 	umask 022
 	WORK=$CACHE/.new-$NAME
 	trap 'rm -rf "$WORK"' EXIT
@@ -370,16 +382,17 @@ make_overlay() {
 	builds_a_module
 	headers_untouched
 	stamp >"$WORK/overlay/toa-metadata"
+	mark "$WORK/overlay"
 	rm -rf "${CACHE:?}/$NAME"
-	mv "$WORK/overlay" "$CACHE/$NAME"
+	mv -T "$WORK/overlay" "$CACHE/$NAME"
 	rm -rf "$WORK"
-	say "metadata: made $CACHE/$NAME, $(du -sm "$CACHE/$NAME" | cut -f 1) MB, in $(seconds_since "$start") s"
+	info "metadata: made $CACHE/$NAME, $(du -sm "$CACHE/$NAME" | cut -f 1) MB, in $(seconds_since "$start") s"
 }
 
 # One at a time: a second make waits, and finds it made.
 make_overlay_once() {
 	exec 9>"$CACHE/.lock"
-	flock -n 9 || { say "metadata: waiting for another make that uses $CACHE" && flock 9; }
+	flock -n 9 || { info "metadata: waiting for another make that uses $CACHE" && flock 9; }
 	made_overlay >/dev/null || make_overlay
 	exec 9>&-
 }

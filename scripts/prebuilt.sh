@@ -82,7 +82,7 @@ pack() {
 	chmod -R u=rwX,go=rX "$work/toa"
 	mv "$work/toa" "$work/$name"
 	tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner -cJf "$out/$name.tar.xz" "$name"
-	say "$(cat "$work/$name/MANIFEST")"
+	info "$(cat "$work/$name/MANIFEST")"
 	echo "$out/$name.tar.xz"
 }
 

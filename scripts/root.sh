@@ -6,6 +6,7 @@
 #   root.sh make NAME             make it, unless it is there
 #   root.sh path NAME             where it is (made if need be)
 #   root.sh key NAME              its name under TOA_CACHE/roots (not made)
+#   root.sh has NAME…             succeeds if these are made and complete
 #   root.sh run NAME COMMAND…     run COMMAND in it, in the current directory
 #
 # NAME is one of
@@ -14,6 +15,7 @@
 #           KERNEL= and KVER= select (see kernel.sh)
 #   dkms    the same and DKMS
 #   rpm     the same and rpm
+#   demo    build and what else `make demo` needs, QEMU first of all
 #   secureboot   firmware with Secure Boot, and what makes keys for it
 #   guest   the virtual machine's user land (made only into an image)
 #   guest-more   the same and larger servers
@@ -42,6 +44,10 @@ packages_of() {
 		packages_of guest
 	elif [[ $1 == dkms ]]; then
 		packages_of build
+	elif [[ $1 == demo ]]; then
+		packages_of build | grep -vE '^(rust-clippy|rustfmt)(=|$)'
+		# Only one Debian has backports.
+		[[ $(debian_of_kernel) == trixie ]] || list=${list//\/trixie-backports/}
 	elif [[ $1 == rpm ]]; then
 		packages_of dkms
 	elif [[ $1 == deb-more ]]; then
@@ -82,7 +88,7 @@ versions_of() {
 # The suites of a root, the one to prefer first.
 suites_of() {
 	case $1 in
-	build | dkms | rpm) suites_of_kernel ;;
+	build | dkms | rpm | demo) suites_of_kernel ;;
 	nginx) echo "${NGINX:-trixie}" ;;
 	deb | deb-more | bare) debian_of_kernel ;;
 	*) echo trixie trixie-backports ;;
@@ -122,30 +128,36 @@ bootstrap() {
 		--dpkgopt=force-unsafe-io \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+		--dpkgopt='path-exclude=/usr/src/rustc-*/src/tools/*' --dpkgopt='path-exclude=/usr/src/rustc-*/src/doc/*' \
+		--dpkgopt='path-exclude=/usr/lib/llvm-*/lib/libclang*.a' \
 		--skip=download/empty,essential/unlink,check/empty \
 		"${hooks[@]}" \
 		--setup-hook="cp $versions.pref \"\$1/etc/apt/preferences.d/toa\"" \
-		"${suites[0]}" "$dir" - >"$versions.log" 2>&1
+		"${suites[0]}" "$dir" - 2>&1 | tee "$versions.log" >&2
 }
 
 network_failed() {
 	grep -qE 'Failed to fetch|Unable to fetch|Temporary failure|Could not (resolve|connect)|Connection (failed|timed out)' "$1"
 }
 
-# make_root NAME KEY: bootstraps into a temporary name, then renames.
+# make_root NAME KEY DIRECTORY
 make_root() {
-	local name=$1 key=$2 log=$ROOTS/$2.versions.log try start=$EPOCHREALTIME
-	[[ -d $ROOTS/$key ]] && return
+	local name=$1 key=$2 dir=$3 log=$ROOTS/$2.versions.log try start=$EPOCHREALTIME
 	for try in 1 2 3; do
-		rm -rf --one-file-system "${ROOTS:?}/$key.new"
-		bootstrap "$ROOTS/$key.new" "$ROOTS/$key.versions" "$name" && break
-		tail -n 15 "$log" >&2
-		network_failed "$log" || die "mmdebstrap failed: its whole log is $log"
+		discard "$dir"
+		bootstrap "$dir" "$ROOTS/$key.versions" "$name" && break
+		damaged_packages || network_failed "$log" || die "mmdebstrap failed: its log is $log"
 		[[ $try != 3 ]] || archive_unavailable "downloading packages failed three times"
 	done
-	mv "$ROOTS/$key.new" "$ROOTS/$key"
-	forget_unused "$ROOTS" "$name-*"
-	say "root $key: $(seconds_since "$start") s, $(du -sm "$ROOTS/$key" | cut -f1) MB"
+	info "root $key: $(seconds_since "$start") s, $(du -sm "$dir" | cut -f1) MB"
+}
+
+# Whether a downloaded package was damaged. It is removed.
+damaged_packages() {
+	local cache=$TOA_CACHE/apt/archives before
+	before=$(ls "$cache")
+	drop_damaged "$cache" '*.deb'
+	[[ $(ls "$cache") != "$before" ]]
 }
 
 # Sets KEY, the name of the wanted root.
@@ -165,8 +177,9 @@ identify() {
 
 ensure() {
 	identify "$1"
-	locked "$KEY" make_root "$1" "$KEY"
+	locked "$KEY" entry "$ROOTS/$KEY" make_root "$1" "$KEY"
 	touch "$ROOTS/$KEY" "$ROOTS/$KEY".versions*
+	forget_unused "$ROOTS" "$1-*"
 }
 
 # Runs in a mount namespace of its own: whatever is mounted here goes away
@@ -228,6 +241,13 @@ main() {
 	key)
 		identify "$name"
 		echo "$KEY"
+		;;
+	has)
+		shift
+		for name; do
+			identify "$name"
+			complete "$ROOTS/$KEY" || return 1
+		done
 		;;
 	make | path)
 		[[ $# == 2 ]] || usage 1 >&2

@@ -27,8 +27,8 @@ packages() {
 build_and_look() {
 	local said
 	packages "$1" "$OUT"
-	said=$(rpmlint --config "$REPO/packaging/rpmlint.toml" "$OUT"/*.rpm) || { say "$said" && die "rpmlint complains, see above"; }
-	say "$said"
+	said=$(rpmlint --config "$REPO/packaging/rpmlint.toml" "$OUT"/*.rpm) || { info "$said" && die "rpmlint complains, see above"; }
+	info "$said"
 	grep -q ' 0 errors, 0 warnings' <<<"$said" || die "rpmlint complains, see above"
 }
 

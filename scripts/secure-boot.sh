@@ -48,8 +48,8 @@ signer_of() {
 write_keys() {
 	local image=$1
 	cp "$image" image
-	signer_of image >signer.pem || { say "${image##*/} has no signature: skipped" && exit "$NO_KERNEL"; }
-	say "the kernel's signer: $(openssl x509 -in signer.pem -noout -subject)"
+	signer_of image >signer.pem || { info "${image##*/} has no signature: skipped" && exit "$NO_KERNEL"; }
+	info "the kernel's signer: $(openssl x509 -in signer.pem -noout -subject)"
 	key enrolled
 	key stranger
 	cp /usr/share/OVMF/OVMF_CODE_4M.secboot.fd firmware.fd
@@ -109,7 +109,7 @@ signers() {
 	local file signer
 	for file in toa.ko refused/*.ko; do
 		signer=$(modinfo -F signer "$file")
-		say "$file: signed by '$signer'"
+		info "$file: signed by '$signer'"
 		case $file:$signer in
 		'toa.ko:toa enrolled key' | 'refused/changed.ko:toa enrolled key') ;;
 		'refused/stranger.ko:toa stranger key' | 'refused/unsigned.ko:') ;;

@@ -17,7 +17,8 @@
 #                   toa-dkms only, and what it has to do first of all
 #   test.sh demo    no tests: the module at work, in a virtual machine
 #
-# KERNEL= says which kernel, see kernel.sh; one that the archive cannot serve
+# FILTER=name runs only the tests in a virtual machine whose names contain that
+# word, or one of several. KERNEL= says which kernel, see kernel.sh; one that the archive cannot serve
 # now is counted as skipped. If the archive cannot be reached at all, the run
 # ends with the words "archive unavailable" and status 75.
 
@@ -64,6 +65,7 @@ unload() {
 # before it counts, or after.
 boot() {
 	local status=0 counts
+	filtered "$2" || return 0
 	rm -f "$SUMMARY"
 	stage "$1" "$SCRIPTS/vm-test.sh" "$2" || status=$?
 	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
@@ -71,6 +73,12 @@ boot() {
 	counts=$(cat "$SUMMARY")
 	[[ $status == 0 || $counts != *" 0 "* ]] || counts="${counts%% *} 1 ${counts##* }"
 	echo "$counts" >>"$RESULTS"
+}
+
+# filtered ACTION: whether the tests of that action have any that FILTER= names.
+filtered() {
+	[[ -n ${FILTER:-} ]] || return 0
+	"$SCRIPTS/vm-test.sh" has-tests "$1"
 }
 
 # prepare WHAT…: the stages before a test.
@@ -133,6 +141,8 @@ cases_of() {
 }
 
 packages() {
+	cases_of stages
+	cases_of cache
 	cases_of dist
 	cases_of prebuilt
 	cases_of matrix
@@ -150,15 +160,38 @@ deb_short() {
 	cases_of deb install_upgrade_remove_and_purge_leave_nothing headers_that_come_later_get_toa
 }
 
+# Roots that the tests have made serve the demonstration too.
 demo() {
-	"$SCRIPTS/vm-test.sh" roots
-	"$SCRIPTS/vm-test.sh" builds
-	exec "$SCRIPTS/vm-test.sh" demo
+	local before status=0
+	before=$(downloaded)
+	step "find a kernel" "$SCRIPTS/kernel.sh" resolve
+	"$SCRIPTS/root.sh" has tools build || export TOA_DEMO_ROOT=demo
+	"$SCRIPTS/vm-test.sh" demo-roots
+	"$SCRIPTS/vm-test.sh" demo-builds
+	shown "demo in a virtual machine" "$SCRIPTS/vm-test.sh" demo || status=$?
+	stage_table >&2
+	info "$(awk -F'\t' '{ cpu += $4 } END { printf "%d", cpu }' "$TOA_STAGES") s of CPU time," \
+		"$((($(downloaded) - before + $(lists_downloaded "$(log_of "find a kernel")")) / 1000000)) MB downloaded"
+	return "$status"
+}
+
+# The bytes of packages and crates in the cache.
+downloaded() {
+	find "$TOA_CACHE"/{apt/archives,kernels/debs,cargo/registry/cache} -type f -printf '%s\n' 2>/dev/null |
+		awk '{ bytes += $1 } END { printf "%d\n", bytes }' || true
+}
+
+# lists_downloaded LOG: the bytes of the package lists that apt has fetched.
+lists_downloaded() {
+	sed -n 's/^Get:.* \(Packages\|InRelease\) \[\(.*\) \(k\?M\?\)B\]$/\2 \3/p' "$1" |
+		awk '{ bytes += $1 * ($2 == "M" ? 1000000 : $2 == "k" ? 1000 : 1) } END { printf "%d\n", bytes }'
 }
 
 # Closes the run. A run that is part of another one leaves that to it.
 total() {
 	local counts
+	[[ -z ${FILTER:-} || -s $RESULTS ]] ||
+		die "no test of this target has a name that contains one of: $FILTER"
 	[[ -z ${TOA_RESULTS:-} ]] || return 0
 	stage_table >&2
 	counts=$(sum_results "$RESULTS")
@@ -168,6 +201,10 @@ total() {
 
 main() {
 	local action=${1:-}
+	case $action in
+	-h | --help | help) usage ;;
+	esac
+	need_root
 	export KERNEL=${KERNEL:-trixie-backports}
 	mkdir -p "$REPO/build"
 	start_stages
@@ -185,7 +222,6 @@ main() {
 		esac
 		total
 		;;
-	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;
 	esac
 }

@@ -13,22 +13,21 @@ shopt -s inherit_errexit
 
 # The image is made once of each guest root, which is then no longer needed.
 guest() {
-	local name=$1 key recipe image
+	local name=$1 key recipe dir
 	key=$("$SCRIPTS/root.sh" key "$name")
 	recipe=$(cat "$0" "$SCRIPTS/guest/init" | sha256sum | cut -c1-8)
-	image=$TOA_CACHE/images/$key-$recipe.ext4
-	locked "$name-image" guest_image "$name" "$image"
-	touch "$image"
-	forget_unused "${image%/*}" '*.ext4'
-	echo "$image"
+	dir=$TOA_CACHE/images/$key-$recipe
+	locked "$name-image" entry "$dir" guest_image "$name"
+	touch "$dir"
+	forget_unused "${dir%/*}" '*'
+	echo "$dir/guest.ext4"
 }
 
 guest_image() {
-	local name=$1 image=$2 root
-	[[ -s $image ]] && return
-	mkdir -p "${image%/*}"
+	local name=$1 dir=$2 root
+	mkdir -p "$dir"
 	root=$("$SCRIPTS/root.sh" path "$name")
-	"$SCRIPTS/root.sh" run tools "$SCRIPTS/vm-image.sh" write-guest "$root" "$image"
+	"$SCRIPTS/root.sh" run "$TOOLS" "$SCRIPTS/vm-image.sh" write-guest "$root" "$dir/guest.ext4"
 }
 
 # Runs in the tools root.

@@ -17,6 +17,8 @@
 #                                   the tests with Secure Boot, after
 #                                   secure-boot.sh made keys and modules
 #   vm-test.sh test-prebuilt        its tarballs, in the same machine
+#   vm-test.sh has-tests test[-NAME]
+#                                   succeeds if these have any that FILTER= names
 #   vm-test.sh demo                 toa-guest demo, its output as it comes
 #   vm-test.sh boot DIR COMMAND [OPTION…]
 #                                   any files and any command, with options of
@@ -28,14 +30,18 @@
 #   vm-test.sh go-server            the tests' server in Go
 #   vm-test.sh peer-servers         the example servers of peer/
 #   nginx.sh bundles                the modules for nginx, and sid's nginx
+#   vm-test.sh metadata             the Rust metadata that toa.ko is built with
 #   vm-test.sh module               toa.ko for KERNEL, in build/<release>/module
 #   vm-test.sh test-module          the tests' own module, beside it
 #   vm-test.sh clippy               both, looked at by clippy
 #   vm-test.sh roots                all that comes from the archive, as stages
 #   vm-test.sh builds               all that is made of the sources, as stages
+#   vm-test.sh demo-roots, demo-builds
+#                                   the same, for the demonstration only
 #
 # KERNEL=, KVER=      which kernel (see kernel.sh)
 # VM_OPTIONS=         more options of toa-vm, such as "--idle 300 --plain"
+# FILTER=             words: only the tests whose names contain one of them
 # EXPECT=             the least number of results (default: as many as
 #                     `toa-guest test --list` names)
 #
@@ -50,13 +56,21 @@ shopt -s inherit_errexit
 
 BUILD=$REPO/build
 TARGET=$BUILD/target
+PROGRAMS=$TARGET/release
+# Compiled without optimization, which takes longer than the demonstration.
+DEMO_TARGET=$BUILD/demo
 
 in_tools() {
-	CARGO_TARGET_DIR=$TARGET "$SCRIPTS/root.sh" run tools "$@"
+	CARGO_TARGET_DIR=$TARGET "$SCRIPTS/root.sh" run "$TOOLS" "$@"
 }
 
 programs() {
 	in_tools cargo build --release --locked --workspace --bins --manifest-path "$REPO/tests/Cargo.toml" >&2
+}
+
+demo_programs() {
+	TARGET=$DEMO_TARGET in_tools env CARGO_PROFILE_DEV_DEBUG=0 cargo build --locked --bins \
+		-p toa-guest -p toa-balancer -p toa-vm --manifest-path "$REPO/tests/Cargo.toml" >&2
 }
 
 # go_build NAME DIRECTORY SOURCES: Go has no need of the host's libraries; what it
@@ -116,7 +130,13 @@ make_module() {
 	shift
 	update_sources "$dir"
 	cd "$dir"
-	"$SCRIPTS/root.sh" run build make --no-print-directory "KVER=$release" "$@" >&2
+	"$SCRIPTS/root.sh" run "$BUILD_ROOT" make --no-print-directory "KVER=$release" "$@" >&2
+}
+
+# The Rust metadata of the kernel, which the archive does not have.
+metadata() {
+	kernel resolve
+	"$SCRIPTS/root.sh" run "$BUILD_ROOT" "$SCRIPTS/metadata.sh" --kver "$release" >&2
 }
 
 module() {
@@ -171,29 +191,48 @@ boot_in() {
 	printf '%s\n' "$command" >"$dir/command"
 	in_tools "$SCRIPTS/vm-image.sh" payload "$dir" "$run/payload.ext4"
 	# shellcheck disable=SC2086 # options are words
-	in_tools "$TARGET/release/toa-vm" --kernel "$kernel_dir/vmlinuz" --initrd "$kernel_dir/initrd.cpio.gz" \
+	in_tools "$PROGRAMS/toa-vm" --kernel "$kernel_dir/vmlinuz" --initrd "$kernel_dir/initrd.cpio.gz" \
 		--disk "$guest" --disk "$kernel_dir/modules.ext4" --payload "$run/payload.ext4" \
 		--out "$run" "$@" ${VM_OPTIONS:-} || status=$?
 	in_tools "$SCRIPTS/vm-image.sh" unpack "$run/payload.ext4" "$run"
 	rm -f "$run/payload.ext4"
+	info "the guest's console: $run/console.log, its output: $run/ktap.log"
 	[[ ! -e $run/summary ]] || cp "$run/summary" "$BUILD/vm-summary"
 	return "$status"
 }
 
-# As many results as the tests name.
-expected() {
-	in_tools "$TARGET/release/toa-guest" test --list "$@" | grep -c .
+# list ARGUMENT…: the names of the tests that toa-guest chooses by the arguments.
+list() {
+	in_tools "$TARGET/release/toa-guest" test --list "$@"
+}
+
+# Sets FILTERS, the arguments that choose the tests of FILTER=.
+filters() {
+	local words
+	read -ra words <<<"${FILTER:-}"
+	FILTERS=("${words[@]/#/--filter=}")
+}
+
+# Whether the tests of the action $1 have any that FILTER= names.
+has_tests() {
+	local boot=${1#test} found
+	filters
+	boot=${boot#-}
+	found=$(list --boot "${boot:-stock}" "${FILTERS[@]}")
+	[[ -n $found ]]
 }
 
 # ktap ARGUMENT… [-- OPTION…]: the tests that toa-guest chooses by the arguments,
 # in a machine with these options.
 ktap() {
 	local arguments=() least
+	filters
 	while [[ $# -gt 0 && $1 != -- ]]; do
 		arguments+=("$1")
 		shift
 	done
-	least=${EXPECT:-$(expected "${arguments[@]}")}
+	arguments+=("${FILTERS[@]}")
+	least=${EXPECT:-$(list "${arguments[@]}" | grep -c .)}
 	payload "$BUILD/$release/payload"
 	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest test ${arguments[*]@Q}" \
 		--expect "$least" "${@:2}"
@@ -249,25 +288,30 @@ firmware() {
 }
 
 run_demo() {
-	payload "$BUILD/$release/payload"
-	boot "$BUILD/$release/payload" "exec /toa/bin/toa-guest demo" --plain
+	local dir=$BUILD/$release/demo
+	PROGRAMS=$DEMO_TARGET/debug
+	rm -rf "$dir"
+	mkdir -p "$dir/bin"
+	cp "$BUILD/$release/module/toa.ko" "$dir/"
+	cp "$PROGRAMS"/toa-{guest,balancer} "$dir/bin/"
+	VM_DIR=${VM_DIR:-$BUILD/$release/vm-demo} boot "$dir" "exec /toa/bin/toa-guest demo" --plain
 }
 
 # What comes from the archive. After the first root there is more waiting than
 # work in it, so the rest is made side by side.
 roots() {
 	local building guest go nginx status=0
-	stage "find a kernel" "$SCRIPTS/kernel.sh" resolve >&2
-	stage "root of tools" "$SCRIPTS/root.sh" make tools
-	stage "root for building" "$SCRIPTS/root.sh" make build &
+	step "find a kernel" "$SCRIPTS/kernel.sh" resolve
+	step "root of tools" "$SCRIPTS/root.sh" make tools
+	step "root for building" "$SCRIPTS/root.sh" make build &
 	building=$!
-	stage "guest image" "$SCRIPTS/vm-image.sh" guest >/dev/null &
+	step "guest image" "$SCRIPTS/vm-image.sh" guest &
 	guest=$!
-	stage "root for Go" "$SCRIPTS/root.sh" make go &
+	step "root for Go" "$SCRIPTS/root.sh" make go &
 	go=$!
-	stage "roots for nginx" "$SCRIPTS/nginx.sh" roots &
+	step "roots for nginx" "$SCRIPTS/nginx.sh" roots &
 	nginx=$!
-	stage "kernel" "$SCRIPTS/kernel.sh" fetch >/dev/null || status=$?
+	step "kernel" "$SCRIPTS/kernel.sh" fetch || status=$?
 	wait "$building" || status=$?
 	wait "$guest" || status=$?
 	wait "$go" || status=$?
@@ -277,12 +321,29 @@ roots() {
 
 # What is made of the sources.
 builds() {
-	stage "programs" "$0" programs
-	stage "server in Go" "$0" go-server
-	stage "example servers" "$0" peer-servers
-	stage "modules for nginx" "$SCRIPTS/nginx.sh" bundles
-	stage "module" "$0" module
-	stage "tests' module" "$0" test-module
+	step "programs" "$0" programs
+	step "server in Go" "$0" go-server
+	step "example servers" "$0" peer-servers
+	step "modules for nginx" "$SCRIPTS/nginx.sh" bundles
+	step "kernel's Rust metadata" "$0" metadata
+	step "module" "$0" module
+	step "tests' module" "$0" test-module
+}
+
+demo_roots() {
+	local guest status=0
+	step "compilers and QEMU" "$SCRIPTS/root.sh" make "$TOOLS"
+	step "guest image" "$SCRIPTS/vm-image.sh" guest &
+	guest=$!
+	step "kernel" "$SCRIPTS/kernel.sh" fetch || status=$?
+	wait "$guest" || status=$?
+	return "$status"
+}
+
+demo_builds() {
+	step "programs" "$0" demo-programs
+	step "kernel's Rust metadata" "$0" metadata
+	step "module" "$0" module
 }
 
 main() {
@@ -290,8 +351,9 @@ main() {
 	local action=${1:-} release version source binary rustc rustc_text kernel_dir guest
 	[[ $# == 0 ]] || shift
 	case $action in
-	module | test-module | clippy | programs | go-server | peer-servers) "${action//-/_}" ;;
-	roots | builds) "$action" ;;
+	metadata | module | test-module | clippy | programs | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
+	has-tests) has_tests "$1" ;;
+	roots | builds | demo-roots | demo-builds) "${action//-/_}" ;;
 	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | test-prebuilt | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"

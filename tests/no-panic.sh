@@ -95,7 +95,7 @@ main() {
 	done
 	found=$(pure_files | undefined pure)
 	[[ -z $found ]] || die "option.rs, endpoint.rs or shares.rs may panic: they call ${found//$'\n'/ }"
-	say "option.rs, endpoint.rs and shares.rs cannot panic"
+	info "option.rs, endpoint.rs and shares.rs cannot panic"
 }
 
 main "$@"

@@ -231,7 +231,7 @@ make_disk() {
 	"$SCRIPTS/root.sh" run tools mke2fs -q -t ext4 -m 0 -d "$("$SCRIPTS/root.sh" path server)" "$WORK/server.ext4" "$DISK_SIZE"
 	with_disk "$WORK/server.ext4" install_server
 	rm -rf --one-file-system "$TMP"
-	say "the server has Linux $FROM and toa"
+	info "the server has Linux $FROM and toa"
 }
 
 # --- cases ---------------------------------------------------------------------
