@@ -99,7 +99,7 @@ case_demo_without_root_is_one_sentence() {
 		setpriv --reuid 65534 --clear-groups project/scripts/test.sh demo
 }
 
-# In a project of its own, which keeps the logs.
+# Runs the stages on standard input in the stage's project, which keeps the logs.
 steps() {
 	{ printf '. project/scripts/lib.sh\n' && cat; } >steps
 	bash steps 2>&1
