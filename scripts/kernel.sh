@@ -1,19 +1,21 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Finds a stock Debian kernel in the archive and brings it.
+# Finds a stock Debian kernel in the archive and downloads it.
 #
-#   kernel.sh resolve    print what was found, as NAME=VALUE lines
-#   kernel.sh packages   what a build root needs for it, with versions
-#   kernel.sh fetch      bring image, modules, initial RAM disk; print where
+#   kernel.sh resolve    print the kernel that fits, as NAME=VALUE lines
+#   kernel.sh packages   print the packages that building for it takes, with
+#                        versions
+#   kernel.sh fetch      make its image, modules and initial RAM disk; print their
+#                        directory
 #
 # KERNEL=  trixie-backports (default), forky, sid or experimental: the cloud
 #          flavour; with -rt appended the PREEMPT_RT one, with -amd64 the full one
-# KVER=    a version to take instead of the newest one, such as 7.2.9
+# KVER=    a version to use instead of the newest one, such as 7.2.9
 #
-# A kernel fits if the archive has, in exactly its version, headers, modules,
-# an image (signed or not) and linux-source, and has the rustc that built it.
-# Exits 77 if none fits, 75 if the archive cannot be reached.
+# A kernel fits if the archive has its headers, modules, image (signed or not) and
+# linux-source in exactly its version, and the rustc that built it. Exits 77 if
+# none fits, 75 if the archive cannot be reached.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
@@ -27,8 +29,8 @@ esac
 readonly FLAVOURS=(cloud-amd64 amd64 rt-amd64)
 KERNELS=$TOA_CACHE/kernels
 
-# Headers packages of the flavour in the suite, "VERSION PACKAGE", newest
-# first. Without KVER none newer than the flavour's metapackage points at.
+# Headers packages of the flavour in the suite, "VERSION PACKAGE", newest first.
+# Without KVER, packages newer than the flavour's metapackage are left out.
 candidates() {
 	local limit
 	limit=$(archive_versions "linux-headers-$FLAVOUR" "$SUITE" | sed -n 1p)
@@ -47,17 +49,17 @@ candidates() {
 		done
 }
 
-# Sorts "VERSION PACKAGE" lines; ~ sorts before the end, as dpkg has it.
+# Sorts "VERSION PACKAGE" lines. ~ sorts before the end, as in dpkg.
 newest_first() {
 	sort -rV -k1,1
 }
 
-# has PACKAGE VERSION: in the kernel's suite.
+# has PACKAGE VERSION: whether the kernel's suite has it.
 has() {
 	archive_versions "$1" "$SUITE" | grep -xF -- "$2" >/dev/null
 }
 
-# The kernel's own configuration, out of its headers package.
+# The kernel's configuration, from its headers package.
 config_of() {
 	local package=$1 version=$2 file
 	file=$KERNELS/configs/${package}_$version
@@ -75,12 +77,13 @@ deb_of() {
 	find "$KERNELS/debs" -name "$1_${2//:/%3a}_*.deb" -print -quit
 }
 
-# The package version of rustc in the toolchain's suites that is the kernel's.
+# The package version, in the suites of the compilers, of the rustc that built the
+# kernel.
 rustc_for() {
-	local wanted=$1 suite
+	local version=$1 suite
 	for suite in $(suites_of_kernel); do
 		archive_versions rustc "$suite"
-	done | grep -m 1 -E "^${wanted//./\\.}[+-]" || true
+	done | grep -m 1 -E "^${version//./\\.}[+-]" || true
 }
 
 # fits VERSION PACKAGE: sets the variables that `resolve` prints, or REASON.
@@ -117,7 +120,7 @@ resolve() {
 	exit "$NO_KERNEL"
 }
 
-# The answer is kept until the package lists are fetched again.
+# Prints the kernel that was found last, until package lists are fetched again.
 resolved() {
 	local file=$KERNELS/resolved/$KERNEL-${KVER:-newest}
 	archive_update
@@ -129,8 +132,8 @@ resolved() {
 	cat "$file"
 }
 
-# PACKAGE=VERSION of all that a build root needs beside the fixed list: headers
-# of each flavour that comes in the same version, so flavours share a root.
+# PACKAGE=VERSION of the packages that a build root needs beside the fixed list.
+# Headers are those of each flavour with the same version: flavours share a root.
 packages() {
 	local flavour tool
 	for flavour in "${FLAVOURS[@]}"; do
@@ -144,10 +147,9 @@ packages() {
 	[[ $SUITE != trixie-backports ]] || echo "linux-base/$SUITE"
 }
 
-# --- the kernel as the virtual machine takes it ---------------------------
+# --- the kernel's files for the virtual machine ----------------------------
 
-# Modules in the order in which they can be inserted, so that the root file
-# system's disk can be mounted.
+# The modules that mounting the root file system takes, in the order of insertion.
 initrd_modules() {
 	local root=$1 module
 	for module in virtio_pci virtio_blk ext4; do
@@ -174,10 +176,11 @@ initrd() {
 	(cd "$dir" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >"$out"
 }
 
-# Runs in the tools root: unpacked packages in $1 become the files of $1.
+# Makes the files of a kernel's directory from packages unpacked there. Runs in the
+# tools root.
 image() {
 	local dir=$1 tree=$1/tree
-	# As vmlinuz, or as vmlinuz.unsigned in linux-binary-unsigned.
+	# The name is vmlinuz, or vmlinuz.unsigned in linux-binary-unsigned.
 	mv "$tree/usr/lib/modules/$release"/vmlinuz* "$dir/vmlinuz"
 	ln -sfn usr/lib "$tree/lib"
 	depmod -b "$tree" "$release"
@@ -187,7 +190,7 @@ image() {
 	rm -rf "$tree"
 }
 
-# What of the modules no test needs: a whole RT flavour is 160 MB.
+# Removes modules that no test needs: a whole RT flavour has 160 MB.
 prune() {
 	local modules=$1/kernel
 	[[ -d $modules ]] || return 0
@@ -213,7 +216,7 @@ fetch_into() {
 
 fetch() {
 	local dir
-	# What the image is made of and how: another recipe, another directory.
+	# The name has a hash of the recipe: another recipe, another directory.
 	dir=$KERNELS/${release}_${version}_$(cat "$0" "$SCRIPTS"/guest/initrd-init | sha256sum | cut -c1-8)
 	locked "kernel-$release" entry "$dir" fetch_into
 	touch "$dir"

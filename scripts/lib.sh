@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # used by the scripts that read this one
+# shellcheck disable=SC2034 # used by the scripts that source this one
 #
-# What the scripts beside this file share: where things are kept, messages,
-# retries, timed stages, and a private view of Debian's archive.
+# Functions that the scripts share: messages, retries, timed stages, entries of the
+# cache, and a private view of Debian's archive.
 #
-# The archive's mirror, proxy and checks are those of the host's own apt.
+# The archive's mirror, proxy and checks are those of the host's apt.
 
 set -euo pipefail
 export LC_ALL=C
@@ -15,7 +15,7 @@ REPO=$(dirname "$SCRIPTS")
 TOA_CACHE=${TOA_CACHE:-/var/cache/toa}
 export TOA_CACHE
 
-# EX_TEMPFAIL of sysexits.h: not a red test, the run can be repeated.
+# EX_TEMPFAIL of sysexits.h: no test failed, and the run can be repeated.
 readonly ARCHIVE_UNAVAILABLE=75
 # The archive has no kernel that fits: counted as skipped.
 readonly NO_KERNEL=77
@@ -40,7 +40,7 @@ archive_unavailable() {
 	exit "$ARCHIVE_UNAVAILABLE"
 }
 
-# The comment block at the head of the calling script is its help text.
+# Prints the comment block at the head of the calling script, its help text.
 usage() {
 	awk 'NR > 3 && !/^#/ { exit } NR > 3 { sub(/^# ?/, ""); print }' "$0"
 	exit "${1:-0}"
@@ -50,8 +50,7 @@ need_root() {
 	[[ $(id -u) == 0 ]] || die "run it as root: mmdebstrap makes the root directories, and chroot enters them"
 }
 
-# Puts the packages that provide the given commands onto a bare host.
-# need_host COMMAND=PACKAGE…
+# need_host COMMAND=PACKAGE…: installs the packages whose commands the host lacks.
 need_host() {
 	local pair missing=()
 	for pair; do
@@ -64,7 +63,7 @@ need_host() {
 		apt-get -qq install --no-install-recommends "${missing[@]}"
 }
 
-# Runs a command that talks to the archive, up to three times.
+# Runs a command that uses the archive, up to three times.
 archive_try() {
 	local try
 	for try in 1 2 3; do
@@ -75,7 +74,7 @@ archive_try() {
 	archive_unavailable "$1 failed three times"
 }
 
-# locked NAME COMMAND…: one at a time on this machine.
+# locked NAME COMMAND…: runs COMMAND, one at a time on this machine.
 locked() {
 	local name=$1
 	shift
@@ -90,8 +89,8 @@ seconds_since() {
 	awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
 }
 
-# stage NAME COMMAND…: prints what runs, and how long it took. COMMAND is a
-# program, not a function, so that `set -e` keeps its meaning inside.
+# stage NAME COMMAND…: prints NAME, and how long COMMAND took. COMMAND is a program,
+# not a function, so that `set -e` keeps its meaning inside.
 stage() {
 	local name=$1 start=$EPOCHREALTIME status=0 took times TIMEFORMAT='%U %S'
 	shift
@@ -107,8 +106,8 @@ stage() {
 	return "$status"
 }
 
-# step NAME COMMAND…: a stage whose output is kept in a log. The log's last lines
-# and its name are printed if the step fails.
+# step NAME COMMAND…: a stage whose output is kept in a log. If the step fails, the
+# log's last lines and its name are printed.
 step() {
 	local name=$1
 	shift
@@ -150,8 +149,8 @@ printed() {
 	return "$status"
 }
 
-# heartbeat NAME LOG [printed]: until its standard input is closed, prints a line
-# at least every 15 s, with the last one of LOG unless that is printed anyway.
+# heartbeat NAME LOG [printed]: prints a line at least every 15 s, until its standard
+# input is closed. The line ends with the last one of LOG, unless LOG is printed.
 heartbeat() {
 	local name=$1 log=$2 start=$SECONDS status age
 	while true; do
@@ -171,7 +170,7 @@ last_line() {
 	tail -c 2000 "$1" | tr '\r' '\n' | awk 'NF { line = $0 } END { sub(/^[ \t]*/, "", line); print (length(line) > 80 ? substr(line, 1, 77) "..." : line) }'
 }
 
-# Stages are written down for a table at the end, once for a whole run.
+# Starts the record of stages for the table at the end, once for a whole run.
 start_stages() {
 	[[ -z ${TOA_STAGES:-} ]] || return 0
 	mkdir -p "$REPO/build"
@@ -204,19 +203,19 @@ contents() {
 		! -name '.*' ! -name lock -printf '%s %p\n' 2>/dev/null | sort) || true
 }
 
-# mark DIRECTORY: declares it complete, once its files are on the disk.
+# mark DIRECTORY: marks the entry as complete, after its files are on the disk.
 mark() {
 	sync -f "$1"
 	contents "$1" >"$1/$MARK"
 }
 
-# complete DIRECTORY: it has its mark, and the files are as the mark lists them.
+# complete DIRECTORY: whether the entry has a mark, and files of the listed sizes.
 complete() {
 	[[ -s $1/$MARK && $(contents "$1") == "$(<"$1/$MARK")" ]]
 }
 
-# Removes entries. The mark is first, so that what an interruption leaves is
-# incomplete.
+# Removes entries. The mark is removed first: an interrupted removal leaves an
+# incomplete entry.
 discard() {
 	local entry
 	for entry; do
@@ -225,8 +224,8 @@ discard() {
 	done
 }
 
-# entry DIRECTORY COMMAND…: makes DIRECTORY, unless it is there and complete.
-# COMMAND gets the name of another directory, which then takes this name.
+# entry DIRECTORY COMMAND…: makes the entry DIRECTORY, unless it is complete.
+# COMMAND gets the name of a directory to make, which is renamed to DIRECTORY.
 entry() {
 	local dir=$1
 	shift
@@ -246,15 +245,15 @@ forget_unused() {
 	discard "${unused[@]}"
 }
 
-# The project's files as git sees them, or all files where there is no git.
+# The project's files that git tracks or would track, or all files without git.
 sources() (
 	cd "$REPO"
 	git ls-files -co --exclude-standard 2>/dev/null ||
 		find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
 )
 
-# copy_sources DIRECTORY [OPTION…]: the files that are named on stdin, if they are
-# there. The options are those of the tar that unpacks.
+# copy_sources DIRECTORY [OPTION…]: copies the files that standard input names, if
+# they exist. The options are passed to the tar that unpacks.
 copy_sources() {
 	local dir=$1
 	shift
@@ -263,7 +262,7 @@ copy_sources() {
 }
 
 # The suites that the kernels of KERNEL= and their compilers come from: the Debian
-# in which they are at home first, the kernels' own last.
+# release that they belong to first, the kernels' own suite last.
 suites_of_kernel() {
 	local name=${KERNEL:-trixie-backports}
 	name=${name%-rt}
@@ -272,7 +271,7 @@ suites_of_kernel() {
 	forky) echo forky ;;
 	sid) echo sid ;;
 	experimental) echo sid experimental ;;
-	*) die "KERNEL=$KERNEL is not known: see kernel.sh --help" ;;
+	*) die "there is no KERNEL=$KERNEL: see kernel.sh --help" ;;
 	esac
 }
 
@@ -311,7 +310,7 @@ archive_sources() {
 	done
 }
 
-# The host's settings of apt that decide whether the archive can be reached.
+# The settings of the host's apt that decide whether the archive can be reached.
 archive_acquire() {
 	apt-config dump --format '%F "%v";%n' Acquire |
 		grep -E '^Acquire::((http|https)(::|")|(Check-Valid-Until|Check-Date|ForceIPv[46]|Max-FutureTime|Retries) ).*"[^"]+";$' || true
@@ -344,7 +343,7 @@ archive_fetch_lists() {
 	local lists=$TOA_CACHE/apt/lists
 	[[ -n $(find "$TOA_CACHE/apt/fresh" -mmin -"${TOA_ARCHIVE_MINUTES:-60}" 2>/dev/null) ]] &&
 		complete "$lists" && return
-	# apt takes a list that is there for intact.
+	# apt does not check lists that it has downloaded before.
 	[[ ! -d $lists ]] || complete "$lists" || discard "$lists"
 	archive_conf
 	archive_try env APT_CONFIG="$TOA_CACHE/apt/apt.conf" \
@@ -354,7 +353,7 @@ archive_fetch_lists() {
 	touch "$TOA_CACHE/apt/fresh"
 }
 
-# Brings the package lists up to date, at most once an hour.
+# Updates the package lists, at most once an hour.
 archive_update() {
 	locked apt archive_fetch_lists
 }
@@ -370,8 +369,8 @@ archive_versions() {
 			b[1] == suite { print $2 }' | uniq
 }
 
-# drop_damaged DIRECTORY PATTERN: removes the packages there that cannot be
-# unpacked. apt compares no more than the size of a package that is there.
+# drop_damaged DIRECTORY PATTERN: removes packages that cannot be unpacked. apt
+# checks only the size of a package that it has downloaded before.
 drop_damaged() {
 	local deb
 	while read -r deb; do
@@ -381,7 +380,7 @@ drop_damaged() {
 	done < <(find "$1" -maxdepth 1 -name "$2")
 }
 
-# archive_download DIRECTORY PACKAGE=VERSION…: downloads .deb files into it.
+# archive_download DIRECTORY PACKAGE=VERSION…: downloads the .deb files.
 archive_download() {
 	local dir=$1 package
 	shift

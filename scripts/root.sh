@@ -1,42 +1,44 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes and enters the root directories that everything is built and run in.
+# Makes and enters the root directories in which all builds and tests run.
 #
-#   root.sh make NAME             make it, unless it is there
-#   root.sh path NAME             where it is (made if need be)
-#   root.sh key NAME              its name under TOA_CACHE/roots (not made)
-#   root.sh has NAME…             succeeds if these are made and complete
+#   root.sh make NAME             make the root, unless it exists
+#   root.sh path NAME             make it too, and print its path
+#   root.sh key NAME              print its name under TOA_CACHE/roots
+#   root.sh has NAME…             succeed if these roots exist
 #   root.sh run NAME COMMAND…     run COMMAND in it, in the current directory
 #
 # NAME is one of
 #   tools   Rust, QEMU, shellcheck, …: user-space programs and the VM
-#   build   what the README lists for building the module, for the kernel that
+#   build   the packages that building the module takes, for the kernel that
 #           KERNEL= and KVER= select (see kernel.sh)
-#   dkms    the same and DKMS
-#   rpm     the same and rpm
-#   demo    build and what else `make demo` needs, QEMU first of all
-#   secureboot   firmware with Secure Boot, and what makes keys for it
-#   guest   the virtual machine's user land (made only into an image)
-#   guest-more   the same and larger servers
+#   dkms    build and DKMS
+#   rpm     dkms and rpm
+#   demo    build, QEMU and the tools for the programs of `make demo`
+#   secureboot   firmware with Secure Boot, and tools that make keys for it
+#   guest   the virtual machine's user land, from which an image is made
+#   guest-more   guest and larger servers
 #   go      Go, for a server of the tests
-#   nginx   what building nginx's modules takes, in the suite NGINX= (trixie, sid)
-#   deb     what makes Debian packages, in the Debian that KERNEL= is at home in
-#   deb-more   the same, for the packages that are compiled
-#   bare    nothing, in the same Debian
+#   nginx   the packages that building nginx's modules takes, in the suite of
+#           NGINX= (trixie, sid)
+#   deb     tools that make Debian packages, in the Debian release that the kernel
+#           of KERNEL= comes from
+#   deb-more   deb, and the compilers for packages with compiled code
+#   bare    an empty Debian of the same release
 #   server  a server with systemd, to install packages on
 #
-# They are kept under TOA_CACHE (/var/cache/toa), named after a hash of their
-# packages' exact versions, so a newer package in the archive makes a new root.
-# A command sees the clone and the cache at their usual paths.
+# Roots are kept under TOA_CACHE (/var/cache/toa). Their names have a hash of their
+# packages' exact versions: a newer package in the archive makes a new root. A
+# command sees the clone and the cache at their usual paths.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
 ROOTS=$TOA_CACHE/roots
 
-# The package list of a root, without comments. What kernel.sh names replaces
-# the entries of the same name, and those that stand for "your kernel's".
+# The package list of a root, without comments. The packages of kernel.sh replace
+# the entries of the same name, and the placeholders for the kernel's packages.
 packages_of() {
 	local list exact
 	list=$(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$SCRIPTS/packages/$1.txt")
@@ -61,13 +63,13 @@ packages_of() {
 	echo "$list"
 }
 
-# "PACKAGE VERSION" for each package that a root names, versions as that root
-# would install them. A list entry may name its suite (package/suite), or its
-# version (package=version).
+# "PACKAGE VERSION" for each package of a root's list, with the version that the
+# root would install. An entry may name its suite (package/suite) or its version
+# (package=version).
 versions_of() {
 	local list
 	list=$(packages_of "$1")
-	# shellcheck disable=SC2046 # words are wanted
+	# shellcheck disable=SC2046 # split into words
 	archive_cache madison $(sed 's/[=/].*//' <<<"$list") |
 		awk -F ' *[|] *' -v suites="$(suites_of "$1")" -v list="$list" '
 			{ sub(/^ */, "", $1); split($3, a, " "); split(a[2], b, "/") }
@@ -85,7 +87,7 @@ versions_of() {
 			}'
 }
 
-# The suites of a root, the one to prefer first.
+# The suites of a root, the preferred one first.
 suites_of() {
 	case $1 in
 	build | dkms | rpm | demo) suites_of_kernel ;;
@@ -95,15 +97,15 @@ suites_of() {
 	esac
 }
 
-# Every named package at exactly the version the root's name stands for.
+# The apt preferences that pin each package of the list at its version.
 preferences() {
 	awk '{ printf "Package: %s\nPin: version %s\nPin-Priority: 1001\n\n", $1, $2 }' "$1"
-	# What comes from the same source follows it, but is not named.
+	# Other packages from the source of QEMU follow it, but the list does not have them.
 	awk '$1 ~ /^qemu-system/ { printf "Package: src:qemu\nPin: version %s\nPin-Priority: 1001\n\n", $2; exit }' "$1"
 }
 
-# Takes what earlier roots downloaded, and leaves what this one downloads. Java's
-# alternatives want the directory of the manuals, though it stays empty.
+# The hooks that reuse the packages of earlier roots, and keep those of this one.
+# Java's alternatives need the directory of the manuals, though it stays empty.
 archive_hooks() {
 	local cache=$TOA_CACHE/apt
 	cat <<-HOOKS
@@ -114,7 +116,8 @@ archive_hooks() {
 	HOOKS
 }
 
-# bootstrap DIRECTORY VERSIONS NAME
+# bootstrap DIRECTORY VERSIONS NAME: makes the root NAME with the packages of the
+# file VERSIONS. Files that no build reads are left out.
 bootstrap() {
 	local dir=$1 versions=$2 name=$3 hooks suites
 	mapfile -t hooks < <(archive_hooks)
@@ -140,7 +143,7 @@ network_failed() {
 	grep -qE 'Failed to fetch|Unable to fetch|Temporary failure|Could not (resolve|connect)|Connection (failed|timed out)' "$1"
 }
 
-# make_root NAME KEY DIRECTORY
+# make_root NAME KEY DIRECTORY: bootstraps, again if the archive failed.
 make_root() {
 	local name=$1 key=$2 dir=$3 log=$ROOTS/$2.versions.log try start=$EPOCHREALTIME
 	for try in 1 2 3; do
@@ -152,7 +155,7 @@ make_root() {
 	info "root $key: $(seconds_since "$start") s, $(du -sm "$dir" | cut -f1) MB"
 }
 
-# Whether a downloaded package was damaged. It is removed.
+# Removes damaged packages from the cache. Succeeds if there were any.
 damaged_packages() {
 	local cache=$TOA_CACHE/apt/archives before
 	before=$(ls "$cache")
@@ -160,7 +163,7 @@ damaged_packages() {
 	[[ $(ls "$cache") != "$before" ]]
 }
 
-# Sets KEY, the name of the wanted root.
+# Sets KEY, the name of a root under ROOTS.
 identify() {
 	local name=$1 versions
 	[[ -s $SCRIPTS/packages/$name.txt ]] || die "no root is called '$name': see --help"
@@ -182,12 +185,12 @@ ensure() {
 	forget_unused "$ROOTS" "$1-*"
 }
 
-# Runs in a mount namespace of its own: whatever is mounted here goes away
-# with the last process.
+# enter DIRECTORY COMMAND…: runs COMMAND in the root. A private mount namespace ends
+# with the last process, and all mounts with it.
 enter() {
 	local root=$1 cwd=$PWD bind
 	shift
-	# A mount of its own, whose propagation can be set from inside.
+	# A separate mount, whose propagation can be set from inside.
 	mount --bind "$root" "$root"
 	mount -t proc proc "$root/proc"
 	mount --rbind /dev "$root/dev"
@@ -201,14 +204,14 @@ enter() {
 		touch "$root$bind"
 		mount --bind "$bind" "$root$bind"
 	done
-	# Not by exec: orphans go to the first process of the namespace, and GNU make as that one may
-	# wait for them forever.
+	# Without exec: the first process of the namespace inherits orphans, and GNU make in that
+	# place may wait for them forever.
 	# shellcheck disable=SC2016 # the shell in the root expands it
 	chroot "$root" /usr/bin/env -i "${ENVIRONMENT[@]}" \
 		/bin/sh -c 'cd "$0" && exec "$@"' "$cwd" "$@"
 }
 
-# What a command in a root sees of the environment.
+# Sets ENVIRONMENT, the variables that a command in a root gets.
 environment() {
 	local name
 	ENVIRONMENT=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

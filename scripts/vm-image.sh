@@ -1,17 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes the disks of the virtual machine that are not a kernel's.
+# Makes the disks of the virtual machine, except for the kernel's.
 #
-#   vm-image.sh guest [ROOT]        the user land, of the root guest or ROOT;
-#                                   prints the image's path
-#   vm-image.sh payload DIR IMAGE   DIR's files as an image of their own
-#   vm-image.sh unpack IMAGE DIR    /out of a payload image, into DIR
+#   vm-image.sh guest [ROOT]        makes the user land's image, from the root guest
+#                                   or ROOT; prints its path
+#   vm-image.sh payload DIR IMAGE   makes an image of DIR's files
+#   vm-image.sh unpack IMAGE DIR    copies /out of a payload image into DIR
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
-# The image is made once of each guest root, which is then no longer needed.
+# Makes the image of a guest root once.
 guest() {
 	local name=$1 key recipe dir
 	key=$("$SCRIPTS/root.sh" key "$name")
@@ -39,7 +39,7 @@ write_guest() {
 	write_ext4 "$root" "$image" 64
 }
 
-# write_ext4 DIRECTORY IMAGE SPARE: SPARE MB are left free.
+# write_ext4 DIRECTORY IMAGE SPARE: makes the image, with SPARE MB free.
 write_ext4() {
 	local mega
 	mega=$(($(du -sm --apparent-size "$1" | cut -f1) * 6 / 5 + $3))

@@ -5,8 +5,8 @@
 #
 #   vm-test.sh test [ARGUMENT…]     toa-guest test ARGUMENT…, judged as KTAP
 #   vm-test.sh test-no-ipv6 [ARGUMENT…]
-#                                   the tests for a kernel without IPv6, that
-#                                   does not clear memory either
+#                                   the tests for a kernel that has no IPv6 and
+#                                   does not clear memory
 #   vm-test.sh test-unload [ARGUMENT…]
 #                                   a hundred loads and unloads
 #   vm-test.sh test-one-cpu [ARGUMENT…]
@@ -16,15 +16,16 @@
 #   vm-test.sh test-secure-boot [ARGUMENT…]
 #                                   the tests with Secure Boot, after
 #                                   secure-boot.sh made keys and modules
-#   vm-test.sh test-prebuilt        its tarballs, in the same machine
+#   vm-test.sh test-prebuilt        the tarballs of secure-boot.sh, in the same
+#                                   machine
 #   vm-test.sh has-tests test[-NAME]
-#                                   succeeds if these have any that FILTER= names
-#   vm-test.sh demo                 toa-guest demo, its output as it comes
+#                                   succeeds if FILTER= selects any of these
+#   vm-test.sh demo                 toa-guest demo, with its output
 #   vm-test.sh boot DIR COMMAND [OPTION…]
 #                                   any files and any command, with options of
 #                                   toa-vm: DIR becomes /toa
 #
-# and what these need, in this order:
+# These need the following, in this order:
 #
 #   vm-test.sh programs             the user-space programs, release builds
 #   vm-test.sh go-server            the tests' server in Go
@@ -33,23 +34,23 @@
 #   vm-test.sh metadata             the Rust metadata that toa.ko is built with
 #   vm-test.sh module               toa.ko for KERNEL, in build/<release>/module
 #   vm-test.sh test-module          the tests' own module, beside it
-#   vm-test.sh clippy               both, looked at by clippy
-#   vm-test.sh roots                all that comes from the archive, as stages
-#   vm-test.sh builds               all that is made of the sources, as stages
+#   vm-test.sh clippy               clippy for both
+#   vm-test.sh roots                all roots, images and kernels, as stages
+#   vm-test.sh builds               all programs and modules, as stages
 #   vm-test.sh demo-roots, demo-builds
-#                                   the same, for the demonstration only
+#                                   roots and builds for the demonstration only
 #
 # KERNEL=, KVER=      which kernel (see kernel.sh)
 # VM_OPTIONS=         more options of toa-vm, such as "--idle 300 --plain"
 # FILTER=             words: only the tests whose names contain one of them
-# EXPECT=             the least number of results (default: as many as
-#                     `toa-guest test --list` names)
+# EXPECT=             the least number of results (default: the number of tests
+#                     that `toa-guest test --list` prints)
 #
-# VM_DIR=             where the logs go (default: build/<release>/vm, and for
-#                     test-NAME build/<release>/vm-NAME)
+# VM_DIR=             the directory of the logs (default: build/<release>/vm, and
+#                     for test-NAME build/<release>/vm-NAME)
 #
-# What a run leaves is there: console.log, ktap.log, out/. Its counts are
-# in build/vm-summary too.
+# A run writes console.log, ktap.log and out/ there, and its counts to
+# build/vm-summary too.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
@@ -57,7 +58,7 @@ shopt -s inherit_errexit
 BUILD=$REPO/build
 TARGET=$BUILD/target
 PROGRAMS=$TARGET/release
-# Compiled without optimization, which takes longer than the demonstration.
+# The demonstration's programs are not optimized: that takes longer than their run.
 DEMO_TARGET=$BUILD/demo
 
 in_tools() {
@@ -73,8 +74,8 @@ demo_programs() {
 		-p toa-guest -p toa-balancer -p toa-vm --manifest-path "$REPO/tests/Cargo.toml" >&2
 }
 
-# go_build NAME DIRECTORY SOURCES: Go has no need of the host's libraries; what it
-# compiles is kept in the cache.
+# go_build NAME DIRECTORY SOURCES: builds without the root's C libraries, and keeps
+# compiled packages in the cache.
 go_build() {
 	mkdir -p "$TARGET/release"
 	"$SCRIPTS/root.sh" run go env CGO_ENABLED=0 GOTOOLCHAIN=local "GOCACHE=$TOA_CACHE/go" \
@@ -85,8 +86,8 @@ go_server() {
 	go_build toa-go-server tests/guest/servers/go .
 }
 
-# In C with the library as it is installed; in Rust as the host tests have compiled
-# it. Python's is run as it is.
+# Builds the example servers: in C with the installed library, in Rust from the host
+# tests' build. Python's needs no build.
 peer_servers() {
 	local prefix=$BUILD/peer
 	go_build peer-server-go peer/examples server.go
@@ -101,8 +102,8 @@ peer_servers() {
 		sh "$TARGET/release/peer-server-c" "$REPO/peer/examples/server.c"
 }
 
-# A copy of the module's sources beside which a plain `make` writes what it makes. Files
-# that did not change keep their times, files that are gone go.
+# Updates the copy of the module's sources in which a plain `make` runs. Files that did
+# not change keep their times. Files that no longer exist are removed.
 update_sources() {
 	local dir=$1 file
 	mkdir -p "$dir"
@@ -117,14 +118,14 @@ update_sources() {
 	done
 }
 
-# Sets release, version, … and kernel_dir.
+# Sets the variables that kernel.sh prints: release, version, … and kernel_dir.
 kernel() {
 	local found
 	found=$("$SCRIPTS/kernel.sh" "$1")
 	eval "$found"
 }
 
-# make_module DIRECTORY [NAME=VALUE…]: a plain `make` in a copy of the sources.
+# make_module DIRECTORY [NAME=VALUE…]: runs a plain `make` in a copy of the sources.
 make_module() {
 	local dir=$1
 	shift
@@ -133,7 +134,7 @@ make_module() {
 	"$SCRIPTS/root.sh" run "$BUILD_ROOT" make --no-print-directory "KVER=$release" "$@" >&2
 }
 
-# The Rust metadata of the kernel, which the archive does not have.
+# Makes the kernel's Rust metadata, which the archive does not have.
 metadata() {
 	kernel resolve
 	"$SCRIPTS/root.sh" run "$BUILD_ROOT" "$SCRIPTS/metadata.sh" --kver "$release" >&2
@@ -145,7 +146,7 @@ module() {
 	[[ -s $BUILD/$release/module/toa.ko ]] || die "make left no toa.ko in build/$release/module"
 }
 
-# Beside toa.ko: its sources name some of the module's own.
+# Builds beside toa.ko, because the sources include some of the module's.
 test_module() {
 	local dir
 	kernel resolve
@@ -160,7 +161,7 @@ clippy() {
 	make_module "$BUILD/$release/clippy" CLIPPY=1 W=e "M=$BUILD/$release/clippy/tests/kernel"
 }
 
-# payload: the module and the programs, laid out as the guest sees them.
+# payload DIRECTORY: copies the module and the programs as the guest expects them.
 payload() {
 	local dir=$1
 	rm -rf "$dir"
@@ -174,8 +175,8 @@ payload() {
 	[[ -z ${MODULES:-} ]] || cp -r "$MODULES"/. "$dir"
 }
 
-# boot DIRECTORY COMMAND [OPTION…]: boots with DIRECTORY as /toa. One at a time
-# for each directory that the logs go to.
+# boot DIRECTORY COMMAND [OPTION…]: boots with DIRECTORY as /toa, one machine at a
+# time for each directory of logs.
 boot() {
 	local run=${VM_DIR:-$BUILD/$release/vm}
 	kernel fetch
@@ -201,19 +202,19 @@ boot_in() {
 	return "$status"
 }
 
-# list ARGUMENT…: the names of the tests that toa-guest chooses by the arguments.
+# list ARGUMENT…: prints the names of the tests that the arguments select.
 list() {
 	in_tools "$TARGET/release/toa-guest" test --list "$@"
 }
 
-# Sets FILTERS, the arguments that choose the tests of FILTER=.
+# Sets FILTERS, the arguments of toa-guest for FILTER=.
 filters() {
 	local words
 	read -ra words <<<"${FILTER:-}"
 	FILTERS=("${words[@]/#/--filter=}")
 }
 
-# Whether the tests of the action $1 have any that FILTER= names.
+# has_tests ACTION: whether FILTER= selects any test of the action.
 has_tests() {
 	local boot=${1#test} found
 	filters
@@ -222,8 +223,8 @@ has_tests() {
 	[[ -n $found ]]
 }
 
-# ktap ARGUMENT… [-- OPTION…]: the tests that toa-guest chooses by the arguments,
-# in a machine with these options.
+# ktap ARGUMENT… [-- OPTION…]: runs the tests that the arguments select, in a machine
+# with these options.
 ktap() {
 	local arguments=() least
 	filters
@@ -242,31 +243,31 @@ run_test() {
 	ktap "$@" -- --label "$release: " --timeout 3600
 }
 
-# What slab_debug puts into free memory is found there again, for certain.
+# Free memory keeps the pattern of slab_debug, because init_on_alloc is off.
 run_test_no_ipv6() {
 	VM_DIR=${VM_DIR:-$BUILD/$release/vm-no-ipv6} ktap --boot no-ipv6 "$@" -- \
 		--label "$release without IPv6: " --append "ipv6.disable=1 init_on_alloc=0 slab_debug=FZP"
 }
 
-# A hundred loads, on two processors.
+# Runs a hundred loads, on two processors.
 run_test_unload() {
 	VM_DIR=${VM_DIR:-$BUILD/$release/vm-unload} ktap --boot unload "$@" -- \
 		--label "$release, loads: " --timeout 7200 --idle 600
 }
 
-# All loads, on one processor.
+# Runs all loads, on one processor.
 run_test_one_cpu() {
 	VM_DIR=${VM_DIR:-$BUILD/$release/vm-one-cpu} ktap --boot one-cpu "$@" -- \
 		--label "$release, one processor: " --append nr_cpus=1 --timeout 7200 --idle 600
 }
 
-# PostgreSQL and the like do not fit into the image that all other tests use.
+# Runs the tests of PostgreSQL and others that the usual image has no room for.
 run_test_servers() {
 	GUEST=guest-more VM_DIR=${VM_DIR:-$BUILD/$release/vm-servers} ktap --boot servers "$@" -- \
 		--label "$release, servers: "
 }
 
-# The modules and the firmware's variables are those of secure-boot.sh.
+# Runs with the modules and the firmware's variables of secure-boot.sh.
 run_test_secure_boot() {
 	local made=$BUILD/$release/secure-boot options
 	mapfile -t options < <(firmware "$made")
@@ -281,7 +282,7 @@ run_test_prebuilt() {
 		--label "$release, prebuilt: " --expect 4 "${options[@]}"
 }
 
-# firmware DIRECTORY: its options, with variables for one run.
+# firmware DIRECTORY: prints toa-vm's options, with variables for one run.
 firmware() {
 	cp "$1/variables.fd" "$1/variables-of-this-run.fd"
 	printf '%s\n' --firmware "$1/firmware.fd" --variables "$1/variables-of-this-run.fd"
@@ -297,8 +298,8 @@ run_demo() {
 	VM_DIR=${VM_DIR:-$BUILD/$release/vm-demo} boot "$dir" "exec /toa/bin/toa-guest demo" --plain
 }
 
-# What comes from the archive. After the first root there is more waiting than
-# work in it, so the rest is made side by side.
+# Makes all roots, images and kernels. After the first root they are made in
+# parallel: most of the time is waiting for the archive.
 roots() {
 	local building guest go nginx status=0
 	step "find a kernel" "$SCRIPTS/kernel.sh" resolve
@@ -319,7 +320,7 @@ roots() {
 	return "$status"
 }
 
-# What is made of the sources.
+# Builds all programs and modules.
 builds() {
 	step "programs" "$0" programs
 	step "server in Go" "$0" go-server
@@ -347,7 +348,7 @@ demo_builds() {
 }
 
 main() {
-	# shellcheck disable=SC2034 # what `kernel` sets
+	# shellcheck disable=SC2034 # set by `kernel`
 	local action=${1:-} release version source binary rustc rustc_text kernel_dir guest
 	[[ $# == 0 ]] || shift
 	case $action in

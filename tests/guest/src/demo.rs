@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The demonstration: the log lines of real servers for the same requests, without
-//! the module and with it.
+//! Demonstration of the module: the access logs of real servers, for the same
+//! requests without the module and with it.
 
 use std::panic::catch_unwind;
 
@@ -21,16 +21,16 @@ struct Shown {
 }
 
 impl Shown {
-    /// Returns whether the module makes the promised difference.
+    /// Whether only the line with the module has the client's address.
     fn is_right(&self) -> bool {
         let client = self.visit.client.unwrap_or_default();
         site::client_in(&self.with) == client && site::client_in(&self.without) != client
     }
 }
 
-/// Runs the demonstration; returns whether every server logged its client.
+/// Runs the demonstration. True if every server logged its client with the module.
 pub fn run() -> bool {
-    // The reason of a panic is on standard error.
+    // The panic's message is on the standard error output.
     catch_unwind(show).unwrap_or(false)
 }
 
@@ -78,7 +78,7 @@ fn print_all(shown: &[Shown]) {
         println!("  without  {}", one.without);
         println!("  with     {}", one.with);
         if !one.is_right() {
-            println!("  WRONG: the client is missing");
+            println!("  WRONG: the client's address is missing");
         }
     }
     let right = shown.iter().filter(|one| one.is_right()).count();
