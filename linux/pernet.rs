@@ -281,7 +281,7 @@ unsafe extern "C" fn exit<T: PerNet>(net: *mut c::net) {
     let slot = unsafe { slot::<T>(net, &rcu::read_lock()) };
     // SAFETY: Made by `init`. Nothing else reads the field, and its drop waits for the readers of the
     // file, which may still look at `data`.
-    drop(unsafe { (*(&raw mut (*slot).file)).take() });
+    drop(unsafe { (&raw mut (*slot).file).replace(None) });
     // SAFETY: By the function's safety requirements nothing else has it. The RCU section of the
     // look-up has ended: what frees per-CPU memory may sleep on PREEMPT_RT.
     unsafe { slot.drop_in_place() };

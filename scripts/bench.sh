@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Counts the instructions and the memory that the module costs, in a virtual
+# Measures the instructions and the memory that the module costs, in a virtual
 # machine whose clock counts instructions. Prints a table; asserts nothing.
 #
 #   bench.sh run     build what is needed, then measure
 #
 # KERNEL=, KVER=   which kernel (see kernel.sh)
 #
-# The table is kept in build/bench/vm/ktap.log.
+# The table is also in build/bench/vm/ktap.log.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit

@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Looks at the sources without running the module: rustfmt, clippy for the
-# module and for the user-space crates, rustdoc for the library, shellcheck.
-# Warnings are errors.
+# Checks the sources without running the module: rustfmt, clippy for the module
+# and for the user-space crates, rustdoc for the library, shellcheck. Warnings are
+# errors.
 #
 #   check.sh all        everything
 #   check.sh formats | scripts | crates | docs | prose | module
 #
-# KERNEL= says for which kernel the module is built (see kernel.sh).
+# KERNEL= selects the kernel that the module is built for (see kernel.sh).
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
@@ -55,7 +55,8 @@ prose() {
 	in_tools codespell -L iif,inout,parm "${files[@]}"
 }
 
-# Not without a kernel to build for, which the tests count as skipped.
+# Skips the module if the archive has no kernel to build it for: the tests count
+# that as skipped.
 module() {
 	local status=0
 	"$SCRIPTS/root.sh" make build || status=$?

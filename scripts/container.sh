@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Builds the Containerfile in a clean container, whose base image is made here of
-# the archive: no registry is asked. Without an engine that runs containers: buildah
-# isolates by chroot.
+# Builds the Containerfile in a clean container. The base image is made here from
+# the archive: no registry is asked. No engine that runs containers is needed:
+# buildah isolates by chroot.
 #
 #   container.sh test     toa.ko for the kernel that KERNEL= and KVER= select (see
 #                         kernel.sh) has its vermagic; the last line is "N passed,
@@ -14,7 +14,7 @@ shopt -s inherit_errexit
 
 OUT=$REPO/build/container
 
-# What debian:SUITE has, and this machine's way to the archive.
+# Makes a base image like debian:SUITE, with this machine's settings for the archive.
 base() {
 	local suite=$1
 	need_host mmdebstrap=mmdebstrap
@@ -34,7 +34,7 @@ build_image() {
 	container=$(buildah from scratch)
 	buildah add --quiet "$container" "$OUT/base.tar" /
 	buildah commit --quiet --rm "$container" toa-base
-	# Limits as they are here: buildah would raise them, which not every machine lets it.
+	# Limits stay as they are here: buildah would raise them, and some machines refuse that.
 	buildah build --isolation chroot --network host --pull=never \
 		--ulimit "nofile=$(ulimit -Sn):$(ulimit -Hn)" --ulimit "nproc=$(ulimit -Su):$(ulimit -Hu)" \
 		--build-arg BASE=localhost/toa-base --build-arg "KVER=$release" --build-arg "SUITE=$suite" \
@@ -54,7 +54,7 @@ build_and_look() {
 	found=$(modinfo -F vermagic "$OUT/out/toa.ko")
 	rm -rf --one-file-system "$OUT"/{store,store-run,base.tar,context}
 	[[ ${found%% *} == "$release" ]] || die "its vermagic is '$found', not that of $release"
-	say "toa.ko: $found"
+	info "toa.ko: $found"
 }
 
 count() {

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes Debian packages, in a clean root of the Debian that KERNEL= is at home in
-# (see kernel.sh): trixie, forky or sid.
+# Makes Debian packages, in a clean root of the Debian release that the kernel of
+# KERNEL= comes from (see kernel.sh): trixie, forky or sid.
 #
-#   deb.sh make [SOURCE…]   source packages and what is built of them, looked at
-#                       by lintian; of all three, or of these:
+#   deb.sh make [SOURCE…]   source packages and the packages built from them,
+#                       checked by lintian: all three, or only these:
 #       toa                 toa-dkms
 #       toa-peer            libtoa-peer0.1, libtoa-peer-dev
 #       libnginx-mod-toa    libnginx-mod-http-toa, libnginx-mod-stream-toa, for
@@ -13,10 +13,11 @@
 #   deb.sh metadata     toa-metadata-RELEASE for the kernel that KERNEL= and KVER=
 #                       select (see kernel.sh): with it a server builds toa
 #                       without that kernel's source
-#   deb.sh directory    where they are put: build/deb/trixie and the like
+#   deb.sh directory    prints the directory of the packages, such as
+#                       build/deb/trixie
 #
-# What was made before is taken if nothing has changed. The last lines name the
-# packages.
+# A package is made again only if its sources have changed. The last lines name
+# the packages.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
@@ -24,10 +25,11 @@ shopt -s inherit_errexit
 OUT=$REPO/build/deb/$(debian_of_kernel)
 readonly SOURCES=(toa toa-peer libnginx-mod-toa)
 
-# Beside the tools root, which has it not.
+# The version of cargo-vendor-filterer, which Debian does not package.
 readonly FILTERER=0.5.18
 
-# tree SOURCE DIRECTORY: what it is built of, but for the crates of others.
+# tree SOURCE DIRECTORY: copies the files that SOURCE is built from, without the
+# third-party crates.
 tree() {
 	local dir=$2
 	case $1 in
@@ -42,7 +44,7 @@ tree() {
 	esac
 }
 
-# The manifest that takes all crates of others that a source package is built of.
+# Prints the manifest that depends on all third-party crates of a source package.
 # The filterer does not read a workspace that is no package.
 manifest() {
 	case $1 in
@@ -51,9 +53,10 @@ manifest() {
 	esac
 }
 
-# The crates at the versions of Cargo.lock, into vendor/. Those for other systems
-# and for tests are empty there: without them cargo would not follow Cargo.lock.
-# cargo locks its cache for as long as any build runs, so here it has another.
+# Copies the crates at the versions of Cargo.lock into vendor/. Crates for other
+# systems and for tests are empty there: without them cargo would not follow
+# Cargo.lock.
+# A separate CARGO_HOME is used, because cargo locks it while any build runs.
 vendor() {
 	local dir=$1 manifest=$2 tools=$TOA_CACHE/cargo-tools
 	locked cargo-tools "$SCRIPTS/root.sh" run tools env CARGO_HOME="$tools" \
@@ -72,8 +75,8 @@ vendor() {
 	CONFIG
 }
 
-# Each crate of others that is there has its licence in debian/copyright, MIT by
-# the name that Debian has for it.
+# Checks that debian/copyright has the licence of each vendored crate. MIT has
+# Debian's name there, Expat.
 licences() {
 	local dir=$1 crate name licence
 	for crate in "$dir"/vendor/*; do
@@ -85,7 +88,7 @@ licences() {
 		awk -v RS= -v files="Files: vendor/$name-*" -v licence="License: $licence" '
 			index($0, files "\n") == 1 && index($0 "\n", "\n" licence "\n") { found = 1 }
 			END { exit !found }' "$dir/debian/copyright" ||
-			die "debian/copyright does not say of vendor/$name-* that its licence is: $licence"
+			die "debian/copyright does not give vendor/$name-* the licence $licence"
 	done
 }
 
@@ -124,7 +127,7 @@ make_package() {
 	echo "$key" >"$OUT/$source.key"
 }
 
-# What was made of a source package before.
+# Removes the packages that were made from a source package before.
 forget() {
 	local changes
 	rm -f "$OUT/$1.key"
@@ -135,9 +138,9 @@ forget() {
 	done
 }
 
-# Runs in the root, and builds without a network. What lintian tells as information
-# is shown: the policy that is followed is Debian 13's on sid too, and Rust has no
-# fortified functions.
+# Builds and checks the packages. Runs in the root, without a network. lintian's
+# informational tags do not fail: the packages follow Debian 13's policy on sid
+# too, and Rust has no fortified functions.
 build_and_look() {
 	local source
 	cd "$1"
@@ -147,7 +150,8 @@ build_and_look() {
 	echo "lintian: no errors, no warnings in $source"
 }
 
-# The overlay as metadata.sh made it: links into the headers, and what they lack.
+# Packs the overlay of metadata.sh: links into the headers, and the files that they
+# lack.
 make_metadata() {
 	local found release version overlay tree package recipe
 	found=$("$SCRIPTS/kernel.sh" resolve)

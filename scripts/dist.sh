@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Packs what is committed into a source tarball: the same bytes from any clone.
+# Packs the last commit into a source tarball: the same bytes from any clone.
 #
 #   dist.sh make [DIRECTORY]    toa-VERSION.tar.xz there (default: build);
 #                               prints its path
-#   dist.sh name                what it unpacks into: toa-VERSION
+#   dist.sh name                prints the directory that it unpacks into:
+#                               toa-VERSION
 #
-# Files have the commit's time (SOURCE_DATE_EPOCH is what others call it),
-# belong to root and come in git's order. xz is Debian 13's, with one thread.
+# Files have the commit's time (SOURCE_DATE_EPOCH elsewhere), belong to root and
+# are in git's order. xz is Debian 13's, with one thread.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
@@ -17,7 +18,7 @@ name() {
 	echo "toa-$("$SCRIPTS/version.sh" print)"
 }
 
-# git, without what a user's configuration or the file system may change.
+# Runs git without the settings that a user or the file system may change.
 git_here() {
 	git -C "$REPO" -c core.attributesFile=/dev/null -c core.autocrlf=false -c tar.umask=0022 "$@"
 }
@@ -26,9 +27,9 @@ make_tarball() {
 	local dir=$1 name
 	need_host git=git
 	[[ $(git_here rev-parse --show-toplevel 2>/dev/null) == "$REPO" ]] ||
-		die "$REPO is no git clone: the tarball is made of a commit"
+		die "$REPO is no git clone, and the tarball is made from a commit"
 	[[ -z $(git_here status --porcelain --untracked-files=no) ]] ||
-		say "${0##*/}: what is not committed is not packed: git commit it first if it belongs there"
+		info "${0##*/}: changes that are not committed are not packed: if they belong there, git commit them first"
 	name=$(name)
 	mkdir -p "$dir"
 	dir=$(realpath "$dir")

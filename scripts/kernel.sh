@@ -1,11 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Finds a stock Debian kernel in the archive and brings it.
+# Finds a stock Debian kernel in the archive and downloads it.
 #
-#   kernel.sh resolve    print what was found, as NAME=VALUE lines
-#   kernel.sh packages   what a build root needs for it, with versions
-#   kernel.sh fetch      bring image, modules, initial RAM disk; print where
+#   kernel.sh resolve    print the kernel that fits, as NAME=VALUE lines
+#   kernel.sh packages   print the packages that building for it takes, with
+#                        versions
+#   kernel.sh fetch      make its image, modules and initial RAM disk; print their
+#                        directory
 #
 # KERNEL=  trixie-backports (default), bookworm, trixie, forky, sid or experimental:
 #          the cloud flavour; with -rt appended the PREEMPT_RT one, with -amd64 the
@@ -44,7 +46,7 @@ kernel_suites() {
 versions() {
 	local package=$1 suite
 	shift
-	# shellcheck disable=SC2046 # words are wanted
+	# shellcheck disable=SC2046 # words are intended
 	[[ $# != 0 ]] || set -- $(kernel_suites)
 	for suite; do
 		archive_versions "$package" "$suite"
@@ -72,17 +74,17 @@ candidates() {
 		done
 }
 
-# Sorts "VERSION PACKAGE" lines; ~ sorts before the end, as dpkg has it.
+# Sorts "VERSION PACKAGE" lines. ~ sorts before the end, as in dpkg.
 newest_first() {
 	sort -rV -k1,1
 }
 
-# has PACKAGE VERSION: in the kernel's suites.
+# has PACKAGE VERSION: whether the kernel's suites have it.
 has() {
 	versions "$1" | grep -xF -- "$2" >/dev/null
 }
 
-# The kernel's own configuration, out of its headers package.
+# The kernel's configuration, from its headers package.
 config_of() {
 	local package=$1 version=$2 file
 	file=$KERNELS/configs/${package}_$version
@@ -100,12 +102,13 @@ deb_of() {
 	find "$KERNELS/debs" -name "$1_${2//:/%3a}_*.deb" -print -quit
 }
 
-# The package version of rustc in the toolchain's suites that is the kernel's.
+# The package version, in the suites of the compilers, of the rustc that built the
+# kernel.
 rustc_for() {
-	local wanted=$1 suite
+	local version=$1 suite
 	for suite in $(suites_of_kernel); do
 		archive_versions rustc "$suite"
-	done | grep -m 1 -E "^${wanted//./\\.}[+-]" || true
+	done | grep -m 1 -E "^${version//./\\.}[+-]" || true
 }
 
 # The packages of the suite's newest rustc and its library sources: "RUSTC RUST-SRC
@@ -177,13 +180,13 @@ resolve() {
 				binary "$BINARY" rustc "$RUSTC" rustc_text "$RUSTC_TEXT"
 			return
 		fi
-		say "${0##*/}: passing over $package $version: $REASON"
+		info "${0##*/}: passing over $package $version: $REASON"
 	done < <(candidates)
-	say "${0##*/}: no $FLAVOUR kernel ${KVER:+$KVER }of $SUITE fits: skipped"
+	info "${0##*/}: no $FLAVOUR kernel ${KVER:+$KVER }of $SUITE fits: skipped"
 	exit "$NO_KERNEL"
 }
 
-# The answer is kept until the package lists are fetched again.
+# Prints the kernel that was found last, until package lists are fetched again.
 resolved() {
 	local file=$KERNELS/resolved/$KERNEL-${KVER:-newest}
 	archive_update
@@ -195,8 +198,8 @@ resolved() {
 	cat "$file"
 }
 
-# PACKAGE=VERSION of all that a build root needs beside the fixed list: headers
-# of each flavour that comes in the same version, so flavours share a root.
+# PACKAGE=VERSION of the packages that a build root needs beside the fixed list.
+# Headers are those of each flavour with the same version: flavours share a root.
 packages() {
 	local flavour tool
 	for flavour in "${FLAVOURS[@]}"; do
@@ -214,10 +217,9 @@ packages() {
 	[[ $SUITE != trixie-backports ]] || echo "linux-base/$SUITE"
 }
 
-# --- the kernel as the virtual machine takes it ---------------------------
+# --- the kernel's files for the virtual machine ----------------------------
 
-# Modules in the order in which they can be inserted, so that the root file
-# system's disk can be mounted.
+# The modules that mounting the root file system takes, in the order of insertion.
 initrd_modules() {
 	local root=$1 module
 	for module in virtio_pci virtio_blk ext4; do
@@ -244,7 +246,8 @@ initrd() {
 	(cd "$dir" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >"$out"
 }
 
-# Runs in the tools root: unpacked packages in $1 become the files of $1.
+# Makes the files of a kernel's directory from packages unpacked there. Runs in the
+# tools root.
 image() {
 	local dir=$1 tree=$1/tree
 	# As vmlinuz, or as vmlinuz.unsigned in linux-binary-unsigned; before 7.x in /boot.
@@ -259,7 +262,7 @@ image() {
 	rm -rf "$tree"
 }
 
-# What of the modules no test needs: a whole RT flavour is 160 MB.
+# Removes modules that no test needs: a whole RT flavour has 160 MB.
 prune() {
 	local modules=$1/kernel
 	[[ -d $modules ]] || return 0
@@ -281,27 +284,24 @@ merge_usr() {
 
 fetch_into() {
 	local dir=$1 package packages=("$binary")
-	[[ -s $dir/modules.ext4 ]] && return
-	rm -rf "$dir.new"
-	mkdir -p "$dir.new/tree"
+	mkdir -p "$dir/tree"
 	for package in "linux-modules-$release" "linux-base-$release"; do
 		! has "$package" "$version" || packages+=("$package")
 	done
 	archive_download "$KERNELS/debs" "${packages[@]/%/=$version}"
 	for package in "${packages[@]}"; do
-		dpkg-deb -x "$(deb_of "$package" "$version")" "$dir.new/tree"
+		dpkg-deb -x "$(deb_of "$package" "$version")" "$dir/tree"
 	done
-	merge_usr "$dir.new/tree"
-	prune "$dir.new/tree/usr/lib/modules/$release"
-	"$SCRIPTS/root.sh" run tools "$SCRIPTS/kernel.sh" image "$dir.new" "$release"
-	mv "$dir.new" "$dir"
+	merge_usr "$dir/tree"
+	prune "$dir/tree/usr/lib/modules/$release"
+	"$SCRIPTS/root.sh" run "$TOOLS" "$SCRIPTS/kernel.sh" image "$dir" "$release"
 }
 
 fetch() {
 	local dir
-	# What the image is made of and how: another recipe, another directory.
+	# The name has a hash of the recipe: another recipe, another directory.
 	dir=$KERNELS/${release}_${version}_$(cat "$0" "$SCRIPTS"/guest/initrd-init | sha256sum | cut -c1-8)
-	locked "kernel-$release" fetch_into "$dir"
+	locked "kernel-$release" entry "$dir" fetch_into
 	touch "$dir"
 	forget_unused "$KERNELS" '*_*'
 	printf '%s=%q\n' kernel_dir "$dir"

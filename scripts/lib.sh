@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # used by the scripts that read this one
+# shellcheck disable=SC2034 # used by the scripts that source this one
 #
-# What the scripts beside this file share: where things are kept, messages,
-# retries, timed stages, and a private view of Debian's archive.
+# Functions that the scripts share: messages, retries, timed stages, entries of the
+# cache, and a private view of Debian's archive.
 #
-# The archive's mirror, proxy and checks are those of the host's own apt.
+# The archive's mirror, proxy and checks are those of the host's apt.
 
 set -euo pipefail
 export LC_ALL=C
@@ -15,62 +15,66 @@ REPO=$(dirname "$SCRIPTS")
 TOA_CACHE=${TOA_CACHE:-/var/cache/toa}
 export TOA_CACHE
 
-# EX_TEMPFAIL of sysexits.h: not a red test, the run can be repeated.
+# EX_TEMPFAIL of sysexits.h: no test failed, and the run can be repeated.
 readonly ARCHIVE_UNAVAILABLE=75
 # The archive has no kernel that fits: counted as skipped.
 readonly NO_KERNEL=77
 
-say() {
+# The roots with the user-space programs, and with the kernel's compilers (see
+# root.sh). `make demo` has one for both.
+TOOLS=${TOA_DEMO_ROOT:-tools}
+BUILD_ROOT=${TOA_DEMO_ROOT:-build}
+
+info() {
 	printf '%s\n' "$*" >&2
 }
 
 die() {
-	say "${0##*/}: $*"
+	info "${0##*/}: $*"
 	exit 1
 }
 
 archive_unavailable() {
-	say "${0##*/}: $*: archive unavailable"
+	info "${0##*/}: $*: archive unavailable"
 	[[ -z ${TOA_RESULTS:-} ]] || echo "archive unavailable" >>"$TOA_RESULTS"
 	exit "$ARCHIVE_UNAVAILABLE"
 }
 
-# The comment block at the head of the calling script is its help text.
+# Prints the comment block at the head of the calling script, its help text.
 usage() {
 	awk 'NR > 3 && !/^#/ { exit } NR > 3 { sub(/^# ?/, ""); print }' "$0"
 	exit "${1:-0}"
 }
 
 need_root() {
-	[[ $(id -u) == 0 ]] || die "run as root: roots are entered by chroot, and made by mmdebstrap"
+	[[ $(id -u) == 0 ]] || die "run it as root: mmdebstrap makes the root directories, and chroot enters them"
 }
 
-# Puts the packages that provide the given commands onto a bare host.
-# need_host COMMAND=PACKAGE…
+# need_host COMMAND=PACKAGE…: installs the packages whose commands the host lacks.
 need_host() {
 	local pair missing=()
 	for pair; do
 		command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
 	done
 	[[ ${#missing[@]} == 0 ]] && return
-	say "installing on this machine: ${missing[*]}"
+	info "installing on this machine: ${missing[*]}"
 	archive_try apt-get -qq update
 	archive_try env DEBIAN_FRONTEND=noninteractive \
 		apt-get -qq install --no-install-recommends "${missing[@]}"
 }
 
-# Runs a command that talks to the archive, up to three times.
+# Runs a command that uses the archive, up to three times.
 archive_try() {
 	local try
 	for try in 1 2 3; do
 		"$@" >&2 && return
-		say "try $try of 3 failed: $*"
+		info "try $try of 3 failed: $*"
 		[[ $try == 3 ]] || sleep $((try * 5))
 	done
 	archive_unavailable "$1 failed three times"
 }
 
-# locked NAME COMMAND…: one at a time on this machine.
+# locked NAME COMMAND…: runs COMMAND, one at a time on this machine.
 locked() {
 	local name=$1
 	shift
@@ -85,20 +89,88 @@ seconds_since() {
 	awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
 }
 
-# stage NAME COMMAND…: says what runs and how long it took. COMMAND is a
-# program, not a function, so that `set -e` keeps its meaning inside.
+# stage NAME COMMAND…: prints NAME, and how long COMMAND took. COMMAND is a program,
+# not a function, so that `set -e` keeps its meaning inside.
 stage() {
-	local name=$1 start=$EPOCHREALTIME status=0 took
+	local name=$1 start=$EPOCHREALTIME status=0 took times TIMEFORMAT='%U %S'
 	shift
-	say "==> $name"
-	"$@" || status=$?
+	times=$(mktemp)
+	info "==> $name"
+	{ time "$@" 2>&3 3>&-; } 3>&2 2>"$times" || status=$?
 	took=$(seconds_since "$start")
-	say "<== $name: $took s$([[ $status == 0 ]] || echo " (exit $status)")"
-	[[ -z ${TOA_STAGES:-} ]] || printf '%s\t%s\t%s\n' "$name" "$took" "$status" >>"$TOA_STAGES"
+	info "<== $name: $took s$([[ $status == 0 ]] || echo " (exit $status)")"
+	[[ -z ${TOA_STAGES:-} ]] ||
+		printf '%s\t%s\t%s\t%s\n' "$name" "$took" "$status" \
+			"$(awk 'END { printf "%.1f", $1 + $2 }' "$times")" >>"$TOA_STAGES"
+	rm "$times"
 	return "$status"
 }
 
-# Stages are written down for a table at the end, once for a whole run.
+# step NAME COMMAND…: a stage whose output is kept in a log. If the step fails, the
+# log's last lines and its name are printed.
+step() {
+	local name=$1
+	shift
+	stage "$name" logged "$name" "$(log_of "$name")" "$@"
+}
+
+# shown NAME COMMAND…: a stage whose output is printed, and kept in a log too.
+shown() {
+	local name=$1
+	shift
+	stage "$name" printed "$name" "$(log_of "$name")" "$@"
+}
+
+log_of() {
+	mkdir -p "$REPO/build/log"
+	echo "$REPO/build/log/${1//[^A-Za-z0-9]/-}.log"
+}
+
+logged() {
+	local name=$1 log=$2 status=0 beat
+	shift 2
+	: >"$log"
+	exec {beat}> >(heartbeat "$name" "$log")
+	"$@" >"$log" 2>&1 {beat}>&- || status=$?
+	exec {beat}>&-
+	[[ $status != 0 ]] || return 0
+	tail -n 25 "$log" >&2
+	info "$name: exit $status, the whole log is $log"
+	return "$status"
+}
+
+printed() {
+	local name=$1 log=$2 status=0 beat
+	shift 2
+	: >"$log"
+	exec {beat}> >(heartbeat "$name" "$log" printed)
+	"$@" 2>&1 {beat}>&- | tee "$log" {beat}>&- || status=$?
+	exec {beat}>&-
+	return "$status"
+}
+
+# heartbeat NAME LOG [printed]: prints a line at least every 15 s, until its standard
+# input is closed. The line ends with the last one of LOG, unless LOG is printed.
+heartbeat() {
+	local name=$1 log=$2 start=$SECONDS status age
+	while true; do
+		status=0
+		read -rt 12 || status=$?
+		((status > 128)) || return 0
+		if [[ ${3:-} != printed ]]; then
+			info "    $name, $((SECONDS - start)) s: $(last_line "$log")"
+			continue
+		fi
+		age=$(($(date +%s) - $(stat -c %Y "$log")))
+		((age < 12)) || info "    $name, $((SECONDS - start)) s"
+	done
+}
+
+last_line() {
+	tail -c 2000 "$1" | tr '\r' '\n' | awk 'NF { line = $0 } END { sub(/^[ \t]*/, "", line); print (length(line) > 80 ? substr(line, 1, 77) "..." : line) }'
+}
+
+# Starts the record of stages for the table at the end, once for a whole run.
 start_stages() {
 	[[ -z ${TOA_STAGES:-} ]] || return 0
 	mkdir -p "$REPO/build"
@@ -108,8 +180,8 @@ start_stages() {
 
 stage_table() {
 	[[ -s ${TOA_STAGES:-} ]] || return 0
-	awk -F'\t' 'BEGIN { print "seconds  stage" }
-		{ printf "%7.1f  %s%s\n", $2, $1, $3 ? " (exit " $3 ")" : "" }' "$TOA_STAGES"
+	awk -F'\t' 'BEGIN { print "seconds      CPU  stage" }
+		{ printf "%7.1f  %7.1f  %s%s\n", $2, $4, $1, $3 ? " (exit " $3 ")" : "" }' "$TOA_STAGES"
 }
 
 # The closing line, from "PASSED FAILED SKIPPED" lines.
@@ -118,21 +190,70 @@ sum_results() {
 		END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' "$1"
 }
 
-# Removes what is in DIRECTORY, named like PATTERN, and was not used for two
-# weeks. Whoever uses something touches it.
-forget_unused() {
-	find "$1" -mindepth 1 -maxdepth 1 -name "$2" -mtime +14 -exec rm -rf --one-file-system {} +
+# --- entries of the cache ----------------------------------------------------
+
+# The last file that is written into an entry, a directory of TOA_CACHE. It lists
+# the sizes of some of the entry's files.
+readonly MARK=.toa-complete
+
+# contents DIRECTORY: "SIZE PATH" of its files, of a root's first programs, and of
+# the crates in a kernel's metadata.
+contents() {
+	(cd "$1" && find . rust usr/bin/env usr/bin/sh usr/lib/x86_64-linux-gnu/libc.so.6 -maxdepth 1 -type f \
+		! -name '.*' ! -name lock -printf '%s %p\n' 2>/dev/null | sort) || true
 }
 
-# The project's files as git sees them, or all files where there is no git.
+# mark DIRECTORY: marks the entry as complete, after its files are on the disk.
+mark() {
+	sync -f "$1"
+	contents "$1" >"$1/$MARK"
+}
+
+# complete DIRECTORY: whether the entry has a mark, and files of the listed sizes.
+complete() {
+	[[ -s $1/$MARK && $(contents "$1") == "$(<"$1/$MARK")" ]]
+}
+
+# Removes entries. The mark is removed first: an interrupted removal leaves an
+# incomplete entry.
+discard() {
+	local entry
+	for entry; do
+		[[ ! -e $entry/$MARK ]] || rm "$entry/$MARK"
+		rm -rf --one-file-system "$entry"
+	done
+}
+
+# entry DIRECTORY COMMAND…: makes the entry DIRECTORY, unless it is complete.
+# COMMAND gets the name of a directory to make, which is renamed to DIRECTORY.
+entry() {
+	local dir=$1
+	shift
+	! complete "$dir" || return 0
+	[[ ! -e $dir ]] || info "$dir is incomplete: making it again"
+	discard "$dir" "$dir.new"
+	"$@" "$dir.new"
+	mark "$dir.new"
+	mv -T "$dir.new" "$dir"
+}
+
+# forget_unused DIRECTORY PATTERN: removes entries that nothing has used for two
+# weeks. Each use touches its entry.
+forget_unused() {
+	local unused
+	mapfile -d '' unused < <(find "$1" -mindepth 1 -maxdepth 1 -name "$2" -mtime +14 -print0)
+	discard "${unused[@]}"
+}
+
+# The project's files that git tracks or would track, or all files without git.
 sources() (
 	cd "$REPO"
 	git ls-files -co --exclude-standard 2>/dev/null ||
 		find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
 )
 
-# copy_sources DIRECTORY [OPTION…]: the files that are named on stdin, if they are
-# there. The options are those of the tar that unpacks.
+# copy_sources DIRECTORY [OPTION…]: copies the files that standard input names, if
+# they exist. The options are passed to the tar that unpacks.
 copy_sources() {
 	local dir=$1
 	shift
@@ -141,7 +262,7 @@ copy_sources() {
 }
 
 # The suites that the kernels of KERNEL= and their compilers come from: the Debian
-# in which they are at home first, the kernels' own last.
+# release that they belong to first, the kernels' own suite last.
 suites_of_kernel() {
 	local name=${KERNEL:-trixie-backports}
 	name=${name%-rt}
@@ -152,7 +273,7 @@ suites_of_kernel() {
 	forky) echo forky ;;
 	sid) echo sid ;;
 	experimental) echo sid experimental ;;
-	*) die "KERNEL=$KERNEL is not known: see kernel.sh --help" ;;
+	*) die "there is no KERNEL=$KERNEL: see kernel.sh --help" ;;
 	esac
 }
 
@@ -200,7 +321,7 @@ archive_sources() {
 	done
 }
 
-# The host's settings of apt that decide whether the archive can be reached.
+# The settings of the host's apt that decide whether the archive can be reached.
 archive_acquire() {
 	apt-config dump --format '%F "%v";%n' Acquire |
 		grep -E '^Acquire::((http|https)(::|")|(Check-Valid-Until|Check-Date|ForceIPv[46]|Max-FutureTime|Retries) ).*"[^"]+";$' || true
@@ -240,15 +361,19 @@ archive_is_fresh() {
 }
 
 archive_fetch_lists() {
-	! archive_is_fresh || return 0
+	local lists=$TOA_CACHE/apt/lists
+	! archive_is_fresh || ! complete "$lists" || return 0
+	# apt does not check lists that it has downloaded before.
+	[[ ! -d $lists ]] || complete "$lists" || discard "$lists"
 	archive_conf
 	archive_try env APT_CONFIG="$TOA_CACHE/apt/apt.conf" \
 		apt-get -q update -o APT::Update::Error-Mode=any
 	archive_cache gencaches >/dev/null
+	mark "$lists"
 	touch "$TOA_CACHE/apt/fresh"
 }
 
-# Brings the package lists up to date, at most once an hour.
+# Updates the package lists, at most once an hour.
 archive_update() {
 	locked apt archive_fetch_lists
 }
@@ -264,11 +389,26 @@ archive_versions() {
 			b[1] == suite { print $2 }' | uniq
 }
 
-# archive_download DIRECTORY PACKAGE=VERSION…: brings .deb files there.
+# drop_damaged DIRECTORY PATTERN: removes packages that cannot be unpacked. apt
+# checks only the size of a package that it has downloaded before.
+drop_damaged() {
+	local deb
+	while read -r deb; do
+		dpkg-deb --fsys-tarfile "$deb" >/dev/null 2>&1 && continue
+		info "$deb is damaged: removing it"
+		rm -f "$deb"
+	done < <(find "$1" -maxdepth 1 -name "$2")
+}
+
+# archive_download DIRECTORY PACKAGE=VERSION…: downloads the .deb files.
 archive_download() {
-	local dir=$1
+	local dir=$1 package
 	shift
 	mkdir -p "$dir"
+	for package; do
+		package=${package/=/_}
+		drop_damaged "$dir" "${package//:/%3a}_*.deb"
+	done
 	(
 		cd "$dir"
 		APT_CONFIG=$TOA_CACHE/apt/apt.conf archive_try apt-get -q download "$@"

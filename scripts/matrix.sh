@@ -2,18 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Builds the module for each kernel that the archive has, runs the tests on it, and
-# writes what came out into the README's table.
+# writes the results into the README's table.
 #
-#   matrix.sh run      all of it; the last line is "N passed, N failed, N skipped",
-#                      in which a module that was built counts as one
-#   matrix.sh table    only write the table, of what the runs left in build/matrix
+#   matrix.sh run      build, test and write; the last line is "N passed, N failed,
+#                      N skipped", in which each built module counts as one
+#   matrix.sh table    only write the table, from the results in build/matrix
 #
-# MATRIX=   which kernels, by the names that KERNEL= takes (see kernel.sh), with
-#           :build appended those that are only built for:
+# MATRIX=   the kernels, by their names for KERNEL= (see kernel.sh); with :build
+#           appended, the module is only built:
 #           MATRIX="trixie-backports trixie-backports-rt:build"
 #
-# Rows of kernels that were not asked for stay as they are. A kernel that cannot be
-# had is skipped, with its reason.
+# Rows of other kernels stay as they are. A kernel that the archive does not have is
+# skipped, with the reason.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
@@ -38,27 +38,27 @@ flavour_of() {
 	esac
 }
 
-# row NAME KERNEL STATE: kept for the table.
+# row NAME KERNEL STATE: keeps a row for the table.
 row() {
 	printf "| \`%s\` | %s | %s |\n" "$@" >"$ROWS/$1.row"
-	say "matrix: $1: ${2:+$2: }$3"
+	info "matrix: $1: ${2:+$2: }$3"
 }
 
-# The last reason that kernel.sh gave.
+# The first reason that kernel.sh gave.
 reason() {
 	sed -n -e 's/^kernel.sh: passing over [^ ]* [^ ]*: \(.*\)/\1/p' \
 		-e 's/^kernel.sh: \(no .*\) fits: skipped$/\1 in the archive/p' "$1" | sed -n 1p
 }
 
-# What a build ended with, as far as a script or rustc said it.
+# The first error that a script or rustc printed, or the log's name.
 why_not_built() {
 	grep -oP '^([a-z-]+\.sh|error(\[E\d+\])?): \K.*' "$1" | sed '1!d; s/|/\\|/g' ||
 		echo "see ${1#"$REPO/"}"
 }
 
-# one NAME[:build]: "PASSED FAILED SKIPPED" lines to RESULTS.
+# one NAME[:build]: appends "PASSED FAILED SKIPPED" lines to RESULTS.
 one() {
-	# shellcheck disable=SC2034 # what kernel.sh tells
+	# shellcheck disable=SC2034 # what kernel.sh prints
 	local name=${1%:build} found status=0 release version source binary rustc rustc_text
 	export KERNEL=$name
 	found=$("$SCRIPTS/kernel.sh" resolve 2>"$ROWS/$name.log") || status=$?
@@ -103,7 +103,7 @@ tests() {
 	row "$name" "$version, $(flavour_of "$name")" "${state%, 0 skipped}"
 }
 
-# Between the two comments, the rows of this run in the places of older ones.
+# Writes the table between the two comments: this run's rows replace older ones.
 table() {
 	local name rows
 	mkdir -p "$ROWS"
@@ -117,7 +117,7 @@ table() {
 	awk -v rows="$rows" '/^<!-- end of matrix/ { print rows; skip = 0 } !skip { print } /^<!-- matrix/ { skip = 1 }' \
 		"$README" >"$ROWS/README"
 	cat "$ROWS/README" >"$README"
-	say "$rows"
+	info "$rows"
 }
 
 run() {

@@ -11,15 +11,15 @@
 #   --print-make-vars  print RUSTC=… BINDGEN=… CLIPPY_DRIVER=… RUSTFMT=… on one
 #                      line instead: the tools that belong to the kernel
 #
-# To be used as
+# Use it as
 #
 #   make -C "$(metadata.sh)" M=$PWD $(metadata.sh --print-make-vars)
 #
-# Headers that come with Rust metadata (Ubuntu, Arch, Fedora) are printed as
-# they are. Debian's come without: it is regenerated from the linux-source
-# package of exactly their version, with their own .config and compilers, into
-# an overlay of the headers. It is made once for each version of kernel and
-# compiler, and used only after these held:
+# The directory of headers with Rust metadata (Ubuntu, Arch, Fedora) is printed as
+# it is. Debian's headers have none: it is regenerated into an overlay of the
+# headers, from the linux-source package of exactly their version, with their
+# .config and compilers. It is made once for each version of kernel and compiler,
+# and used only if all of this holds:
 #
 #   - the regenerated crates and their C helpers export the symbols that
 #     Module.symvers lists for them, not one more or less, and over 700
@@ -28,24 +28,26 @@
 #   - the files of the headers packages are untouched (dpkg --verify)
 #
 # The overlay links to the headers for all but rust/ and scripts/target.json.
-# Nothing is written into a directory of a package. It takes 190 MB, in
+# Nothing is written into a directory of a package. The overlay takes 190 MB, and
+# 800 MB while it is made, in
 #
 #   TOA_METADATA_CACHE   default: /var/cache/toa/metadata for root, else
-#                        ~/.cache/toa/metadata; one that root made is used, or
-#                        of a package, in /usr/lib/toa/metadata
+#                        ~/.cache/toa/metadata; without it, overlays that root
+#                        made or that a package put into /usr/lib/toa/metadata
+#                        are used too
 #
-# and 800 MB there while it is made, with TOA_METADATA_JOBS compilers (default:
-# one for each processor). Exits 1 with one message if something is missing.
+# TOA_METADATA_JOBS compilers run at a time (default: one for each processor).
+# Exits 1 with one message if something is missing.
 
 . "$(dirname "$0")/lib.sh"
 . "$SCRIPTS/toolchain.sh"
 
-# Another recipe, another directory: raise it when the overlay's content or
-# what is verified changes.
+# The recipe's number is part of the overlay's name. Raise it if the overlay's
+# content or its checks change.
 readonly RECIPE=1
 readonly NEEDED_MB=800
-# Linux 7.2 exports 1,081 (rustc 1.97, which inlines more) to 2,779 (1.85) of
-# crates and helpers. Fewer than this: the comparison itself went wrong.
+# Linux 7.2 exports 1,081 (rustc 1.97, which inlines more) to 2,779 (1.85) symbols
+# of crates and helpers. With fewer than this, the comparison itself is broken.
 readonly FEWEST_SYMBOLS=700
 
 KVER=
@@ -73,7 +75,7 @@ has_metadata() {
 
 # --- the overlay's place -----------------------------------------------------
 
-# Debian's headers come from the source package's exact version.
+# Sets the version of the source package that the headers come from.
 find_headers_version() {
 	HEADERS_VERSION=$(installed_version "linux-headers-$KVER" source:Version)
 	[[ -n $HEADERS_VERSION ]] && return
@@ -97,14 +99,24 @@ own_cache() {
 	fi
 }
 
-# The stamp is written last: a directory with one is whole.
+# The first overlay that is complete and made for these headers.
 made_overlay() {
 	local dir dirs=("$CACHE/$NAME")
 	[[ -n ${TOA_METADATA_CACHE:-} ]] || dirs+=("$TOA_CACHE/metadata/$NAME" "/usr/lib/toa/metadata/$NAME")
 	for dir in "${dirs[@]}"; do
-		[[ -e $dir/toa-metadata && $(<"$dir/toa-metadata") == "$(stamp)" ]] && echo "$dir" && return
+		complete_overlay "$dir" && echo "$dir" && return
 	done
 	return 1
+}
+
+# The stamp is written last. Overlays that earlier versions made have no mark.
+complete_overlay() {
+	local file
+	[[ -e $1/toa-metadata && $(<"$1/toa-metadata") == "$(stamp)" ]] || return 1
+	for file in Makefile rust/lib{core,kernel}.rmeta; do
+		[[ -s $1/$file ]] || return 1
+	done
+	[[ ! -e $1/$MARK ]] || complete "$1"
 }
 
 stamp() {
@@ -150,8 +162,8 @@ check_space() {
 
 # --- making it ---------------------------------------------------------------
 
-# Only what configuring and the rust directory read. Left out, which is three
-# quarters: sources of drivers and file systems, documentation, device trees.
+# Unpacks the files that configuring and the rust directory read. Three quarters are
+# left out: sources of drivers and file systems, documentation, device trees.
 unpack() {
 	local top
 	top=$(basename "$TARBALL" .tar.xz)
@@ -162,12 +174,13 @@ unpack() {
 		--exclude="$top/tools/perf" --exclude="$top/tools/testing" \
 		--exclude="$top/arch/*/boot/dts" --exclude="$top/Documentation/*/*" ||
 		die "$TARBALL could not be unpacked: $(install_command --reinstall "$top"); nothing was kept"
+	# Optimizing the libraries of the procedural macros takes longer than running them.
+	sed -i 's/ --crate-type rlib -O / --crate-type rlib /' "$WORK/src/rust/Makefile"
 }
 
-# The caller's own make and its variables are kept out. The headers' objtool
-# is used and tools for BTF are not needed: their targets count as made (-o).
-# Paths in the metadata are made relative, so that a module does not depend on
-# where this ran.
+# Runs the kernel's make without the variables of the caller's. The headers' objtool
+# is used, and tools for BTF are not needed: their targets count as made (-o).
+# Paths in the metadata are relative: a module does not depend on this directory.
 kernel_make() {
 	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$WORK" TMPDIR="$WORK/tmp" LC_ALL=C \
 		make -C "$WORK/out" -f "$WORK/src/Makefile" --no-print-directory \
@@ -191,8 +204,9 @@ make_failed() {
 	die "the kernel's own \`make $1\` failed, its last lines are above; nothing was kept"
 }
 
-# A link to everything of the headers, with our rust/ and target.json between.
-# The Makefile is the headers' own with the overlay as its output directory.
+# Links to all of the headers' files, except for rust/ and target.json, which are
+# new. The Makefile is a copy of the headers', with the overlay as its output
+# directory.
 assemble() {
 	local path
 	mkdir -p "$WORK/overlay/scripts"
@@ -207,15 +221,15 @@ assemble() {
 	done
 	[[ ! -e $WORK/out/scripts/target.json ]] || cp "$WORK/out/scripts/target.json" "$WORK/overlay/scripts/"
 	grep -q '^KBUILD_OUTPUT *=' "$KDIR/Makefile" ||
-		die "the Makefile of $KDIR is not as Debian's headers have it: report it with the version $HEADERS_VERSION"
+		die "the Makefile of $KDIR differs from those of Debian's headers: report it with the version $HEADERS_VERSION"
 	# shellcheck disable=SC2016 # for make
 	sed 's|^KBUILD_OUTPUT *=.*|KBUILD_OUTPUT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))|' \
 		"$KDIR/Makefile" >"$WORK/overlay/Makefile"
 	take_crates
 }
 
-# Of rust/, what a module reads: no objects, and no rlib, which only the
-# procedural macros were linked from.
+# Keeps the files of rust/ that a module reads: no objects, and no rlib, which only
+# the procedural macros are linked from.
 take_crates() {
 	mv "$WORK/out/rust" "$WORK/overlay/rust"
 	find "$WORK/overlay/rust" \( -name '*.o' -o -name '.*.cmd' -o -name '*.rlib' \) -delete
@@ -223,13 +237,13 @@ take_crates() {
 
 # --- verifying it ------------------------------------------------------------
 
-# Versions of tools may differ in what does not reach the crates: the headers'
-# .config and rustc_cfg are what a module is built with.
+# Compares the settings, without the tools' versions, which do not affect the crates.
+# A module is built with the headers' .config and rustc_cfg.
 same_configuration() {
 	local differing
 	differing=$(diff <(settings "$KCONFIG") <(settings "$WORK/out/.config") | sed -n 's/^[<>] /  /p' || true)
 	[[ -z $differing ]] && return
-	say "$differing"
+	info "$differing"
 	die "the settings above differ between the kernel and what $CC, $RUSTC and the tools here make of its .config:" \
 		"$(install_command "$(grep -oE 'gcc(-[0-9]+)?$' <<<"$CC")" pahole binutils)"
 }
@@ -262,14 +276,14 @@ same_symbols() {
 	crates=$(regenerated_symbols | grep -c '^_R' || true)
 	all=$(regenerated_symbols | wc -l)
 	differing=$(comm -3 <(regenerated_symbols) <(shipped_symbols) | wc -l)
-	say "metadata: $all symbols ($crates of the Rust crates, the rest of their helpers)," \
+	info "metadata: $all symbols ($crates of the Rust crates, the rest of their helpers)," \
 		"$differing differ from the kernel's Module.symvers"
 	[[ $differing == 0 ]] && ((all > FEWEST_SYMBOLS)) && return
 	comm -3 --output-delimiter='only in Module.symvers: ' <(regenerated_symbols) <(shipped_symbols) | head -n 6 >&2
 	die "the regenerated crates are not the kernel's ($all symbols, $differing differ): nothing was kept"
 }
 
-# A module that takes code from the kernel crate, macros included.
+# Writes a module that uses code and macros of the kernel crate.
 trial_module() {
 	mkdir "$WORK/trial"
 	echo 'obj-m := toa_trial.o' >"$WORK/trial/Kbuild"
@@ -309,22 +323,23 @@ builds_a_module() {
 		tr '\0' '\n' | sed -n 's/^vermagic=//p')
 	[[ ${vermagic%% *} == "$KVER" ]] ||
 		die "a module built with it has the vermagic '$vermagic', not that of $KVER: nothing was kept"
-	say "metadata: a module built with it has the vermagic $vermagic"
+	info "metadata: a module built with it has the vermagic $vermagic"
 }
 
-# The headers and what they depend on of their own version, such as -common.
+# The headers package, and the ones of the same version that it depends on, such as
+# -common.
 headers_packages() {
 	dpkg-query -W -f '${Package}, ${Depends}' "linux-headers-$KVER" |
 		tr ',' '\n' | grep -oE '^ *linux-(headers|kbuild)-[^ ]+' | tr -d ' '
 }
 
-# Documentation may be left out on purpose, as container images do.
+# Checks the headers' files. Container images leave out documentation on purpose.
 headers_untouched() {
 	local packages changed
 	mapfile -t packages < <(headers_packages)
 	changed=$(dpkg --verify "${packages[@]}" | grep -v ' /usr/share/' || true)
-	[[ -z $changed ]] && say "metadata: dpkg --verify ${packages[*]}: clean" && return
-	say "$changed"
+	[[ -z $changed ]] && info "metadata: dpkg --verify ${packages[*]}: clean" && return
+	info "$changed"
 	die "the files above of the headers packages were changed: $(install_command --reinstall "${packages[@]}")"
 }
 
@@ -332,10 +347,10 @@ headers_untouched() {
 
 make_overlay() {
 	local start=$EPOCHREALTIME
-	# Whoever left these was killed: it held the lock.
+	# The process that left these was killed: it held the lock.
 	rm -rf "$CACHE"/.new-*
 	check_space
-	say "metadata: Debian ships none for $KVER: making it from $TARBALL with $RUSTC, one to three minutes"
+	info "metadata: Debian ships none for $KVER: making it from $TARBALL with $RUSTC, one to three minutes"
 	umask 022
 	WORK=$CACHE/.new-$NAME
 	trap 'rm -rf "$WORK"' EXIT
@@ -348,16 +363,17 @@ make_overlay() {
 	builds_a_module
 	headers_untouched
 	stamp >"$WORK/overlay/toa-metadata"
+	mark "$WORK/overlay"
 	rm -rf "${CACHE:?}/$NAME"
-	mv "$WORK/overlay" "$CACHE/$NAME"
+	mv -T "$WORK/overlay" "$CACHE/$NAME"
 	rm -rf "$WORK"
-	say "metadata: made $CACHE/$NAME, $(du -sm "$CACHE/$NAME" | cut -f 1) MB, in $(seconds_since "$start") s"
+	info "metadata: made $CACHE/$NAME, $(du -sm "$CACHE/$NAME" | cut -f 1) MB, in $(seconds_since "$start") s"
 }
 
-# One at a time: a second make waits, and finds it made.
+# Makes the overlay, one at a time: a second make waits, and uses the first's.
 make_overlay_once() {
 	exec 9>"$CACHE/.lock"
-	flock -n 9 || { say "metadata: waiting for another make that uses $CACHE" && flock 9; }
+	flock -n 9 || { info "metadata: waiting for another make that uses $CACHE" && flock 9; }
 	made_overlay >/dev/null || make_overlay
 	exec 9>&-
 }

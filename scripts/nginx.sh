@@ -1,10 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Builds the modules for nginx that are in nginx/, against a distribution's own
-# nginx, in a root of that suite.
+# Builds the modules in nginx/ for a distribution's nginx, in a root of that suite.
 #
-#   nginx.sh make            both, in build/nginx/SUITE, looked at by that nginx
+#   nginx.sh make            both, in build/nginx/SUITE, and loads them
 #   nginx.sh check           clippy
 #   nginx.sh roots           the roots of both suites
 #   nginx.sh bundles         both suites' modules, and sid's nginx with the libraries
@@ -12,7 +11,7 @@
 #
 # NGINX=   trixie (default) or sid
 #
-# What the compiler leaves is kept in TOA_CACHE/nginx, apart for each version.
+# The compiler's output is kept in TOA_CACHE/nginx, separate for each version.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
@@ -21,14 +20,14 @@ SUITE=${NGINX:-trixie}
 OUT=$REPO/build/nginx/$SUITE
 MODULES=(ngx_http_toa_module.so ngx_stream_toa_module.so)
 
-# A variable of that name would tell nginx about sockets.
+# nginx reads inherited sockets from a variable of that name.
 unset NGINX
 
 in_root() {
 	NGINX=$SUITE "$SCRIPTS/root.sh" run nginx "$@"
 }
 
-# Where the compiler works; it is shared by all clones.
+# The compiler's directory, which all clones share.
 cache() {
 	local key
 	key=$(NGINX=$SUITE "$SCRIPTS/root.sh" key nginx)
@@ -38,7 +37,7 @@ cache() {
 	echo "$TOA_CACHE/nginx/$key"
 }
 
-# locked_make TARGET…: in the root, where the makefile of nginx/ is as on a server.
+# locked_make TARGET…: runs the makefile of nginx/ in the root, as on a server.
 locked_make() {
 	local cache
 	cache=$(cache)
@@ -48,8 +47,8 @@ locked_make() {
 	cp "${MODULES[@]/#/$cache/}" "$OUT/"
 }
 
-# Looks for panics, then loads both as an administrator would: nginx compares its
-# version and its signature with the modules'.
+# Searches both modules for panics, then loads them as an administrator would: nginx
+# compares its version and its signature with theirs.
 look() {
 	local dir=$1 module found
 	for module in "${MODULES[@]/#/$dir/}"; do
@@ -67,8 +66,8 @@ look() {
 	nginx -v 2>&1 | sed 's/^nginx version: /both modules load into /'
 }
 
-# The functions of these crates that call one which panics: nginx's worker would
-# end with all its connections. Unreachable calls are none, the compiler drops them.
+# The functions of these crates that call a function which panics: nginx's worker
+# would end with all its connections. The compiler removes unreachable calls.
 panics() {
 	objdump -d --no-show-raw-insn "$1" | awk '
 		/^[0-9a-f]+ <.*>:$/ { name = $2 }
@@ -103,7 +102,7 @@ copy_nginx() {
 	ldd "$program" "$stream" | grep -oE '/[^ ]+ \(0x' | sed 's/ (0x//' | sort -u | xargs cp -Lt "$dir/lib"
 }
 
-# Trixie's nginx is in the virtual machine already, sid's comes along.
+# Collects the modules of both suites, and sid's nginx. Trixie's is in the guest.
 bundles() {
 	local dir=$REPO/build/nginx/bundle
 	rm -rf "$dir" "$dir.new"

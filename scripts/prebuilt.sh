@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Packs toa.ko for one kernel, to be installed on servers that run this kernel and
-# have no compilers.
+# Packs toa.ko for one kernel, for servers that run this kernel and have no
+# compilers.
 #
 #   prebuilt.sh make [DIRECTORY]    build it, and pack it there (default: build);
-#                                   prints the tarball's path
+#                                   print the tarball's path
 #   prebuilt.sh pack DIRECTORY      pack the toa.ko that was built before
 #
 # The tarball has toa.ko, install.sh, and MANIFEST: the kernel and its build, the
@@ -18,7 +18,7 @@
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
-# The commit that the sources are of, as far as it can be known.
+# The commit of the sources, or "unknown" without a git clone.
 commit() {
 	local id
 	id=$(git -C "$REPO" rev-parse HEAD 2>/dev/null) || { echo "unknown: no git clone" && return; }
@@ -42,12 +42,12 @@ manifest() {
 	MANIFEST
 }
 
-# sign RELEASE MODULE KEY CERTIFICATE: as DKMS does. Runs in the root build.
+# sign RELEASE MODULE KEY CERTIFICATE: signs as DKMS does. Runs in the root build.
 sign() {
 	"/lib/modules/$1/build/scripts/sign-file" sha256 "$3" "$4" "$2"
 }
 
-# The key is seen in the root for as long as it takes.
+# Copies the key into the root while it signs.
 sign_with() {
 	local dir=$1
 	[[ -r $SIGN_KEY && -r ${SIGN_CERT:-} ]] ||
@@ -61,12 +61,12 @@ sign_with() {
 }
 
 pack() {
-	# shellcheck disable=SC2034 # what kernel.sh tells
+	# shellcheck disable=SC2034 # what kernel.sh prints
 	local out=$1 found release version source binary rustc rustc_text name work
 	found=$("$SCRIPTS/kernel.sh" resolve)
 	eval "$found"
 	need_host modinfo=kmod xz=xz-utils
-	[[ -s $REPO/build/$release/module/toa.ko ]] || die "there is no toa.ko for $release: prebuilt.sh make"
+	[[ -s $REPO/build/$release/module/toa.ko ]] || die "there is no toa.ko for $release: run prebuilt.sh make"
 	mkdir -p "$out"
 	out=$(realpath "$out")
 	name=toa-$("$SCRIPTS/version.sh" print)_$release
@@ -82,7 +82,7 @@ pack() {
 	chmod -R u=rwX,go=rX "$work/toa"
 	mv "$work/toa" "$work/$name"
 	tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner -cJf "$out/$name.tar.xz" "$name"
-	say "$(cat "$work/$name/MANIFEST")"
+	info "$(cat "$work/$name/MANIFEST")"
 	echo "$out/$name.tar.xz"
 }
 

@@ -1,41 +1,45 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes and enters the root directories that everything is built and run in.
+# Makes and enters the root directories in which all builds and tests run.
 #
-#   root.sh make NAME             make it, unless it is there
-#   root.sh path NAME             where it is (made if need be)
-#   root.sh key NAME              its name under TOA_CACHE/roots (not made)
+#   root.sh make NAME             make the root, unless it exists
+#   root.sh path NAME             make it too, and print its path
+#   root.sh key NAME              print its name under TOA_CACHE/roots
+#   root.sh has NAME…             succeed if these roots exist
 #   root.sh run NAME COMMAND…     run COMMAND in it, in the current directory
 #
 # NAME is one of
 #   tools   Rust, QEMU, shellcheck, …: user-space programs and the VM
-#   build   what the README lists for building the module, for the kernel that
+#   build   the packages that building the module takes, for the kernel that
 #           KERNEL= and KVER= select (see kernel.sh); for a kernel without Rust
 #           the short list of standin.txt
-#   dkms    the same and DKMS
-#   rpm     the same and rpm
-#   secureboot   firmware with Secure Boot, and what makes keys for it
-#   guest   the virtual machine's user land (made only into an image)
-#   guest-more   the same and larger servers
+#   dkms    build and DKMS
+#   rpm     dkms and rpm
+#   demo    build, QEMU and the tools for the programs of `make demo`
+#   secureboot   firmware with Secure Boot, and tools that make keys for it
+#   guest   the virtual machine's user land, from which an image is made
+#   guest-more   guest and larger servers
 #   go      Go, for a server of the tests
-#   nginx   what building nginx's modules takes, in the suite NGINX= (trixie, sid)
-#   deb     what makes Debian packages, in the Debian that KERNEL= is at home in
-#   deb-more   the same, for the packages that are compiled
-#   bare    nothing, in the same Debian
+#   nginx   the packages that building nginx's modules takes, in the suite of
+#           NGINX= (trixie, sid)
+#   deb     tools that make Debian packages, in the Debian release that the kernel
+#           of KERNEL= comes from
+#   deb-more   deb, and the compilers for packages with compiled code
+#   bare    an empty Debian of the same release
 #   server  a server with systemd, to install packages on
 #
-# They are kept under TOA_CACHE (/var/cache/toa), named after a hash of their
-# packages' exact versions, so a newer package in the archive makes a new root.
-# A command sees the clone and the cache at their usual paths.
+# Roots are kept under TOA_CACHE (/var/cache/toa). Their names have a hash of their
+# packages' exact versions: a newer package in the archive makes a new root. A
+# command sees the clone and the cache at their usual paths.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
 ROOTS=$TOA_CACHE/roots
 
-# The package list of a root, without comments. What kernel.sh names replaces
-# the entries of the same name, and those that stand for "your kernel's".
+# The package list of a root, without comments. The packages of kernel.sh replace
+# the entries of the same name, and the placeholders for the kernel's packages.
 packages_of() {
 	local list exact
 	list=$(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$SCRIPTS/packages/$1.txt")
@@ -43,6 +47,10 @@ packages_of() {
 		packages_of guest
 	elif [[ $1 == dkms ]]; then
 		packages_of build
+	elif [[ $1 == demo ]]; then
+		packages_of build | grep -vE '^(rust-clippy|rustfmt)(=|$)'
+		# Only one Debian has backports.
+		[[ $(debian_of_kernel) == trixie ]] || list=${list//\/trixie-backports/}
 	elif [[ $1 == rpm ]]; then
 		packages_of dkms
 	elif [[ $1 == deb-more ]]; then
@@ -57,13 +65,13 @@ packages_of() {
 	echo "$list"
 }
 
-# "PACKAGE VERSION" for each package that a root names, versions as that root
-# would install them. A list entry may name its suite (package/suite), or its
-# version (package=version).
+# "PACKAGE VERSION" for each package of a root's list, with the version that the
+# root would install. An entry may name its suite (package/suite) or its version
+# (package=version).
 versions_of() {
 	local list
 	list=$(packages_of "$1")
-	# shellcheck disable=SC2046 # words are wanted
+	# shellcheck disable=SC2046 # split into words
 	archive_cache madison $(sed 's/[=/].*//' <<<"$list") |
 		awk -F ' *[|] *' -v suites="$(suites_of "$1")" -v list="$list" '
 			{ sub(/^ */, "", $1); split($3, a, " "); split(a[2], b, "/") }
@@ -81,25 +89,25 @@ versions_of() {
 			}'
 }
 
-# The suites of a root, the one to prefer first.
+# The suites of a root, the preferred one first.
 suites_of() {
 	case $1 in
-	build | dkms | rpm) suites_of_kernel ;;
+	build | dkms | rpm | demo) suites_of_kernel ;;
 	nginx) echo "${NGINX:-trixie}" ;;
 	deb | deb-more | bare) debian_of_kernel ;;
 	*) echo trixie trixie-backports ;;
 	esac
 }
 
-# Every named package at exactly the version the root's name stands for.
+# The apt preferences that pin each package of the list at its version.
 preferences() {
 	awk '{ printf "Package: %s\nPin: version %s\nPin-Priority: 1001\n\n", $1, $2 }' "$1"
-	# What comes from the same source follows it, but is not named.
+	# Other packages from the source of QEMU follow it, but the list does not have them.
 	awk '$1 ~ /^qemu-system/ { printf "Package: src:qemu\nPin: version %s\nPin-Priority: 1001\n\n", $2; exit }' "$1"
 }
 
-# Takes what earlier roots downloaded, and leaves what this one downloads. Java's
-# alternatives want the directory of the manuals, though it stays empty.
+# The hooks that reuse the packages of earlier roots, and keep those of this one.
+# Java's alternatives need the directory of the manuals, though it stays empty.
 archive_hooks() {
 	local cache=$TOA_CACHE/apt
 	cat <<-HOOKS
@@ -110,7 +118,8 @@ archive_hooks() {
 	HOOKS
 }
 
-# bootstrap DIRECTORY VERSIONS NAME
+# bootstrap DIRECTORY VERSIONS NAME: makes the root NAME with the packages of the
+# file VERSIONS. Files that no build reads are left out.
 bootstrap() {
 	local dir=$1 versions=$2 name=$3 hooks suites
 	mapfile -t hooks < <(archive_hooks)
@@ -124,33 +133,39 @@ bootstrap() {
 		--dpkgopt=force-unsafe-io \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+		--dpkgopt='path-exclude=/usr/src/rustc-*/src/tools/*' --dpkgopt='path-exclude=/usr/src/rustc-*/src/doc/*' \
+		--dpkgopt='path-exclude=/usr/lib/llvm-*/lib/libclang*.a' \
 		--skip=download/empty,essential/unlink,check/empty \
 		"${hooks[@]}" \
 		--setup-hook="cp $versions.pref \"\$1/etc/apt/preferences.d/toa\"" \
-		"${suites[0]}" "$dir" - >"$versions.log" 2>&1
+		"${suites[0]}" "$dir" - 2>&1 | tee "$versions.log" >&2
 }
 
 network_failed() {
 	grep -qE 'Failed to fetch|Unable to fetch|Temporary failure|Could not (resolve|connect)|Connection (failed|timed out)' "$1"
 }
 
-# make_root NAME KEY: bootstraps into a temporary name, then renames.
+# make_root NAME KEY DIRECTORY: bootstraps, again if the archive failed.
 make_root() {
-	local name=$1 key=$2 log=$ROOTS/$2.versions.log try start=$EPOCHREALTIME
-	[[ -d $ROOTS/$key ]] && return
+	local name=$1 key=$2 dir=$3 log=$ROOTS/$2.versions.log try start=$EPOCHREALTIME
 	for try in 1 2 3; do
-		rm -rf --one-file-system "${ROOTS:?}/$key.new"
-		bootstrap "$ROOTS/$key.new" "$ROOTS/$key.versions" "$name" && break
-		tail -n 15 "$log" >&2
-		network_failed "$log" || die "mmdebstrap failed: its whole log is $log"
+		discard "$dir"
+		bootstrap "$dir" "$ROOTS/$key.versions" "$name" && break
+		damaged_packages || network_failed "$log" || die "mmdebstrap failed: its log is $log"
 		[[ $try != 3 ]] || archive_unavailable "downloading packages failed three times"
 	done
-	mv "$ROOTS/$key.new" "$ROOTS/$key"
-	forget_unused "$ROOTS" "$name-*"
-	say "root $key: $(seconds_since "$start") s, $(du -sm "$ROOTS/$key" | cut -f1) MB"
+	info "root $key: $(seconds_since "$start") s, $(du -sm "$dir" | cut -f1) MB"
 }
 
-# Sets KEY, the name of the wanted root.
+# Removes damaged packages from the cache. Succeeds if there were any.
+damaged_packages() {
+	local cache=$TOA_CACHE/apt/archives before
+	before=$(ls "$cache")
+	drop_damaged "$cache" '*.deb'
+	[[ $(ls "$cache") != "$before" ]]
+}
+
+# Sets KEY, the name of a root under ROOTS.
 identify() {
 	local name=$1 versions
 	[[ -s $SCRIPTS/packages/$name.txt ]] || die "no root is called '$name': see --help"
@@ -167,16 +182,17 @@ identify() {
 
 ensure() {
 	identify "$1"
-	locked "$KEY" make_root "$1" "$KEY"
+	locked "$KEY" entry "$ROOTS/$KEY" make_root "$1" "$KEY"
 	touch "$ROOTS/$KEY" "$ROOTS/$KEY".versions*
+	forget_unused "$ROOTS" "$1-*"
 }
 
-# Runs in a mount namespace of its own: whatever is mounted here goes away
-# with the last process.
+# enter DIRECTORY COMMAND…: runs COMMAND in the root. A private mount namespace ends
+# with the last process, and all mounts with it.
 enter() {
 	local root=$1 cwd=$PWD bind
 	shift
-	# A mount of its own, whose propagation can be set from inside.
+	# A separate mount, whose propagation can be set from inside.
 	mount --bind "$root" "$root"
 	mount -t proc proc "$root/proc"
 	mount --rbind /dev "$root/dev"
@@ -190,14 +206,14 @@ enter() {
 		touch "$root$bind"
 		mount --bind "$bind" "$root$bind"
 	done
-	# Not by exec: orphans go to the first process of the namespace, and GNU make as that one may
-	# wait for them forever.
+	# Without exec: the first process of the namespace inherits orphans, and GNU make in that
+	# place may wait for them forever.
 	# shellcheck disable=SC2016 # the shell in the root expands it
 	chroot "$root" /usr/bin/env -i "${ENVIRONMENT[@]}" \
 		/bin/sh -c 'cd "$0" && exec "$@"' "$cwd" "$@"
 }
 
-# What a command in a root sees of the environment.
+# Sets ENVIRONMENT, the variables that a command in a root gets.
 environment() {
 	local name
 	ENVIRONMENT=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -230,6 +246,13 @@ main() {
 	key)
 		identify "$name"
 		echo "$KEY"
+		;;
+	has)
+		shift
+		for name; do
+			identify "$name"
+			complete "$ROOTS/$KEY" || return 1
+		done
 		;;
 	make | path)
 		[[ $# == 2 ]] || usage 1 >&2

@@ -1,19 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes the package toa-dkms of Fedora's kind, in a root of Debian, and looks at
-# it. It has not been run on Fedora.
+# Makes the rpm package toa-dkms for Fedora, in a root of Debian, and checks it. The
+# package has not been run on Fedora.
 #
-#   rpm.sh make     of the last commit's tarball (dist.sh), in build/rpm; rpmlint
-#                   has nothing to say, and tests/rpm-test.sh installs and erases it
+#   rpm.sh make     from the last commit's tarball (dist.sh), in build/rpm; rpmlint
+#                   reports nothing, and tests/rpm-test.sh installs and erases it
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
 OUT=$REPO/build/rpm
 
-# packages TARBALL DIRECTORY: in the root rpm. What building needs is there, as Debian's
-# packages, which have no macros of systemd.
+# packages TARBALL DIRECTORY: builds the packages. Runs in the root rpm, where Debian's
+# packages satisfy what building needs. They have no macros of systemd.
 packages() {
 	local tarball=$1 dir=$2
 	rpmbuild --quiet --nodeps -ta "$tarball" --define "_topdir $dir/top" \
@@ -25,11 +25,11 @@ packages() {
 
 # Runs in the root rpm.
 build_and_look() {
-	local said
+	local output
 	packages "$1" "$OUT"
-	said=$(rpmlint --config "$REPO/packaging/rpmlint.toml" "$OUT"/*.rpm) || { say "$said" && die "rpmlint complains, see above"; }
-	say "$said"
-	grep -q ' 0 errors, 0 warnings' <<<"$said" || die "rpmlint complains, see above"
+	output=$(rpmlint --config "$REPO/packaging/rpmlint.toml" "$OUT"/*.rpm) || { info "$output" && die "rpmlint complains, see above"; }
+	info "$output"
+	grep -q ' 0 errors, 0 warnings' <<<"$output" || die "rpmlint complains, see above"
 }
 
 make_packages() {

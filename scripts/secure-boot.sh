@@ -1,27 +1,27 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes what the tests with Secure Boot need, in build/RELEASE/secure-boot.
+# Makes the files for the tests with Secure Boot, in build/RELEASE/secure-boot.
 #
 #   secure-boot.sh keys       two keys; the firmware, and its variables, in which
-#                             it trusts the first one and whoever signed the kernel
-#   secure-boot.sh modules    toa.ko, signed with the first key by DKMS, and what
-#                             the kernel has to refuse beside it; after
-#                             vm-test.sh module, whose toa.ko is not signed
+#                             it trusts the first one and the kernel's signer
+#   secure-boot.sh modules    toa.ko, signed with the first key by DKMS, and modules
+#                             that the kernel rejects; needs the unsigned toa.ko of
+#                             vm-test.sh module
 #   secure-boot.sh prebuilt   the tarballs of prebuilt.sh, signed with the first key
-#                             and not signed, and what tries them in the guest
+#                             and not signed, and the script that tries them
 #
-# KERNEL=, KVER= say which kernel (see kernel.sh). Exits 77 if its image is not
+# KERNEL= and KVER= select the kernel (see kernel.sh). Exits 77 if its image is not
 # signed.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
-# Who put the keys into the variables, as far as the firmware is told.
+# The owner of the keys in the firmware's variables.
 readonly OWNER=3d0c1a5e-7f5b-4d0f-9a37-5a1ba1a9c0de
 
-# Sets what kernel.sh tells of the kernel, and made: the directory with what is
-# made for it.
+# Sets the variables that kernel.sh prints, and made, the directory of the files for
+# this kernel.
 made_for_kernel() {
 	local found
 	found=$("$SCRIPTS/kernel.sh" "${1:-resolve}")
@@ -31,8 +31,8 @@ made_for_kernel() {
 
 # --- keys, in the root secureboot ----------------------------------------------
 
-# key NAME: a certificate for code, NAME.pem, with its key NAME.key. It outlives
-# no test.
+# key NAME: makes a certificate for code, NAME.pem, with its key NAME.key. It is valid
+# for the tests only.
 key() {
 	openssl req -quiet -new -x509 -newkey rsa:2048 -noenc -days 30 -subj "/CN=toa $1 key/" \
 		-addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=codeSigning \
@@ -48,8 +48,8 @@ signer_of() {
 write_keys() {
 	local image=$1
 	cp "$image" image
-	signer_of image >signer.pem || { say "${image##*/} has no signature: skipped" && exit "$NO_KERNEL"; }
-	say "the kernel's signer: $(openssl x509 -in signer.pem -noout -subject)"
+	signer_of image >signer.pem || { info "${image##*/} has no signature: skipped" && exit "$NO_KERNEL"; }
+	info "the kernel's signer: $(openssl x509 -in signer.pem -noout -subject)"
 	key enrolled
 	key stranger
 	cp /usr/share/OVMF/OVMF_CODE_4M.secboot.fd firmware.fd
@@ -70,7 +70,7 @@ keys() {
 
 # --- modules, in the root dkms -------------------------------------------------
 
-# Runs in a mount namespace of its own: what is written here goes away with it.
+# Signs by DKMS. Runs in a private mount namespace: files written there are lost.
 own() {
 	local path
 	for path; do
@@ -79,7 +79,7 @@ own() {
 	done
 }
 
-# DKMS with sources, results and configuration that are not the root's.
+# Runs DKMS with sources, results and configuration that are not the root's.
 dkms_build() {
 	local release=$1 version=$2 keys=$3
 	own /var/lib/dkms /etc/dkms/framework.conf.d
@@ -99,17 +99,17 @@ write_modules() {
 	mkdir refused
 	cp "$REPO/build/$release/module/toa.ko" refused/unsigned.ko
 	"$sign_file" sha256 "$keys/stranger.key" "$keys/stranger.pem" refused/unsigned.ko refused/stranger.ko
-	# One letter of the description is another one.
+	# One letter of the description differs.
 	LC_ALL=C sed 's/description=Real/description=Deal/' toa.ko >refused/changed.ko
 	signers
 }
 
-# What modinfo says is what this is about: DKMS goes on if it cannot sign.
+# Checks the signers with modinfo: DKMS continues if it cannot sign.
 signers() {
 	local file signer
 	for file in toa.ko refused/*.ko; do
 		signer=$(modinfo -F signer "$file")
-		say "$file: signed by '$signer'"
+		info "$file: signed by '$signer'"
 		case $file:$signer in
 		'toa.ko:toa enrolled key' | 'refused/changed.ko:toa enrolled key') ;;
 		'refused/stranger.ko:toa stranger key' | 'refused/unsigned.ko:') ;;

@@ -1,25 +1,29 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The tests. The last line is always "N passed, N failed, N skipped".
+# Runs the tests. The last line is always "N passed, N failed, N skipped".
 #
 #   test.sh all     host tests, then the tests in a virtual machine
 #   test.sh host    tests that need no kernel
 #   test.sh vm      tests in a virtual machine only
 #   test.sh unload  a hundred loads and unloads, in virtual machines
-#   test.sh servers tests of servers that need a larger virtual machine's image
+#   test.sh servers tests of servers that need a larger guest image
 #   test.sh secure-boot
 #                   tests of a machine with Secure Boot
 #   test.sh packages
 #                   tests of tarballs and packages that need no virtual machine
 #   test.sh deb     all Debian packages, installed, upgraded and purged
 #   test.sh deb-short
-#                   toa-dkms only, and what it has to do first of all
+#                   the first tests of toa-dkms only
 #   test.sh demo    no tests: the module at work, in a virtual machine
 #
-# KERNEL= says which kernel, see kernel.sh; one that the archive cannot serve
-# now is counted as skipped. If the archive cannot be reached at all, the run
-# ends with the words "archive unavailable" and status 75.
+# FILTER="word word"   only the tests in a virtual machine whose names contain one of
+#                      the words
+# KERNEL=, KVER=       which kernel (see kernel.sh); one that the archive does not
+#                      have is counted as skipped
+#
+# If the archive cannot be reached, the run ends with the words "archive unavailable"
+# and status 75.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
@@ -49,7 +53,7 @@ cargo_test() {
 	return "$status"
 }
 
-# The tests on one kernel, after `prepare` made all that they need.
+# Runs the tests on one kernel, after `prepare` made their files.
 vm() {
 	boot "tests on $KERNEL" test
 	boot "tests on $KERNEL without IPv6" test-no-ipv6
@@ -60,10 +64,11 @@ unload() {
 	boot "loads on $KERNEL with one processor" test-one-cpu
 }
 
-# boot NAME ACTION: counts what that action of vm-test.sh finds. It may also fail
-# before it counts, or after.
+# boot NAME ACTION: runs that action of vm-test.sh, and counts its results. It may
+# also fail before or after it counts.
 boot() {
 	local status=0 counts
+	filtered "$2" || return 0
 	rm -f "$SUMMARY"
 	stage "$1" "$SCRIPTS/vm-test.sh" "$2" || status=$?
 	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
@@ -73,14 +78,20 @@ boot() {
 	echo "$counts" >>"$RESULTS"
 }
 
-# prepare WHAT…: the stages before a test.
+# filtered ACTION: whether the tests of that action have any that FILTER= names.
+filtered() {
+	[[ -n ${FILTER:-} ]] || return 0
+	"$SCRIPTS/vm-test.sh" has-tests "$1"
+}
+
+# prepare ACTION…: the stages of vm-test.sh before a test.
 prepare() {
 	local status=0
 	"$SCRIPTS/vm-test.sh" "$@" || status=$?
 	[[ $status == 0 ]] || { not_begun "$status" && return "$status"; }
 }
 
-# not_begun STATUS: what it means if a test could not begin.
+# not_begun STATUS: counts a test that could not begin.
 not_begun() {
 	case $1 in
 	"$ARCHIVE_UNAVAILABLE")
@@ -120,19 +131,21 @@ made() {
 	[[ $status == 0 ]] || { not_begun "$status" && return "$status"; }
 }
 
-# cases_of TEST [CASE…]: a script in tests/, which counts by itself, unless it could
-# not begin.
+# cases_of TEST [CASE…]: runs a script in tests/, which counts its own results if it
+# could begin.
 cases_of() {
 	local test=$1 counted status=0
 	shift
 	counted=$(wc -l <"$RESULTS")
 	stage "tests of $test" env "TOA_RESULTS=$RESULTS" "$REPO/tests/$test-test.sh" "$@" >&2 || status=$?
-	# One that cannot reach the archive has written that down there.
+	# A test that cannot reach the archive has written that to RESULTS.
 	[[ $status == "$ARCHIVE_UNAVAILABLE" || $(wc -l <"$RESULTS") == "$counted" ]] || return 0
 	not_begun "$status"
 }
 
 packages() {
+	cases_of stages
+	cases_of cache
 	cases_of dist
 	cases_of prebuilt
 	cases_of matrix
@@ -150,15 +163,38 @@ deb_short() {
 	cases_of deb install_upgrade_remove_and_purge_leave_nothing headers_that_come_later_get_toa
 }
 
+# Uses the roots that the tests have made, or makes the one for the demonstration.
 demo() {
-	"$SCRIPTS/vm-test.sh" roots
-	"$SCRIPTS/vm-test.sh" builds
-	exec "$SCRIPTS/vm-test.sh" demo
+	local before status=0
+	before=$(downloaded)
+	step "find a kernel" "$SCRIPTS/kernel.sh" resolve
+	"$SCRIPTS/root.sh" has tools build || export TOA_DEMO_ROOT=demo
+	"$SCRIPTS/vm-test.sh" demo-roots
+	"$SCRIPTS/vm-test.sh" demo-builds
+	shown "demo in a virtual machine" "$SCRIPTS/vm-test.sh" demo || status=$?
+	stage_table >&2
+	info "$(awk -F'\t' '{ cpu += $4 } END { printf "%d", cpu }' "$TOA_STAGES") s of CPU time," \
+		"$((($(downloaded) - before + $(lists_downloaded "$(log_of "find a kernel")")) / 1000000)) MB downloaded"
+	return "$status"
 }
 
-# Closes the run. A run that is part of another one leaves that to it.
+# The bytes of packages and crates in the cache.
+downloaded() {
+	find "$TOA_CACHE"/{apt/archives,kernels/debs,cargo/registry/cache} -type f -printf '%s\n' 2>/dev/null |
+		awk '{ bytes += $1 } END { printf "%d\n", bytes }' || true
+}
+
+# lists_downloaded LOG: the bytes of the package lists that apt has fetched.
+lists_downloaded() {
+	sed -n 's/^Get:.* \(Packages\|InRelease\) \[\(.*\) \(k\?M\?\)B\]$/\2 \3/p' "$1" |
+		awk '{ bytes += $1 * ($2 == "M" ? 1000000 : $2 == "k" ? 1000 : 1) } END { printf "%d\n", bytes }'
+}
+
+# Prints the counts, unless this run is part of another one.
 total() {
 	local counts
+	[[ -z ${FILTER:-} || -s $RESULTS ]] ||
+		die "no test of this target has a name that contains one of: $FILTER"
 	[[ -z ${TOA_RESULTS:-} ]] || return 0
 	stage_table >&2
 	counts=$(sum_results "$RESULTS")
@@ -168,6 +204,10 @@ total() {
 
 main() {
 	local action=${1:-}
+	case $action in
+	-h | --help | help) usage ;;
+	esac
+	need_root
 	export KERNEL=${KERNEL:-trixie-backports}
 	mkdir -p "$REPO/build"
 	start_stages
@@ -185,7 +225,6 @@ main() {
 		esac
 		total
 		;;
-	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;
 	esac
 }

@@ -37,7 +37,7 @@ headers_release() {
 LACKING=()
 LACKING_PACKAGES=()
 
-# lacks REASON PACKAGE…: remembered, so that all is said at once.
+# lacks REASON PACKAGE…: adds to the message of stop_if_lacking.
 lacks() {
 	LACKING+=("$1")
 	shift
@@ -61,9 +61,9 @@ install_command() {
 
 # --- packages ----------------------------------------------------------------
 
-# installed_version PACKAGE [FIELD]: nothing if its files are not there. FIELD can be
-# source:Version, the version of the source that the package was built from. When
-# DKMS builds, dpkg has unpacked the packages of this run, and is configuring one.
+# installed_version PACKAGE [FIELD]: prints nothing if the package's files are missing.
+# FIELD can be source:Version, the version of the source that the package was built
+# from. While DKMS builds, packages may be unpacked and not yet configured.
 installed_version() {
 	local status version
 	read -r status version < <(dpkg-query -W -f "\${db:Status-Status} \${${2:-Version}}\n" "$1" 2>/dev/null) || return 0
@@ -81,7 +81,7 @@ candidate_version() {
 	apt-cache policy "$1" 2>/dev/null | awk '$1 == "Candidate:" { print $2 }'
 }
 
-# package_of NAME UPSTREAM: NAME=VERSION if apt offers a package of that
+# package_of NAME UPSTREAM: prints NAME=VERSION if apt offers a package of that
 # upstream version, else NAME.
 package_of() {
 	local version
@@ -95,7 +95,7 @@ config_value() {
 	sed -n "s/^CONFIG_$1=//p" "$KCONFIG" | tr -d '"'
 }
 
-# The kernel keeps rustc's version without the characters make cannot hold.
+# Prints the version as .config has it, without the characters make cannot hold.
 version_text() {
 	(cd / && "$1" --version) 2>/dev/null | head -n 1 | tr -d '#"'
 }
@@ -106,14 +106,14 @@ called() {
 	echo "${text:-not working}"
 }
 
-# first_of_version TEXT COMMAND…: the first command that calls itself so. Those
-# of the distribution come before the caller's PATH, where rustup's may stand.
+# first_of_version TEXT COMMAND…: prints the first command with that version. The
+# distribution's come before those in the caller's PATH, which may be rustup's.
 first_of_version() {
-	local wanted=$1 command
+	local expected=$1 command
 	shift
 	for command; do
 		command=$(command -v "$command") || continue
-		[[ $(version_text "$command") == "$wanted" ]] || continue
+		[[ $(version_text "$command") == "$expected" ]] || continue
 		echo "$command"
 		return
 	done
@@ -121,19 +121,19 @@ first_of_version() {
 }
 
 check_rustc() {
-	local wanted minor
-	wanted=$(config_value RUSTC_VERSION_TEXT)
-	minor=$(grep -oE '[0-9]+\.[0-9]+' <<<"$wanted" | head -n 1)
-	RUSTC=$(first_of_version "$wanted" ${RUSTC:+"$RUSTC"} /usr/bin/rustc "/usr/bin/rustc-$minor" \
+	local expected minor
+	expected=$(config_value RUSTC_VERSION_TEXT)
+	minor=$(grep -oE '[0-9]+\.[0-9]+' <<<"$expected" | head -n 1)
+	RUSTC=$(first_of_version "$expected" ${RUSTC:+"$RUSTC"} /usr/bin/rustc "/usr/bin/rustc-$minor" \
 		"/usr/lib/rust-$minor/bin/rustc" rustc) && return
 	RUSTC=
-	lack_rustc "$wanted" "$minor"
+	lack_rustc "$expected" "$minor"
 }
 
 lack_rustc() {
-	local wanted=$1 minor=$2 here reason packages version
+	local expected=$1 minor=$2 here reason packages version
 	here=$(command -v rustc || true)
-	reason="the kernel was built by $wanted, "
+	reason="the kernel was built by $expected, "
 	if [[ -z $here ]]; then
 		reason+="which is missing"
 	else
@@ -141,15 +141,15 @@ lack_rustc() {
 	fi
 	[[ -z $(installed_version rustc-web) ]] ||
 		reason+=" (the package rustc-web provides rustc, but not the kernel's)"
-	version=$(awk '{ print $2 }' <<<"$wanted")
+	version=$(awk '{ print $2 }' <<<"$expected")
 	read -ra packages < <(rust_packages "$version" "$minor")
 	[[ ${packages[0]} == *=* ]] || ! command -v apt-cache >/dev/null ||
 		reason+=" (apt offers no rustc $version: run apt update, or add the suite that the kernel comes from)"
 	lacks "$reason" "${packages[@]}"
 }
 
-# apt takes a package's own older version by name, but not those that it and
-# its installed companions depend on: these are named as well.
+# The packages to install for rustc. apt does not downgrade the packages that rustc
+# and its installed companions depend on, unless they are named as well.
 rust_packages() {
 	local upstream=$1 minor=$2 rustc version package packages=(rust-src)
 	rustc=$(package_of rustc "$upstream")
@@ -168,7 +168,7 @@ rust_packages() {
 	echo "$rustc ${packages[*]/%/=$version}"
 }
 
-# The library's source must be the compiler's own: `core` is built from it.
+# Checks for the library's source of the same compiler: `core` is built from it.
 check_rust_src() {
 	local source
 	[[ -n $RUSTC ]] || return 0
@@ -178,24 +178,25 @@ check_rust_src() {
 			"$(package_of rust-src "$("$RUSTC" --version | awk '{ print $2 }')")"
 }
 
-# Any bindgen reads the module's header; metadata takes the kernel's own.
+# Finds bindgen. Any version reads the module's header; the metadata needs the one
+# that built the kernel.
 check_bindgen() {
-	local wanted number
-	wanted=$(config_value BINDGEN_VERSION_TEXT)
-	number=${wanted#bindgen }
-	BINDGEN=$(first_of_version "$wanted" ${BINDGEN:+"$BINDGEN"} /usr/bin/bindgen "/usr/bin/bindgen-${number%.*}" bindgen) ||
+	local expected number
+	expected=$(config_value BINDGEN_VERSION_TEXT)
+	number=${expected#bindgen }
+	BINDGEN=$(first_of_version "$expected" ${BINDGEN:+"$BINDGEN"} /usr/bin/bindgen "/usr/bin/bindgen-${number%.*}" bindgen) ||
 		BINDGEN=$(command -v bindgen) || { lacks "bindgen is missing" "$(package_of bindgen "$number")" && return; }
 	check_libclang
 }
 
 check_exact_bindgen() {
-	local wanted here
-	wanted=$(config_value BINDGEN_VERSION_TEXT)
-	[[ -n $BINDGEN && -n $wanted ]] || return 0
+	local expected here
+	expected=$(config_value BINDGEN_VERSION_TEXT)
+	[[ -n $BINDGEN && -n $expected ]] || return 0
 	here=$(called "$BINDGEN")
-	[[ $here == "$wanted" ]] ||
-		lacks "the kernel was built with $wanted, and $BINDGEN is $here" \
-			"$(package_of bindgen "${wanted#bindgen }")"
+	[[ $here == "$expected" ]] ||
+		lacks "the kernel was built with $expected, and $BINDGEN is $here" \
+			"$(package_of bindgen "${expected#bindgen }")"
 }
 
 check_libclang() {
@@ -207,8 +208,8 @@ check_libclang() {
 	[[ $status == 0 ]] || lacks "$BINDGEN does not find libclang" libclang-dev
 }
 
-# The C compiler by the name that the kernel was built with. Debian's headers
-# name it themselves, in .kernelvariables.
+# Finds the C compiler by the name that the kernel was built with. Debian's headers
+# name it in .kernelvariables too.
 check_cc() {
 	local package
 	[[ $(config_value CC_IS_GCC) == y ]] || return 0
@@ -218,13 +219,14 @@ check_cc() {
 	lacks "the kernel's compiler $CC is missing" "$package"
 }
 
-# has_header NAME: the C compiler finds it.
+# has_header NAME: whether the C compiler finds it.
 has_header() {
 	command -v "$CC" >/dev/null || return 0
 	echo "#include <$1>" | "$CC" -E -o /dev/null - 2>/dev/null
 }
 
-# What building the rust directory of a kernel takes beside the compilers.
+# Checks for the tools that building a kernel's rust directory takes beside the
+# compilers.
 check_build_tools() {
 	local pair
 	for pair in make=make bc=bc bison=bison flex=flex xz=xz-utils pahole=pahole; do
@@ -235,7 +237,7 @@ check_build_tools() {
 	done
 }
 
-# tool_beside NAME: the companion of RUSTC, such as clippy-driver.
+# tool_beside NAME: prints the companion of RUSTC, such as clippy-driver.
 tool_beside() {
 	local dir name=$1
 	dir=$(dirname "$RUSTC")

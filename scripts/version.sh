@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The project's version, which toa.rs has and `modinfo toa` tells.
+# The project's version, which toa.rs has and `modinfo toa` prints.
 #
 #   version.sh print    print it
-#   version.sh check    fail if a package's own files tell another one
+#   version.sh check    fail if a package's files have another one
 
 . "$(dirname "$0")/lib.sh"
 
@@ -13,29 +13,30 @@ version() {
 	sed -n '/^macro_rules! version/,/^}/s/^ *"\(.*\)"$/\1/p' "$REPO/toa.rs"
 }
 
-# "FILE VERSION" for each file of a package that is there and has one in it.
-told() {
+# "FILE VERSION" for each file of a package that exists and has a version.
+versions() {
 	local directory
 	for directory in "" peer/ nginx/; do
-		tell "${directory}debian/changelog" '1s/^.*(\([^-)]*\).*/\1/p'
+		version_in "${directory}debian/changelog" '1s/^.*(\([^-)]*\).*/\1/p'
 	done
-	tell dkms.conf 's/^PACKAGE_VERSION="\([0-9].*\)"$/\1/p'
-	tell packaging/toa-dkms.spec 's/^Version: *//p'
+	version_in dkms.conf 's/^PACKAGE_VERSION="\([0-9].*\)"$/\1/p'
+	version_in packaging/toa-dkms.spec 's/^Version: *//p'
 }
 
-tell() {
+# version_in FILE SCRIPT: the output of sed's SCRIPT, with the file's name.
+version_in() {
 	local found
 	[[ ! -e $REPO/$1 ]] || found=$(sed -n "$2" "$REPO/$1")
 	[[ -z ${found:-} ]] || echo "$1 $found"
 }
 
 check() {
-	local file found wanted
-	wanted=$(version)
-	[[ $wanted =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || die "toa.rs has no version like 1.2.3: '$wanted'"
+	local file found version
+	version=$(version)
+	[[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || die "toa.rs has no version like 1.2.3: '$version'"
 	while read -r file found; do
-		[[ $found == "$wanted" ]] || die "$file says version $found, and toa.rs $wanted: make them one"
-	done < <(told)
+		[[ $found == "$version" ]] || die "$file has version $found, and toa.rs has $version: make them equal"
+	done < <(versions)
 }
 
 main() {

@@ -1,34 +1,33 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes the disks of the virtual machine that are not a kernel's.
+# Makes the disks of the virtual machine, except for the kernel's.
 #
-#   vm-image.sh guest [ROOT]        the user land, of the root guest or ROOT;
-#                                   prints the image's path
-#   vm-image.sh payload DIR IMAGE   DIR's files as an image of their own
-#   vm-image.sh unpack IMAGE DIR    /out of a payload image, into DIR
+#   vm-image.sh guest [ROOT]        makes the user land's image, from the root guest
+#                                   or ROOT; prints its path
+#   vm-image.sh payload DIR IMAGE   makes an image of DIR's files
+#   vm-image.sh unpack IMAGE DIR    copies /out of a payload image into DIR
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
-# The image is made once of each guest root, which is then no longer needed.
+# Makes the image of a guest root once.
 guest() {
-	local name=$1 key recipe image
+	local name=$1 key recipe dir
 	key=$("$SCRIPTS/root.sh" key "$name")
 	recipe=$(cat "$0" "$SCRIPTS/guest/init" | sha256sum | cut -c1-8)
-	image=$TOA_CACHE/images/$key-$recipe.ext4
-	locked "$name-image" guest_image "$name" "$image"
-	touch "$image"
-	forget_unused "${image%/*}" '*.ext4'
-	echo "$image"
+	dir=$TOA_CACHE/images/$key-$recipe
+	locked "$name-image" entry "$dir" guest_image "$name"
+	touch "$dir"
+	forget_unused "${dir%/*}" '*'
+	echo "$dir/guest.ext4"
 }
 
 guest_image() {
-	local name=$1 image=$2 root
-	[[ -s $image ]] && return
-	mkdir -p "${image%/*}"
+	local name=$1 dir=$2 root
+	mkdir -p "$dir"
 	root=$("$SCRIPTS/root.sh" path "$name")
-	"$SCRIPTS/root.sh" run tools "$SCRIPTS/vm-image.sh" write-guest "$root" "$image"
+	"$SCRIPTS/root.sh" run "$TOOLS" "$SCRIPTS/vm-image.sh" write-guest "$root" "$dir/guest.ext4"
 }
 
 # Runs in the tools root.
@@ -40,7 +39,7 @@ write_guest() {
 	write_ext4 "$root" "$image" 64
 }
 
-# write_ext4 DIRECTORY IMAGE SPARE: SPARE MB are left free.
+# write_ext4 DIRECTORY IMAGE SPARE: makes the image, with SPARE MB free.
 write_ext4() {
 	local mega
 	mega=$(($(du -sm --apparent-size "$1" | cut -f1) * 6 / 5 + $3))

@@ -5,8 +5,8 @@
 #
 #   vm-test.sh test [ARGUMENT…]     toa-guest test ARGUMENT…, judged as KTAP
 #   vm-test.sh test-no-ipv6 [ARGUMENT…]
-#                                   the tests for a kernel without IPv6, that
-#                                   does not clear memory either
+#                                   the tests for a kernel that has no IPv6 and
+#                                   does not clear memory
 #   vm-test.sh test-unload [ARGUMENT…]
 #                                   a hundred loads and unloads
 #   vm-test.sh test-one-cpu [ARGUMENT…]
@@ -16,55 +16,70 @@
 #   vm-test.sh test-secure-boot [ARGUMENT…]
 #                                   the tests with Secure Boot, after
 #                                   secure-boot.sh made keys and modules
-#   vm-test.sh test-prebuilt        its tarballs, in the same machine
-#   vm-test.sh demo                 toa-guest demo, its output as it comes
+#   vm-test.sh test-prebuilt        the tarballs of secure-boot.sh, in the same
+#                                   machine
+#   vm-test.sh has-tests test[-NAME]
+#                                   succeeds if FILTER= selects any of these
+#   vm-test.sh demo                 toa-guest demo, with its output
 #   vm-test.sh boot DIR COMMAND [OPTION…]
 #                                   any files and any command, with options of
 #                                   toa-vm: DIR becomes /toa
 #
-# and what these need, in this order:
+# These need the following, in this order:
 #
 #   vm-test.sh programs             the user-space programs, release builds
 #   vm-test.sh go-server            the tests' server in Go
 #   vm-test.sh peer-servers         the example servers of peer/
 #   nginx.sh bundles                the modules for nginx, and sid's nginx
+#   vm-test.sh metadata             the Rust metadata that toa.ko is built with
 #   vm-test.sh module               toa.ko for KERNEL, in build/<release>/module
 #   vm-test.sh test-module          the tests' own module, beside it
-#   vm-test.sh clippy               both, looked at by clippy
-#   vm-test.sh roots                all that comes from the archive, as stages
-#   vm-test.sh builds               all that is made of the sources, as stages
+#   vm-test.sh clippy               clippy for both
+#   vm-test.sh roots                all roots, images and kernels, as stages
+#   vm-test.sh builds               all programs and modules, as stages
+#   vm-test.sh demo-roots, demo-builds
+#                                   roots and builds for the demonstration only
 #
 # KERNEL=, KVER=      which kernel (see kernel.sh)
 # RUST=               which kernel crate, kernel or standin (default: make's choice); what
 #                     is made with it goes to build/<release>-<crate>
 # VM_OPTIONS=         more options of toa-vm, such as "--idle 300 --plain"
-# EXPECT=             the least number of results (default: as many as
-#                     `toa-guest test --list` names)
+# FILTER=             words: only the tests whose names contain one of them
+# EXPECT=             the least number of results (default: the number of tests
+#                     that `toa-guest test --list` prints)
 #
-# VM_DIR=             where the logs go (default: build/<release>/vm, and for
-#                     test-NAME build/<release>/vm-NAME)
+# VM_DIR=             the directory of the logs (default: build/<release>/vm, and
+#                     for test-NAME build/<release>/vm-NAME)
 #
 # tests/skips.txt     the skips that each kernel is expected to have
 #
-# What a run leaves is there: console.log, ktap.log, out/. Its counts are
-# in build/vm-summary too.
+# A run writes console.log, ktap.log and out/ there, and its counts to
+# build/vm-summary too.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
 BUILD=$REPO/build
 TARGET=$BUILD/target
+PROGRAMS=$TARGET/release
+# The demonstration's programs are not optimized: that takes longer than their run.
+DEMO_TARGET=$BUILD/demo
 
 in_tools() {
-	CARGO_TARGET_DIR=$TARGET "$SCRIPTS/root.sh" run tools "$@"
+	CARGO_TARGET_DIR=$TARGET "$SCRIPTS/root.sh" run "$TOOLS" "$@"
 }
 
 programs() {
 	in_tools cargo build --release --locked --workspace --bins --manifest-path "$REPO/tests/Cargo.toml" >&2
 }
 
-# go_build NAME DIRECTORY SOURCES: Go has no need of the host's libraries; what it
-# compiles is kept in the cache.
+demo_programs() {
+	TARGET=$DEMO_TARGET in_tools env CARGO_PROFILE_DEV_DEBUG=0 cargo build --locked --bins \
+		-p toa-guest -p toa-balancer -p toa-vm --manifest-path "$REPO/tests/Cargo.toml" >&2
+}
+
+# go_build NAME DIRECTORY SOURCES: builds without the root's C libraries, and keeps
+# compiled packages in the cache.
 go_build() {
 	mkdir -p "$TARGET/release"
 	"$SCRIPTS/root.sh" run go env CGO_ENABLED=0 GOTOOLCHAIN=local "GOCACHE=$TOA_CACHE/go" \
@@ -75,8 +90,8 @@ go_server() {
 	go_build toa-go-server tests/guest/servers/go .
 }
 
-# In C with the library as it is installed; in Rust as the host tests have compiled
-# it. Python's is run as it is.
+# Builds the example servers: in C with the installed library, in Rust from the host
+# tests' build. Python's needs no build.
 peer_servers() {
 	local prefix=$BUILD/peer
 	go_build peer-server-go peer/examples server.go
@@ -91,8 +106,8 @@ peer_servers() {
 		sh "$TARGET/release/peer-server-c" "$REPO/peer/examples/server.c"
 }
 
-# A copy of the module's sources beside which a plain `make` writes what it makes. Files
-# that did not change keep their times, files that are gone go.
+# Updates the copy of the module's sources in which a plain `make` runs. Files that did
+# not change keep their times. Files that no longer exist are removed.
 update_sources() {
 	local dir=$1 file
 	mkdir -p "$dir"
@@ -116,14 +131,20 @@ kernel() {
 	MADE=$BUILD/$release${RUST:+-$RUST}
 }
 
-# make_module DIRECTORY [NAME=VALUE…]: a plain `make` in a copy of the sources.
+# make_module DIRECTORY [NAME=VALUE…]: runs a plain `make` in a copy of the sources.
 make_module() {
 	local dir=$1
 	shift
 	update_sources "$dir"
 	cd "$dir"
-	"$SCRIPTS/root.sh" run build env "TOA_CORE_CACHE=$TOA_CACHE/core" \
+	"$SCRIPTS/root.sh" run "$BUILD_ROOT" env "TOA_CORE_CACHE=$TOA_CACHE/core" \
 		make --no-print-directory "KVER=$release" "$@" >&2
+}
+
+# Makes the kernel's Rust metadata, which the archive does not have.
+metadata() {
+	kernel resolve
+	"$SCRIPTS/root.sh" run "$BUILD_ROOT" "$SCRIPTS/metadata.sh" --kver "$release" >&2
 }
 
 module() {
@@ -132,7 +153,7 @@ module() {
 	[[ -s $MADE/module/toa.ko ]] || die "make left no toa.ko in $MADE/module"
 }
 
-# Beside toa.ko: its sources name some of the module's own.
+# Builds beside toa.ko, because the sources include some of the module's.
 test_module() {
 	local dir
 	kernel resolve
@@ -147,7 +168,7 @@ clippy() {
 	make_module "$MADE/clippy" CLIPPY=1 W=e "M=$MADE/clippy/tests/kernel"
 }
 
-# payload: the module and the programs, laid out as the guest sees them.
+# payload DIRECTORY: copies the module and the programs as the guest expects them.
 payload() {
 	local dir=$1
 	rm -rf "$dir"
@@ -161,8 +182,8 @@ payload() {
 	[[ -z ${MODULES:-} ]] || cp -r "$MODULES"/. "$dir"
 }
 
-# boot DIRECTORY COMMAND [OPTION…]: boots with DIRECTORY as /toa. One at a time
-# for each directory that the logs go to.
+# boot DIRECTORY COMMAND [OPTION…]: boots with DIRECTORY as /toa, one machine at a
+# time for each directory of logs.
 boot() {
 	local run=${VM_DIR:-$MADE/vm}
 	kernel fetch
@@ -178,29 +199,48 @@ boot_in() {
 	printf '%s\n' "$command" >"$dir/command"
 	in_tools "$SCRIPTS/vm-image.sh" payload "$dir" "$run/payload.ext4"
 	# shellcheck disable=SC2086 # options are words
-	in_tools "$TARGET/release/toa-vm" --kernel "$kernel_dir/vmlinuz" --initrd "$kernel_dir/initrd.cpio.gz" \
+	in_tools "$PROGRAMS/toa-vm" --kernel "$kernel_dir/vmlinuz" --initrd "$kernel_dir/initrd.cpio.gz" \
 		--disk "$guest" --disk "$kernel_dir/modules.ext4" --payload "$run/payload.ext4" \
 		--out "$run" "$@" ${VM_OPTIONS:-} || status=$?
 	in_tools "$SCRIPTS/vm-image.sh" unpack "$run/payload.ext4" "$run"
 	rm -f "$run/payload.ext4"
+	info "the guest's console: $run/console.log, its output: $run/ktap.log"
 	[[ ! -e $run/summary ]] || cp "$run/summary" "$BUILD/vm-summary"
 	return "$status"
 }
 
-# As many results as the tests name.
-expected() {
-	in_tools "$TARGET/release/toa-guest" test --list "$@" | grep -c .
+# list ARGUMENT…: prints the names of the tests that the arguments select.
+list() {
+	in_tools "$TARGET/release/toa-guest" test --list "$@"
 }
 
-# ktap ARGUMENT… [-- OPTION…]: the tests that toa-guest chooses by the arguments,
-# in a machine with these options.
+# Sets FILTERS, the arguments of toa-guest for FILTER=.
+filters() {
+	local words
+	read -ra words <<<"${FILTER:-}"
+	FILTERS=("${words[@]/#/--filter=}")
+}
+
+# has_tests ACTION: whether FILTER= selects any test of the action.
+has_tests() {
+	local boot=${1#test} found
+	filters
+	boot=${boot#-}
+	found=$(list --boot "${boot:-stock}" "${FILTERS[@]}")
+	[[ -n $found ]]
+}
+
+# ktap ARGUMENT… [-- OPTION…]: runs the tests that the arguments select, in a machine
+# with these options.
 ktap() {
 	local arguments=() least
+	filters
 	while [[ $# -gt 0 && $1 != -- ]]; do
 		arguments+=("$1")
 		shift
 	done
-	least=${EXPECT:-$(expected "${arguments[@]}")}
+	arguments+=("${FILTERS[@]}")
+	least=${EXPECT:-$(list "${arguments[@]}" | grep -c .)}
 	payload "$MADE/payload"
 	boot "$MADE/payload" "exec /toa/bin/toa-guest test ${arguments[*]@Q}" \
 		--expect "$least" --skips "$REPO/tests/skips.txt" --release "$release" "${@:2}"
@@ -210,32 +250,32 @@ run_test() {
 	ktap "$@" -- --label "${MADE##*/}: " --timeout 3600
 }
 
-# What slab_debug puts into free memory is found there again, for certain. Before 6.9 the
-# parameter is slub_debug.
+# Free memory keeps the pattern of slab_debug, because init_on_alloc is off.
+# Before 6.9 the parameter is slub_debug.
 run_test_no_ipv6() {
 	VM_DIR=${VM_DIR:-$MADE/vm-no-ipv6} ktap --boot no-ipv6 "$@" -- \
 		--label "${MADE##*/} without IPv6: " --append "ipv6.disable=1 init_on_alloc=0 slab_debug=FZP slub_debug=FZP"
 }
 
-# A hundred loads, on two processors.
+# Runs a hundred loads, on two processors.
 run_test_unload() {
 	VM_DIR=${VM_DIR:-$MADE/vm-unload} ktap --boot unload "$@" -- \
 		--label "${MADE##*/}, loads: " --timeout 7200 --idle 600
 }
 
-# All loads, on one processor.
+# Runs all loads, on one processor.
 run_test_one_cpu() {
 	VM_DIR=${VM_DIR:-$MADE/vm-one-cpu} ktap --boot one-cpu "$@" -- \
 		--label "${MADE##*/}, one processor: " --append nr_cpus=1 --timeout 7200 --idle 600
 }
 
-# PostgreSQL and the like do not fit into the image that all other tests use.
+# Runs the tests of PostgreSQL and others that the usual image has no room for.
 run_test_servers() {
 	GUEST=guest-more VM_DIR=${VM_DIR:-$MADE/vm-servers} ktap --boot servers "$@" -- \
 		--label "${MADE##*/}, servers: "
 }
 
-# The modules and the firmware's variables are those of secure-boot.sh.
+# Runs with the modules and the firmware's variables of secure-boot.sh.
 run_test_secure_boot() {
 	local made=$BUILD/$release/secure-boot options
 	mapfile -t options < <(firmware "$made")
@@ -250,32 +290,37 @@ run_test_prebuilt() {
 		--label "${MADE##*/}, prebuilt: " --expect 4 "${options[@]}"
 }
 
-# firmware DIRECTORY: its options, with variables for one run.
+# firmware DIRECTORY: prints toa-vm's options, with variables for one run.
 firmware() {
 	cp "$1/variables.fd" "$1/variables-of-this-run.fd"
 	printf '%s\n' --firmware "$1/firmware.fd" --variables "$1/variables-of-this-run.fd"
 }
 
 run_demo() {
-	payload "$MADE/payload"
-	boot "$MADE/payload" "exec /toa/bin/toa-guest demo" --plain
+	local dir=$MADE/demo
+	PROGRAMS=$DEMO_TARGET/debug
+	rm -rf "$dir"
+	mkdir -p "$dir/bin"
+	cp "$MADE/module/toa.ko" "$dir/"
+	cp "$PROGRAMS"/toa-{guest,balancer} "$dir/bin/"
+	VM_DIR=${VM_DIR:-$MADE/vm-demo} boot "$dir" "exec /toa/bin/toa-guest demo" --plain
 }
 
-# What comes from the archive. After the first root there is more waiting than
-# work in it, so the rest is made side by side.
+# Makes all roots, images and kernels. After the first root they are made in
+# parallel: most of the time is waiting for the archive.
 roots() {
 	local building guest go nginx status=0
-	stage "find a kernel" "$SCRIPTS/kernel.sh" resolve >&2
-	stage "root of tools" "$SCRIPTS/root.sh" make tools
-	stage "root for building" "$SCRIPTS/root.sh" make build &
+	step "find a kernel" "$SCRIPTS/kernel.sh" resolve
+	step "root of tools" "$SCRIPTS/root.sh" make tools
+	step "root for building" "$SCRIPTS/root.sh" make build &
 	building=$!
-	stage "guest image" "$SCRIPTS/vm-image.sh" guest >/dev/null &
+	step "guest image" "$SCRIPTS/vm-image.sh" guest &
 	guest=$!
-	stage "root for Go" "$SCRIPTS/root.sh" make go &
+	step "root for Go" "$SCRIPTS/root.sh" make go &
 	go=$!
-	stage "roots for nginx" "$SCRIPTS/nginx.sh" roots &
+	step "roots for nginx" "$SCRIPTS/nginx.sh" roots &
 	nginx=$!
-	stage "kernel" "$SCRIPTS/kernel.sh" fetch >/dev/null || status=$?
+	step "kernel" "$SCRIPTS/kernel.sh" fetch || status=$?
 	wait "$building" || status=$?
 	wait "$guest" || status=$?
 	wait "$go" || status=$?
@@ -283,23 +328,41 @@ roots() {
 	return "$status"
 }
 
-# What is made of the sources.
+# Builds all programs and modules.
 builds() {
-	stage "programs" "$0" programs
-	stage "server in Go" "$0" go-server
-	stage "example servers" "$0" peer-servers
-	stage "modules for nginx" "$SCRIPTS/nginx.sh" bundles
-	stage "module" "$0" module
-	stage "tests' module" "$0" test-module
+	step "programs" "$0" programs
+	step "server in Go" "$0" go-server
+	step "example servers" "$0" peer-servers
+	step "modules for nginx" "$SCRIPTS/nginx.sh" bundles
+	step "kernel's Rust metadata" "$0" metadata
+	step "module" "$0" module
+	step "tests' module" "$0" test-module
+}
+
+demo_roots() {
+	local guest status=0
+	step "compilers and QEMU" "$SCRIPTS/root.sh" make "$TOOLS"
+	step "guest image" "$SCRIPTS/vm-image.sh" guest &
+	guest=$!
+	step "kernel" "$SCRIPTS/kernel.sh" fetch || status=$?
+	wait "$guest" || status=$?
+	return "$status"
+}
+
+demo_builds() {
+	step "programs" "$0" demo-programs
+	step "kernel's Rust metadata" "$0" metadata
+	step "module" "$0" module
 }
 
 main() {
-	# shellcheck disable=SC2034 # what `kernel` sets
+	# shellcheck disable=SC2034 # set by `kernel`
 	local action=${1:-} release version source binary rustc rustc_text kernel_dir guest
 	[[ $# == 0 ]] || shift
 	case $action in
-	module | test-module | clippy | programs | go-server | peer-servers) "${action//-/_}" ;;
-	roots | builds) "$action" ;;
+	metadata | module | test-module | clippy | programs | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
+	has-tests) has_tests "$1" ;;
+	roots | builds | demo-roots | demo-builds) "${action//-/_}" ;;
 	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | test-prebuilt | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Sourced by tests that are scripts, after scripts/lib.sh: runs each function
-# named case_… in a process and a directory (TMP) of its own, prints TAP, and
-# closes with "N passed, N failed, N skipped".
+# The runner of test scripts, which source it after scripts/lib.sh. It runs each
+# function named case_… in a separate process and directory (TMP), prints TAP,
+# and ends with "N passed, N failed, N skipped".
 #
-# A case ends with `skip REASON` if it cannot be run here. What it prints is
-# shown if it fails.
+# A case that cannot run here calls `skip REASON`. The output of a case is
+# printed if the case fails.
 
-# The status of a skipped case, as automake has it.
+# The exit status of a skipped case, as in automake.
 readonly SKIPPED=77
 
 # same WHAT EXPECTED GOT
@@ -16,7 +16,7 @@ same() {
 	[[ $2 == "$3" ]] || die "$(printf '%s\n expected: %s\n got:      %s' "$@")"
 }
 
-# has WHAT TEXT GOT: TEXT is part of it.
+# has WHAT TEXT GOT: TEXT is part of GOT.
 has() {
 	[[ $3 == *"$2"* ]] || die "$(printf '%s\n expected: …%s…\n got:      %s' "$@")"
 }
@@ -26,12 +26,13 @@ skip() {
 	exit "$SKIPPED"
 }
 
-# fails STATUS LINE COMMAND…: says that one line, and nothing else.
+# fails STATUS LINE COMMAND…: COMMAND prints LINE and no other error, and exits
+# with STATUS.
 fails() {
-	local status=$1 line=$2 got=0 said
+	local status=$1 line=$2 got=0 output
 	shift 2
-	said=$("$@" 2>&1 >/dev/null </dev/null) || got=$?
-	same "message of $*" "$line" "$said"
+	output=$("$@" 2>&1 >/dev/null </dev/null) || got=$?
+	same "message of $*" "$line" "$output"
 	same "status of $*" "$status" "$got"
 }
 
@@ -42,7 +43,7 @@ one_case() {
 	"case_$1"
 }
 
-# run_cases SCRIPT [NAME…]: all cases of SCRIPT, or those.
+# run_cases SCRIPT [NAME…]: runs all cases of SCRIPT, or the named ones.
 run_cases() {
 	local script=$1 names name number=0 failed=0 skipped=0 dir status
 	shift
@@ -73,7 +74,7 @@ run_cases() {
 	[[ $failed == 0 && $number -gt $skipped ]]
 }
 
-# cases_main "$@": the end of each such script.
+# cases_main "$@": runs the script; the last line of each test script.
 cases_main() {
 	case ${1:-} in
 	--case) one_case "$2" "$3" ;;
@@ -82,9 +83,8 @@ cases_main() {
 	esac
 }
 
-# cases_in_root NAME PREPARE "$@": the same, for cases that run in the root NAME
-# (see root.sh), each in a mount namespace of its own. Before them, PREPARE is
-# called outside.
+# cases_in_root NAME PREPARE "$@": runs the cases in the root NAME (see root.sh),
+# each in a separate mount namespace. PREPARE runs first, outside the root.
 cases_in_root() {
 	local root=$1 prepare=$2
 	shift 2

@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Installs, upgrades, removes and purges the Debian packages, in throwaway
-# copies of a root that has the headers and the source of a kernel.
+# Installs, upgrades, removes and purges the Debian packages in throwaway copies
+# of a root with the headers and the source of a kernel.
 #
 #   deb-test.sh [CASE…]
 #
-# KERNEL= and KVER= say which kernel, and with it which Debian (see kernel.sh).
-# The packages are those of scripts/deb.sh. Run it as root. Prints TAP.
+# KERNEL= and KVER= select the kernel, and with it the Debian release (see
+# kernel.sh). The packages are those of scripts/deb.sh. Run it as root. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$REPO/tests/cases.sh"
@@ -17,7 +17,7 @@ OUT=$("$SCRIPTS/deb.sh" directory)
 
 # --- the stage ---------------------------------------------------------------
 
-# A server with dkms and one kernel's headers, of which no module was built.
+# server: mounts a server with dkms and one kernel's headers, and no module for it.
 server() {
 	local found others
 	# shellcheck disable=SC2034 # of the kernel
@@ -30,7 +30,7 @@ server() {
 	mapfile -t others < <(inside "$SERVER" dpkg-query -W -f '${Package}\n' 'linux-headers-[0-9]*' |
 		grep -vxF -e "linux-headers-$release" -e "linux-headers-${release%%-*}-common")
 	inside "$SERVER" dpkg --purge "${others[@]}" >apt.log
-	# Where roots have the cache of this test's own machine.
+	# The root has a directory for the test machine's own cache here.
 	rmdir "$SERVER/var/cache/toa"
 	apt install --no-install-recommends dkms pahole libc6-dev
 	cp "$OUT"/toa-dkms_*_all.deb "$SERVER/root/"
@@ -45,7 +45,7 @@ server_with_toa() {
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
 }
 
-# The kernel's metadata as if it had been made here before.
+# with_metadata: copies the kernel's metadata into the server's cache.
 with_metadata() {
 	local overlay
 	overlay=$("$SCRIPTS/root.sh" run build "$SCRIPTS/metadata.sh" --kver "$release")
@@ -53,7 +53,7 @@ with_metadata() {
 	cp -a "$overlay" "$SERVER/var/cache/toa/metadata/"
 }
 
-# Puts the metadata package into the server's /root, and prints its path there.
+# metadata_package: copies it to the server's /root, and prints its path there.
 metadata_package() {
 	local file
 	file=$(find "$OUT" -name "toa-metadata-${release}_*.deb")
@@ -61,7 +61,7 @@ metadata_package() {
 	echo "/root/${file##*/}"
 }
 
-# Reads apt's output from apt.log.
+# apt ARGUMENT…: runs apt-get in the server, with its output in apt.log.
 apt() {
 	inside "$SERVER" apt-get -q -y "$@" >apt.log 2>&1 || fail "apt-get $*"
 }
@@ -75,8 +75,8 @@ fail() {
 	die "$*"
 }
 
-# The lines that toa-check wrote.
-said() {
+# messages: prints toa-check's lines in apt.log.
+messages() {
 	tr -d '\r' <apt.log | sed -n 's/^toa: //p'
 }
 
@@ -84,8 +84,8 @@ dkms_status() {
 	inside "$SERVER" dkms status -m toa
 }
 
-# newer [COMMAND…]: toa-dkms of version 9.9.9, sources and all, but for what COMMAND
-# changes in the tree that it is called with.
+# newer [COMMAND…]: makes toa-dkms of version 9.9.9, sources included. COMMAND may
+# change the tree, which is its last argument.
 newer() {
 	repack newer as_newer "$@"
 }
@@ -98,8 +98,8 @@ as_newer() {
 	[[ $# == 1 ]] || "$@"
 }
 
-# repack NAME COMMAND…: toa-dkms with what COMMAND changes in the tree that is its last
-# argument, as /root/NAME.deb.
+# repack NAME COMMAND…: makes /root/NAME.deb from toa-dkms. COMMAND changes the
+# tree, which is its last argument.
 repack() {
 	local tree=$TMP/$1
 	dpkg-deb -R "$OUT/toa-dkms_${VERSION}_all.deb" "$tree"
@@ -107,7 +107,7 @@ repack() {
 	dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/$1.deb" >/dev/null
 }
 
-# has_toa VERSION: the kernel, by DKMS and by what modprobe takes.
+# has_toa VERSION: checks the kernel's toa, by DKMS and by the file of modprobe.
 has_toa() {
 	same "status" "toa/$1, $release, x86_64: installed" "$(dkms_status)"
 	same "modinfo" "$1" "$(modinfo -F version "$MODULE")"
@@ -127,7 +127,7 @@ case_install_upgrade_remove_and_purge_leave_nothing() {
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "modinfo" "$VERSION $release" "$(modinfo -F version "$MODULE") $(modinfo -F vermagic "$MODULE" | cut -d ' ' -f 1)"
 	same "BTF and debugging" ".BTF .BTF.base" "$(inside "$SERVER" readelf -SW "${MODULE#"$SERVER"}" | grep -oE '\.(BTF|debug_)[.a-z_]*' | paste -sd ' ')"
-	same "complaints" "" "$(said)"
+	same "complaints" "" "$(messages)"
 	[[ -L $SERVER/etc/systemd/system/multi-user.target.wants/toa-check.service ]] || die "the unit is not enabled"
 
 	newer
@@ -161,7 +161,7 @@ case_a_metadata_package_takes_the_place_of_the_source() {
 	inside "$SERVER" dpkg --purge "$source" >apt.log
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb" "$(metadata_package)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
-	same "complaints" "" "$(said)"
+	same "complaints" "" "$(messages)"
 	[[ ! -e $SERVER/var/cache/toa ]] || die "metadata was made: $(find "$SERVER/var/cache/toa")"
 }
 
@@ -169,9 +169,9 @@ case_without_the_source_apt_fails_and_says_which() {
 	server
 	inside "$SERVER" dpkg --purge "$source" >apt.log
 	apt_fails install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
-	same "said" "the kernel $release has no toa.ko: $source is missing: apt install $source=$version" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: $source is missing: apt install $source=$version" "$(messages)"
 	has "dpkg --audit" "toa-dkms" "$(inside "$SERVER" dpkg --audit)"
-	# The remedy, which is quicker than the one that was named.
+	# The metadata package is a quicker remedy than the one in the message.
 	apt install --no-install-recommends "$(metadata_package)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
@@ -189,33 +189,33 @@ case_a_kernel_without_rust_is_passed_over() {
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
 	has "dkms" "BUILD_EXCLUSIVE directive which does not match this kernel" \
 		"$(inside "$SERVER" dkms autoinstall -k "$release" 2>&1 | paste -sd ' ')"
-	same "said" "the kernel $release has no toa.ko: it was built without Rust (CONFIG_RUST)" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: it was built without Rust (CONFIG_RUST)" "$(messages)"
 	same "status" "toa/$VERSION: added" "$(dkms_status)"
 	apt install --reinstall "linux-headers-$release=$version"
-	same "said" "" "$(said)"
+	same "messages" "" "$(messages)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 }
 
-# --- a kernel that comes when toa-dkms is there ---------------------------------
+# --- a kernel that is installed after toa-dkms ----------------------------------
 
-# A server with toa-dkms and a kernel whose headers are not installed yet.
+# waiting_server: mounts a server with toa-dkms and a kernel without headers.
 waiting_server() {
 	server
 	apt purge "linux-headers-$release"
 	touch "$SERVER/lib/modules/$release/vmlinuz"
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
-	same "said" "the kernel $release has no toa.ko: its headers are missing: apt install linux-headers-$release" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: its headers are missing: apt install linux-headers-$release" "$(messages)"
 }
 
 headers_fail_with() {
 	apt_fails install "linux-headers-$release=$version"
-	same "said" "the kernel $release has no toa.ko: $1" "$(said | sort -u)"
+	same "messages" "the kernel $release has no toa.ko: $1" "$(messages | sort -u)"
 	same "status" "toa/$VERSION: added" "$(dkms_status)"
 }
 
 mended() {
 	apt -f install
-	same "said" "" "$(said)"
+	same "messages" "" "$(messages)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
 }
@@ -227,7 +227,7 @@ case_headers_that_come_later_get_toa() {
 	mended
 }
 
-# So that the next upgrade brings headers by itself.
+# The metapackage makes the next upgrade install headers too.
 case_missing_headers_are_named_with_their_metapackage() {
 	local flavour
 	waiting_server
@@ -237,11 +237,12 @@ case_missing_headers_are_named_with_their_metapackage() {
 		"Maintainer: A test <test@packages.invalid>" "Description: a kernel" >"$TMP/meta/DEBIAN/control"
 	dpkg-deb --root-owner-group -z0 -b "$TMP/meta" "$SERVER/root/meta.deb" >/dev/null
 	apt install /root/meta.deb
-	same "said" "toa: the kernel $release has no toa.ko: its headers are missing: apt install linux-headers-$release linux-headers-$flavour=7.9-1" \
+	same "messages" "toa: the kernel $release has no toa.ko: its headers are missing: apt install linux-headers-$release linux-headers-$flavour=7.9-1" \
 		"$(inside "$SERVER" /usr/libexec/toa/toa-check installed)"
 }
 
-# What lands when dpkg has given the headers up starts the build.
+# dpkg has already given up on the headers: the arrival of the source starts the
+# build.
 case_a_source_that_comes_after_the_headers_starts_the_build() {
 	waiting_server
 	inside "$SERVER" dpkg --purge "$source" >apt.log
@@ -261,7 +262,7 @@ case_another_rustc_stops_apt() {
 	printf '#!/bin/sh\necho "rustc 1.99.0 (another)"\n' >"$rustc"
 	chmod +x "$rustc"
 	apt_fails install "linux-headers-$release=$version"
-	has "said" "the kernel $release has no toa.ko: the kernel was built by $rustc_text, and /usr/bin/rustc is rustc 1.99.0 (another)" "$(said | sort -u)"
+	has "messages" "the kernel $release has no toa.ko: the kernel was built by $rustc_text, and /usr/bin/rustc is rustc 1.99.0 (another)" "$(messages | sort -u)"
 	cp -p "$TMP/rustc" "$rustc"
 	mended
 }
@@ -287,9 +288,9 @@ case_a_build_that_fails_stops_apt() {
 	mended
 }
 
-# --- a toa-dkms that comes when there are modules --------------------------------
+# --- a toa-dkms that is installed over existing modules --------------------------
 
-# A kernel that nothing can be built for any more.
+# old_kernel: adds a kernel for which no module can be built.
 old_kernel() {
 	OLD=7.2.0+old-cloud-amd64
 	mkdir -p "$SERVER/lib/modules/$OLD/build/include"
@@ -307,21 +308,21 @@ case_a_kernel_that_is_not_built_for_takes_toa_from_none() {
 	old_kernel
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
-	old_has_none=$(said)
-	has "said" "the kernel $OLD has no toa.ko: " "$old_has_none"
-	same "said, lines" 1 "$(said | wc -l)"
+	old_has_none=$(messages)
+	has "messages" "the kernel $OLD has no toa.ko: " "$old_has_none"
+	same "messages, lines" 1 "$(messages | wc -l)"
 
 	newer break_source
 	apt_fails install --no-install-recommends /root/newer.deb
-	same "said" "$(
+	same "messages" "$(
 		echo "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log"
 		echo "$old_has_none"
-	)" "$(said)"
+	)" "$(messages)"
 	same "status" "$(printf '%s\n' "toa/$VERSION, $release, x86_64: installed" "toa/9.9.9: added")" "$(dkms_status | sort)"
 	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
 	sed -i '/this is no Rust/d' "$SERVER/usr/src/toa-9.9.9/toa.rs"
 	apt -f install
-	same "said" "$old_has_none" "$(said)"
+	same "messages" "$old_has_none" "$(messages)"
 	has_toa 9.9.9
 	same "kept" "$SERVER/var/lib/toa/failed/$OLD.log" "$(find "$SERVER/var/lib/toa" -type f)"
 }
@@ -332,10 +333,10 @@ case_a_kernel_without_headers_keeps_its_toa() {
 	apt purge "linux-headers-$release"
 	newer
 	apt install --no-install-recommends /root/newer.deb
-	same "said" "the kernel $release keeps toa $VERSION: its headers are missing: apt install linux-headers-$release" "$(said)"
+	same "messages" "the kernel $release keeps toa $VERSION: its headers are missing: apt install linux-headers-$release" "$(messages)"
 	same "modinfo" "$VERSION" "$(modinfo -F version "$MODULE")"
 	apt remove toa-dkms
-	[[ ! -e $MODULE ]] || die "$MODULE is left"
+	[[ ! -e $MODULE ]] || die "$MODULE still exists"
 	same "status" "" "$(dkms_status)"
 }
 
@@ -347,15 +348,15 @@ case_a_reinstallation_builds_only_what_has_changed() {
 	same "module" "$since" "$(stat -c %z "$MODULE")"
 	echo "// another" >>"$SERVER/usr/src/toa-$VERSION/toa.rs"
 	apt install --reinstall "/root/toa-dkms_${VERSION}_all.deb"
-	[[ $(stat -c %z "$MODULE") != "$since" ]] || die "the module was not built anew"
+	[[ $(stat -c %z "$MODULE") != "$since" ]] || die "the module was not rebuilt"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	nothing_is_kept
 
-	# And if that cannot be built, what there is stays.
+	# The existing module stays if the new one cannot be built.
 	since=$(stat -c %z "$MODULE")
 	repack same break_source
 	apt_fails install --reinstall /root/same.deb
-	same "said" "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log" "$(said)"
+	same "messages" "the kernel $release keeps toa $VERSION: its build failed: see /var/lib/toa/failed/$release.log" "$(messages)"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
 	same "module" "$since" "$(stat -c %z "$MODULE")"
 	sed -i '/this is no Rust/d' "$SERVER/usr/src/toa-$VERSION/toa.rs"
@@ -369,11 +370,11 @@ case_a_kernel_that_dkms_is_told_to_pass_over_is_no_failure() {
 	mkdir -p "$SERVER/etc/dkms"
 	echo 'BUILD_EXCLUSIVE_KERNEL="^9"' >"$SERVER/etc/dkms/toa.conf"
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
-	same "said" "the kernel $release has no toa.ko: it was not built: dkms install toa/$VERSION -k $release" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: it was not built: dkms install toa/$VERSION -k $release" "$(messages)"
 	same "status" "toa/$VERSION: added" "$(dkms_status)"
 }
 
-# As when dkms remove was called by hand for what is kept, and with a full disk.
+# The kept module is missing after `dkms remove` by hand, or the disk is full.
 case_what_is_kept_may_be_gone_and_need_not_fit() {
 	server_with_toa
 	mkdir -p "$SERVER/var/lib/toa/kept/toa-0.0.1"
@@ -389,7 +390,7 @@ case_what_is_kept_may_be_gone_and_need_not_fit() {
 	same "kept" "" "$(find "$SERVER/var/lib/toa" -type f)"
 }
 
-# dpkg calls no prerm then.
+# In this state dpkg calls no prerm.
 case_removed_before_it_is_configured_it_leaves_nothing() {
 	server_with_toa
 	newer
@@ -433,7 +434,7 @@ case_a_kernel_that_is_removed_gets_no_module_again() {
 	touch "$other/vmlinuz" "$SERVER/lib/modules/$release/vmlinuz"
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
 	same "status" "toa/$VERSION, $release, x86_64: installed" "$(dkms_status)"
-	# What goes on as its image is removed, whose headers are still there.
+	# The steps of dpkg when the image is removed and the headers stay.
 	rm "$SERVER/lib/modules/$release/vmlinuz"
 	inside "$SERVER" /etc/kernel/prerm.d/dkms "$release" >/dev/null
 	trigger
@@ -441,12 +442,12 @@ case_a_kernel_that_is_removed_gets_no_module_again() {
 	inside "$SERVER" dkms install -m toa -v "$VERSION" -k "$release" >/dev/null
 	apt purge "linux-headers-$release"
 	same "status" "toa/$VERSION: added" "$(dkms_status)"
-	[[ ! -e $MODULE ]] || die "$MODULE is left"
+	[[ ! -e $MODULE ]] || die "$MODULE still exists"
 }
 
 case_metadata_of_a_kernel_that_is_gone_goes_too() {
 	server_with_toa
-	[[ -n $(ls "$SERVER/var/cache/toa/metadata") ]] || die "there is no metadata"
+	[[ -n $(ls "$SERVER/var/cache/toa/metadata") ]] || die "no metadata was made"
 	apt purge "linux-headers-$release"
 	same "metadata" "" "$(ls "$SERVER/var/cache/toa/metadata")"
 }
@@ -463,13 +464,13 @@ case_traces_of_another_toa_are_named() {
 		>"$SERVER/usr/src/toa-2.0.0.0/dkms.conf"
 	inside "$SERVER" dkms add toa/2.0.0.0 >/dev/null
 	apt install --no-install-recommends "/root/toa-dkms_${VERSION}_all.deb"
-	same "said" "$(
-		cat <<-SAID
+	same "messages" "$(
+		cat <<-MESSAGES
 			$file is not from this package and may be loaded instead: remove it, then run depmod
 			line 3 of /etc/rc.local loads a toa by itself: remove it, /usr/lib/modules-load.d/toa.conf does that
 			DKMS has another module called toa, version 2.0.0.0: dkms remove toa/2.0.0.0 --all
-		SAID
-	)" "$(said)"
+		MESSAGES
+	)" "$(messages)"
 }
 
 need_host modinfo=kmod

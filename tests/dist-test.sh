@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The source tarball: its bytes, its files, and its version.
+# Tests of the source tarball: its bytes, its files, and its version.
 #
 #   dist-test.sh [CASE…]
 #
@@ -56,7 +56,7 @@ case_another_version_in_a_package_is_named() {
 	clone one
 	mkdir -p one/debian
 	echo "toa (9.8.7-1) unstable; urgency=medium" >one/debian/changelog
-	fails 1 "version.sh: debian/changelog says version 9.8.7, and toa.rs $(one/scripts/version.sh print): make them one" \
+	fails 1 "version.sh: debian/changelog has version 9.8.7, and toa.rs has $(one/scripts/version.sh print): make them equal" \
 		one/scripts/version.sh check
 }
 

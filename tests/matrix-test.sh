@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The matrix of kernels: what it counts, and what it writes into the README.
+# Tests of the kernel matrix: its counts, and the rows that it writes to the README.
 #
 #   matrix-test.sh [CASE…]
 #
@@ -10,7 +10,8 @@
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$REPO/tests/cases.sh"
 
-# A project whose archive has two kernels, and whose README has a table.
+# set_stage: makes a project whose archive has two kernels and whose README has a
+# table.
 set_stage() {
 	mkdir -p project/scripts
 	cp "$SCRIPTS/lib.sh" "$SCRIPTS/matrix.sh" project/scripts/
@@ -53,13 +54,14 @@ builds() {
 	stand_in vm-test.sh <<<"$1"
 }
 
-# tests COUNTS…: what they find.
+# tests COUNTS…: makes a stand-in whose tests report these counts.
 tests() {
 	printf '%s\n' "$@" >counts
 	stand_in test.sh <<<"cat '$PWD/counts' >>\"\$TOA_RESULTS\""
 }
 
-# matrix STATUS LAST-LINE KERNELS: then the README's rows are standard input.
+# matrix STATUS LAST-LINE KERNELS: runs the matrix and compares the README's rows
+# with standard input.
 matrix() {
 	local status=0
 	TOA_STAGES='' MATRIX=$3 project/scripts/matrix.sh run >out 2>err || status=$?

@@ -1,23 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What scripts/metadata.sh says and does when something is missing or wrong.
+# Tests of scripts/metadata.sh: its messages and actions for missing or wrong tools.
 #
 #   metadata-test.sh [CASE…]
 #
-# KERNEL= and KVER= say for which kernel (see kernel.sh); SLOW=1 runs the cases that
-# make metadata too, one to three minutes each. Run it as root: it enters the root in
-# which modules are built. Prints TAP.
+# KERNEL= and KVER= select the kernel (see kernel.sh). SLOW=1 also runs the cases
+# that make metadata, one to three minutes each. Run it as root: it enters the root
+# in which modules are built. Prints TAP.
 #
-# A case has mounts of its own, with which it hides files or puts others in their
-# place; nothing else is simulated but the answers of apt-cache, so that they do not
-# depend on the lists of the day.
+# Each case has private mounts, with which it hides or replaces files. Only the
+# answers of apt-cache are simulated, so that they do not depend on the lists of
+# the day.
 
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$REPO/tests/cases.sh"
 
 METADATA=$SCRIPTS/metadata.sh
-# What the cases have to know of the outside.
+# The kernel's version, written outside the root for the cases.
 GIVEN=$REPO/build/metadata-test
 
 # --- the stage ---------------------------------------------------------------
@@ -40,13 +40,13 @@ config() {
 	sed -n "s/^CONFIG_$1=\"\(.*\)\"/\1/p" "$HEADERS/.config"
 }
 
-# stand_in NAME: standard input becomes the command NAME of the case's PATH.
+# stand_in NAME: installs standard input as the command NAME in the case's PATH.
 stand_in() {
 	{ echo '#!/bin/bash' && cat; } >"$TMP/bin/$1"
 	chmod +x "$TMP/bin/$1"
 }
 
-# apt_offers PACKAGE VERSION…, newest first.
+# apt_offers PACKAGE VERSION…: makes apt-cache offer these versions, newest first.
 apt_offers() {
 	printf '%s %s\n' "$@" >"$TMP/offers"
 	stand_in apt-cache <<-STUB
@@ -57,8 +57,8 @@ apt_offers() {
 	STUB
 }
 
-# dpkg_says PACKAGE ANSWER: of that one package, all others truthfully. ANSWER
-# is a status and a version.
+# dpkg_says PACKAGE ANSWER: simulates dpkg-query's ANSWER, a status and a version,
+# for that one package.
 dpkg_says() {
 	stand_in dpkg-query <<-STUB
 		[[ \${!#} == '$1' ]] && echo '$2' && exit
@@ -66,8 +66,8 @@ dpkg_says() {
 	STUB
 }
 
-# hide PATH…: as if it were not installed. Its directory gets a layer on top,
-# from which it is removed.
+# hide PATH…: removes the files from a layer on top of their directory, as if they
+# were not installed.
 hide() {
 	local path dir layer
 	for path; do
@@ -82,14 +82,14 @@ hide() {
 	done
 }
 
-# replace PATH: standard input takes the place of a command.
+# replace PATH: replaces a command by standard input.
 replace() {
 	{ echo '#!/bin/bash' && cat; } >"$TMP/replacement"
 	chmod +x "$TMP/replacement"
 	mount --bind "$TMP/replacement" "$(realpath "$1")"
 }
 
-# A copy of the headers that a case can change.
+# copy_headers: makes a copy of the headers that a case can change.
 copy_headers() {
 	KDIR=$TMP/kdir
 	cp -rs "$HEADERS" "$KDIR"
@@ -104,7 +104,8 @@ metadata() {
 
 # --- claims ------------------------------------------------------------------
 
-# fails_with MESSAGE ARGUMENT…: that and nothing else is said, within seconds.
+# fails_with MESSAGE ARGUMENT…: checks that metadata.sh prints only MESSAGE, within
+# seconds.
 fails_with() {
 	local message=$1
 	shift
@@ -114,16 +115,16 @@ fails_with() {
 	same "message" "metadata.sh: $message" "$(<"$TMP/stderr")"
 	same "standard output" "" "$(<"$TMP/stdout")"
 	nothing_kept
-	((SECONDS < 10)) || die "it took $SECONDS s to say so"
+	((SECONDS < 10)) || die "the message took $SECONDS s"
 }
 
-# fails_late_with PATTERN ARGUMENT…: of the last line, after some work.
+# fails_late_with PATTERN ARGUMENT…: checks the last line, after some work.
 fails_late_with() {
 	local pattern=$1
 	shift
 	metadata "$@"
 	same "status" 1 "$STATUS"
-	tail -n 1 "$TMP/stderr" | grep -qE -- "$pattern" || die "said: $(<"$TMP/stderr")"
+	tail -n 1 "$TMP/stderr" | grep -qE -- "$pattern" || die "stderr: $(<"$TMP/stderr")"
 	same "standard output" "" "$(<"$TMP/stdout")"
 	nothing_kept
 }
@@ -285,7 +286,7 @@ case_tarball_missing() {
 		--kver "$KVER"
 }
 
-# As DKMS finds them while dpkg configures them.
+# The state in which DKMS finds the headers while dpkg configures them.
 case_headers_that_are_being_configured() {
 	dpkg_says "linux-headers-$KVER" "half-configured $SOURCE_VERSION"
 	hide "/usr/src/$SOURCE.tar.xz"
@@ -321,7 +322,7 @@ case_several_things_missing_are_one_message() {
 case_disk_full() {
 	mkdir "$CACHE"
 	mount -t tmpfs -o size=16M tmpfs "$CACHE"
-	# What a killed one has left does not count.
+	# The rest of a killed run does not count.
 	mkdir "$CACHE/.new-killed"
 	head -c 8M /dev/zero >"$CACHE/.new-killed/file"
 	fails_with "$CACHE has 16 MB free, making the metadata takes 800 MB: make room there, or TOA_METADATA_CACHE=/some/directory make" \
@@ -366,7 +367,7 @@ case_make_vars_name_the_tools() {
 		--kver "$KVER" --print-make-vars
 }
 
-# A configuration that the source does not have: noticed before Rust is built.
+# A configuration that differs from the source's is rejected before Rust is built.
 case_configuration_that_is_not_the_kernels() {
 	slow
 	copy_headers
@@ -426,7 +427,7 @@ slow() {
 	[[ -n $SLOW ]] || skip "it makes metadata: SLOW=1"
 }
 
-# Mounts of a case must not be seen outside: everything here is private.
+# Mounts of a case must not propagate outside: all mounts here must be private.
 need_private_mounts() {
 	mount --make-rprivate / 2>/dev/null && return
 	! grep -q ' shared:' /proc/self/mountinfo || die "mounts here are shared with the host"

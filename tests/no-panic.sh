@@ -1,22 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Asserts that the module's pure files cannot panic.
+# Checks that the module's pure files cannot panic.
 #
 #   no-panic.sh
 #
 # Run it as `scripts/root.sh run tools tests/no-panic.sh`. The files are
 # compiled as the kernel compiles them: optimized, with checks for overflow.
-# What is left may call functions that move memory and nothing else: a panic,
-# even one in a function of `core`, would show as an undefined symbol.
+# The object file may call only functions that move memory. A panic, even one
+# in a function of `core`, would leave an undefined symbol.
 
 . "$(dirname "$0")/../scripts/lib.sh"
 
-# What the compiler itself puts into code.
+# The functions that the compiler itself calls.
 readonly MEMORY='^(memcpy|memmove|memset|memcmp|bcmp)$'
 
-# undefined NAME: compiles the crate on standard input and prints what its
-# object file asks of others.
+# undefined NAME: compiles the crate on standard input and prints the undefined
+# symbols of its object file.
 undefined() {
 	rustc --edition 2021 --crate-type rlib --crate-name "$1" --emit "obj=$TMP/$1.o" \
 		-C opt-level=2 -C overflow-checks=on -C debug-assertions=off -C codegen-units=1 \
@@ -24,7 +24,7 @@ undefined() {
 	nm --undefined-only --just-symbols "$TMP/$1.o" | grep -vE "$MEMORY" || true
 }
 
-# Every way into the files that the module has.
+# pure_files: prints a crate that calls each function that the module calls.
 pure_files() {
 	cat <<-RUST
 		#![no_std]
@@ -69,7 +69,7 @@ pure_files() {
 	RUST
 }
 
-# The same with a panic each: the check must see them.
+# control BODY: prints a crate whose function panics. The check must find it.
 control() {
 	cat <<-RUST
 		#![no_std]
@@ -91,11 +91,11 @@ main() {
 	for panic in 'u8 { list[7] }' 'u8 { list[0] + 1 }' '&[u8] { &list[2..] }' \
 		'u8 { *list.first().unwrap() }'; do
 		found=$(control "$panic" | undefined control)
-		[[ -n $found ]] || die "the check sees no panic in: $panic"
+		[[ -n $found ]] || die "the check finds no panic in: $panic"
 	done
 	found=$(pure_files | undefined pure)
-	[[ -z $found ]] || die "option.rs, endpoint.rs or shares.rs may panic, they call: ${found//$'\n'/ }"
-	say "option.rs, endpoint.rs and shares.rs cannot panic"
+	[[ -z $found ]] || die "option.rs, endpoint.rs or shares.rs may panic: they call ${found//$'\n'/ }"
+	info "option.rs, endpoint.rs and shares.rs cannot panic"
 }
 
 main "$@"

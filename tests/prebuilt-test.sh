@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The tarball with a module for one kernel: what it says, whom it refuses, what
-# it leaves; and the script that loads a copied module.
+# Tests of the tarball with a module for one kernel: its messages, the servers that
+# it refuses, the files that it leaves. Also tests the script that loads a copied
+# module.
 #
 #   prebuilt-test.sh [CASE…]
 #
-# Run it as root. Modules here are empty but for what modinfo reads, and the
-# servers are the root of tools, with another uname and other /lib/modules.
-# Prints TAP.
+# Run it as root. Modules here hold only the fields that modinfo reads. The servers
+# are the root of tools, with another uname and another /lib/modules. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
 WORK=$REPO/build/prebuilt-test
@@ -16,7 +16,7 @@ WORK=$REPO/build/prebuilt-test
 
 # --- made beforehand -----------------------------------------------------------
 
-# module FILE NAME=VALUE…: what modinfo needs of a module. Runs in the root.
+# module FILE NAME=VALUE…: makes a module with these modinfo fields. Runs in the root.
 module() {
 	local file=$1
 	shift
@@ -26,8 +26,8 @@ module() {
 	} | gcc -x assembler -c -o "$file" -
 }
 
-# The project with such a module in the place of the built one, packed by
-# prebuilt.sh. Sets what the cases compare with.
+# set_stage: packs the project with prebuilt.sh, with such a module in place of the
+# built one. Writes the values that the cases compare with.
 set_stage() {
 	local release version rustc_text found
 	found=$("$SCRIPTS/kernel.sh" resolve)
@@ -43,7 +43,8 @@ set_stage() {
 
 # --- a server ------------------------------------------------------------------
 
-# In a mount namespace of its own: a kernel, its modules, and no module toa.
+# become_server: mounts a kernel and its modules without toa, in the case's mount
+# namespace.
 become_server() {
 	# shellcheck disable=SC1091 # made above
 	. "$WORK/kernel"
@@ -61,7 +62,7 @@ become_server() {
 	listing >before
 }
 
-# runs RELEASE BUILD: what uname says.
+# runs RELEASE BUILD: sets the output of uname.
 runs() {
 	stand_in uname <<-STUB
 		case \$1 in
@@ -81,7 +82,7 @@ listing() {
 	find /lib/modules/ /etc/modules-load.d -type f -exec sha256sum {} + | sort -k 2
 }
 
-# refuses LINE [COMMAND…]: says that, and changes nothing.
+# refuses LINE [COMMAND…]: checks that COMMAND prints LINE and changes nothing.
 refuses() {
 	local line=$1
 	shift
@@ -131,7 +132,7 @@ case_installs_for_this_kernel_and_takes_it_away_again() {
 	./install.sh >/dev/null
 	same "uninstall" "toa is no longer installed for $release" "$(./install.sh uninstall)"
 	same "files" "$(<before)" "$(listing)"
-	[[ ! -e /lib/modules/$release/updates ]] || die "a directory is left"
+	[[ ! -e /lib/modules/$release/updates ]] || die "a directory still exists"
 }
 
 case_installs_ahead_for_a_kernel_that_does_not_run_yet() {
@@ -144,7 +145,7 @@ case_installs_ahead_for_a_kernel_that_does_not_run_yet() {
 		"$(modprobe -S "$release" --show-depends toa | sed 's/ *$//')"
 }
 
-# dpkg_knows VERSION: of the kernel's package.
+# dpkg_knows VERSION: simulates dpkg-query for that version of the kernel's package.
 dpkg_knows() {
 	stand_in dpkg-query <<-STUB
 		[ "\$*" = "-W -f \\\${Version} linux-modules-$release" ] && echo '$1'
@@ -251,7 +252,8 @@ case_refuses_who_is_not_root() {
 
 # --- load-copied-toa -----------------------------------------------------------
 
-# A server onto which toa.ko was copied; insmod writes down how it was called.
+# become_server_with_copy: mounts a server to which toa.ko was copied. Its insmod
+# records its arguments.
 become_server_with_copy() {
 	become_server
 	stand_in insmod <<-STUB
@@ -264,7 +266,7 @@ become_server_with_copy() {
 	LOAD=$REPO/packaging/load-copied-toa
 }
 
-# loads_nothing LINE: in both places, and does not try.
+# loads_nothing LINE: checks that the script prints and logs LINE.
 loads_nothing() {
 	fails 1 "toa: $1, servers see the balancer instead of their clients" "$LOAD" "$TMP/toa.ko"
 	same "log" "-p daemon.err -t toa -- $1, servers see the balancer instead of their clients" "$(<logged)"

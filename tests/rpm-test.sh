@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The rpm package, which scripts/rpm.sh made: its files, and what its scriptlets do
+# Tests of the rpm package that scripts/rpm.sh made: its files, and its scriptlets
 # in a root directory with DKMS and a kernel's headers.
 #
 #   rpm-test.sh [CASE…]
 #
-# Run it as root. The root directory is a layer on top of the root of Debian that
-# the package was built in, so rpm knows of no other packages there: what it
-# requires is looked at, not resolved. Prints TAP.
+# Run it as root. The root directory is a layer on top of the Debian root in which
+# the package was built, so rpm's database has no other packages. The requirements
+# are read, not resolved. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
 OUT=$REPO/build/rpm
@@ -22,7 +22,7 @@ package() {
 	find "$OUT" -name 'toa-dkms-*.noarch.rpm'
 }
 
-# The same of version 9.9.9, sources and all.
+# newer_package: makes the package of version 9.9.9, sources included.
 newer_package() {
 	local tree=$TMP/toa-9.9.9
 	tar -xf "$OUT/toa-$(version).tar.xz" -C "$TMP"
@@ -35,8 +35,8 @@ newer_package() {
 	find "$TMP/newer" -name '*.noarch.rpm'
 }
 
-# The root directory ROOT with the headers of one kernel, and their metadata if they
-# have been made before. Its changes go away with the case.
+# become_system: mounts the root directory ROOT with the headers of one kernel, and
+# their metadata if the cache has it. Changes end with the case.
 become_system() {
 	local made
 	ROOT=$TMP/root
@@ -46,7 +46,7 @@ become_system() {
 	mount --rbind /dev "$ROOT/dev"
 	RELEASE=$(sed -n 's/^release=//p' "$OUT/kernel")
 	find "$ROOT/lib/modules" -mindepth 1 -maxdepth 1 ! -name "$RELEASE" -exec rm -r {} +
-	# What the kernel's own package would have brought: else DKMS runs no depmod.
+	# DKMS runs depmod only if these files of the kernel's own package exist.
 	touch "$ROOT/lib/modules/$RELEASE"/modules.{dep,order,builtin,builtin.modinfo}
 	rm -rf "$ROOT/var/cache/toa"
 	mkdir -p "$ROOT/var/cache/toa/metadata"
@@ -57,20 +57,20 @@ become_system() {
 	listing >before
 }
 
-# All files but those of rpm, of depmod, of logs, and the key that DKMS makes for itself.
+# listing: lists all files but those of rpm, of depmod, logs, and DKMS's own key.
 listing() {
 	(cd "$TMP/upper" && find . -mindepth 1 \( -path ./var/lib/rpm -o -path ./usr/lib/sysimage -o -path ./var/log -o -path ./tmp -o -path ./var/cache/toa \) -prune -o ! -type d -print |
 		sed -e '\|^\./usr/lib/modules/[^/]*/modules\.|d' -e '\|^\./var/lib/dkms/mok\.|d' | sort)
 }
 
-# install_package [PACKAGE]: anew, or over another version.
+# install_package [PACKAGE]: installs it, also over another version.
 install_package() {
-	env -u TOA_METADATA_CACHE rpm --root "$ROOT" --nodeps -U --oldpackage "${1:-$(package)}" >said 2>&1 ||
-		die "rpm -U: $(<said)"
+	env -u TOA_METADATA_CACHE rpm --root "$ROOT" --nodeps -U --oldpackage "${1:-$(package)}" >output 2>&1 ||
+		die "rpm -U: $(<output)"
 }
 
 erase_package() {
-	rpm --root "$ROOT" -e toa-dkms >said 2>&1 || die "rpm -e: $(<said)"
+	rpm --root "$ROOT" -e toa-dkms >output 2>&1 || die "rpm -e: $(<output)"
 }
 
 in_root() {
@@ -122,7 +122,7 @@ case_installed_it_is_built_and_erased_it_is_gone() {
 	same "rpm -V" "" "$(rpm --root "$ROOT" --nodeps -V toa-dkms)"
 	erase_package
 	same "dkms status" "" "$(in_root dkms status)"
-	[[ ! -e $ROOT/var/cache/toa ]] || die "/var/cache/toa is left"
+	[[ ! -e $ROOT/var/cache/toa ]] || die "/var/cache/toa still exists"
 	same "files" "$(<before)" "$(listing)"
 	! grep -s toa "$ROOT/lib/modules/$RELEASE/modules.dep" || die "depmod was not run"
 }
@@ -138,10 +138,10 @@ case_upgraded_and_downgraded_it_is_built_anew() {
 	same "files" "$(<before)" "$(listing)"
 }
 
-# replaced_by VERSION PACKAGE: nothing of another version is left.
+# replaced_by VERSION PACKAGE: checks that PACKAGE leaves VERSION and no other.
 replaced_by() {
 	install_package "$2"
-	same "said" "" "$(grep '^toa:' said)"
+	same "messages" "" "$(grep '^toa:' output)"
 	same "dkms status" "toa/$1, $RELEASE, x86_64: installed" "$(in_root dkms status)"
 	same "module" "$1" "$(in_root modinfo -k "$RELEASE" -F version toa)"
 	same "sources" "toa-$1" "$(cd "$ROOT/usr/src" && echo toa-*)"
@@ -155,7 +155,7 @@ case_an_upgrade_that_cannot_be_built_keeps_the_module() {
 	install_package
 	rm "$ROOT/usr/bin/bindgen"
 	install_package "$newer"
-	has "rpm -U" "toa: the kernel $RELEASE keeps toa $(version): bindgen is missing" "$(<said)"
+	has "rpm -U" "toa: the kernel $RELEASE keeps toa $(version): bindgen is missing" "$(<output)"
 	same "module" "$(version)" "$(in_root modinfo -k "$RELEASE" -F version toa)"
 	erase_package
 	same "dkms status" "" "$(in_root dkms status)"
@@ -167,8 +167,8 @@ case_another_release_of_the_same_version_is_built() {
 	install_package
 	since=$(stat -c %z "$ROOT/lib/modules/$RELEASE/updates/dkms/toa.ko")
 	echo "// another" >>"$ROOT/usr/src/toa-$(version)/toa.rs"
-	rpm --root "$ROOT" --nodeps -U --replacepkgs "$(package)" >said 2>&1 || die "rpm -U: $(<said)"
-	[[ $(stat -c %z "$ROOT/lib/modules/$RELEASE/updates/dkms/toa.ko") != "$since" ]] || die "the module was not built anew"
+	rpm --root "$ROOT" --nodeps -U --replacepkgs "$(package)" >output 2>&1 || die "rpm -U: $(<output)"
+	[[ $(stat -c %z "$ROOT/lib/modules/$RELEASE/updates/dkms/toa.ko") != "$since" ]] || die "the module was not rebuilt"
 	has "dkms status" "toa/$(version), $RELEASE, x86_64: installed" "$(in_root dkms status)"
 	erase_package
 	same "files" "$(<before)" "$(listing)"
@@ -178,13 +178,13 @@ case_a_build_that_fails_is_told_and_the_package_stays() {
 	become_system
 	rm "$ROOT/usr/bin/bindgen"
 	install_package
-	has "rpm -i" "toa: the kernel $RELEASE has no toa.ko: bindgen is missing" "$(<said)"
+	has "rpm -i" "toa: the kernel $RELEASE has no toa.ko: bindgen is missing" "$(<output)"
 	same "rpm -q" "toa-dkms-$(version)-1.noarch" "$(rpm --root "$ROOT" -q toa-dkms)"
 	erase_package
 }
 
 set_stage() {
-	[[ -n $(package) ]] || die "there is no package in build/rpm: make rpm"
+	[[ -n $(package) ]] || die "build/rpm has no package: make rpm"
 	"$SCRIPTS/kernel.sh" resolve >"$OUT/kernel"
 }
 

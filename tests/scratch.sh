@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Sourced by tests of packages, after scripts/lib.sh and cases.sh: throwaway copies
-# of a root directory, to install things into. What is mounted goes away with the
-# process: start the test in a mount namespace of its own.
+# Throwaway copies of a root directory, into which package tests install. Source
+# it after scripts/lib.sh and cases.sh, in a new mount namespace: then the mounts
+# end with the process.
 
-# in_own_mounts COMMAND…: replaces this process by COMMAND in such a namespace.
+# in_own_mounts COMMAND…: replaces this process by COMMAND in a new mount namespace.
 in_own_mounts() {
 	exec env TOA_OWN_MOUNTS=1 unshare --mount --propagation private "$@"
 }
 
-# scratch DIRECTORY ROOT: DIRECTORY shows ROOT's files; what is changed there
-# is kept beside it, in DIRECTORY.changes.
+# scratch DIRECTORY ROOT: mounts ROOT's files at DIRECTORY. Changes are written to
+# DIRECTORY.changes.
 scratch() {
 	local dir=$1 root=$2
 	mkdir -p "$dir" "$dir.changes/upper" "$dir.changes/work"
@@ -20,8 +20,8 @@ scratch() {
 	enterable "$dir"
 }
 
-# What programs in a root look for, and apt's way to the archive. Packages in
-# the cache are taken from there, others are kept in TMP.
+# enterable DIRECTORY: mounts the file systems that programs need, and configures
+# apt. Packages come from the cache; other downloads are kept in TMP.
 enterable() {
 	local dir=$1
 	mount -t proc proc "$dir/proc"
@@ -40,7 +40,8 @@ enterable() {
 	[[ ! -s /etc/resolv.conf ]] || cat /etc/resolv.conf >"$dir/etc/resolv.conf"
 }
 
-# inside DIRECTORY COMMAND…: what COMMAND leaves running ends with it.
+# inside DIRECTORY COMMAND…: runs COMMAND in the root. Processes that COMMAND
+# leaves behind end with it.
 inside() {
 	local dir=$1
 	shift
@@ -48,19 +49,19 @@ inside() {
 		DEBIAN_FRONTEND=noninteractive unshare --pid --fork --kill-child chroot "$dir" "$@" </dev/null
 }
 
-# files DIRECTORY: that are there, but for what programs write down about themselves.
+# files DIRECTORY: lists its files, without caches, logs and the like.
 files() {
 	(cd "$1" && find . -xdev \( -path ./root -o -path ./tmp -o -path ./var/cache/apt \
 		-o -path ./var/lib/apt -o -path ./var/log -o -path './var/lib/dpkg/*-old' \
 		-o -path ./var/cache/ldconfig -o -path ./proc -o -path ./run -o -path ./dev \) -prune -o -print | sort)
 }
 
-# appeared BEFORE AFTER: and with a minus what went.
+# appeared BEFORE AFTER: prints the new files, and the removed ones with a minus.
 appeared() {
 	diff "$1" "$2" | sed -n 's/^> \.//p; s/^< \./-/p'
 }
 
-# cases_on_servers "$@": the end of such a test, whose cases may mount.
+# cases_on_servers "$@": runs a test script whose cases may mount; its last line.
 cases_on_servers() {
 	[[ ${1:-} != --case || -n ${TOA_OWN_MOUNTS:-} ]] || in_own_mounts "$0" "$@"
 	cases_main "$@"

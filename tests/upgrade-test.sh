@@ -1,21 +1,21 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Kernel upgrades of a server that has toa from its package.
+# Tests of kernel upgrades on a server with toa's package.
 #
 #   upgrade-test.sh [CASE…]
-#   upgrade-test.sh prepare      only make the server's disk
+#   upgrade-test.sh prepare      make the server's disk only
 #
-# A disk with Debian 13, systemd, nginx and a kernel of its backports is made,
-# and toa-dkms installed by apt with what that pulls in. Upgrades are run by apt
-# in a chroot of that disk, from a repository of local files, so that the running
-# kernel has nothing to do with the kernels there. Boots are QEMU's.
+# The script makes a disk with Debian 13, systemd, nginx and a kernel of its
+# backports, and installs toa-dkms and its dependencies with apt. apt runs the
+# upgrades in a chroot of that disk, from a repository of local files. They do not
+# depend on the running kernel. QEMU boots the disk.
 #
-# VERSIONS= says from which kernel to which others, such as "7.2.11 7.2.12 7.3.4";
-# the default is the three newest ones, as long as the archive has them. Its
-# metapackages point at the newest only: for the older ones stand-ins are made.
+# VERSIONS= lists the first kernel and its upgrades, such as "7.2.11 7.2.12 7.3.4".
+# The default is the archive's three newest kernels. The archive's metapackages
+# depend on the newest only; the script makes stand-ins for the older ones.
 #
-# What else can go wrong when headers come is tested in deb-test.sh, without booting.
+# deb-test.sh tests other failures of an installation of headers, without booting.
 #
 # Run it as root. Prints TAP. Logs are in build/upgrade.
 
@@ -30,14 +30,14 @@ DISK_SIZE=8G
 
 # --- kernels and their repository ---------------------------------------------
 
-# Versions of kernels in the suite, newest first.
+# kernel_versions: prints the versions of kernels in the suite, newest first.
 kernel_versions() {
 	archive_cache pkgnames linux-headers- | grep -E -- "-[0-9].*-$META\$" |
 		while read -r package; do archive_versions "$package" "$KERNEL"; done | sed 's/-.*//' | sort -rVu
 }
 
-# Sets FROM, the kernel that the server is made with, and the upgrades THEN: upstream
-# versions of kernels for which all is there.
+# choose_kernels: sets FROM, the server's first kernel, and THEN, its upgrades, to
+# upstream versions. Their headers and source are all in the archive.
 choose_kernels() {
 	local version versions
 	archive_update
@@ -48,7 +48,7 @@ choose_kernels() {
 			[[ ${#versions[@]} -lt 3 ]] || break
 		done
 	fi
-	[[ ${#versions[@]} -ge 2 ]] || die "the archive has no two kernels of $KERNEL to upgrade between"
+	[[ ${#versions[@]} -ge 2 ]] || die "the archive has fewer than two kernels of $KERNEL to upgrade between"
 	FROM=${versions[0]}
 	THEN=("${versions[@]:1}")
 }
@@ -60,24 +60,26 @@ kernel() {
 	eval "$found"
 }
 
-# What a server with that kernel has of it.
+# kernel_packages: prints the kernel's packages on a server.
 kernel_packages() {
 	local abi=${release%-"$META"}
 	printf '%s\n' linux-{image,base,binary,modules,headers}-"$release" \
 		"linux-headers-$abi-common" "linux-kbuild-$abi" "$source" linux-source
 }
 
-# The metapackages that name that version, if the archive still has them.
+# metapackages: prints the metapackages of the newest kernel.
 metapackages() {
 	printf "linux-%s-$META\n" image headers base modules
 }
 
-# The repository as backports was when VERSION was its newest kernel.
+# backports_at VERSION: prints the repository of the time when VERSION was the newest
+# kernel of backports.
 backports_at() {
 	echo "$WORK/backports-$1"
 }
 
-# stand_in NAME [DEPENDS]: a metapackage as the archive had it, or an empty package.
+# stand_in NAME [DEPENDS]: makes a metapackage as the archive had it, or an empty
+# package.
 stand_in() {
 	local dir=$WORK/stand-in
 	rm -rf "$dir"
@@ -95,7 +97,7 @@ stand_in() {
 	rm -rf "$dir"
 }
 
-# offer VERSION [BEFORE]: makes it, with what was there BEFORE.
+# offer VERSION [BEFORE]: makes VERSION's repository, with the packages of BEFORE.
 offer() {
 	local release version source packages config name repository
 	kernel "$1"
@@ -124,7 +126,7 @@ offer() {
 	index "$repository"
 }
 
-# copy_repository FROM TO: without its index.
+# copy_repository FROM TO: copies it without its index.
 copy_repository() {
 	cp -al "$1/." "$2/"
 	rm "$2/Packages"
@@ -136,7 +138,7 @@ index() {
 
 # --- the server's disk ---------------------------------------------------------
 
-# with_disk IMAGE COMMAND…: with the image's files at $SERVER.
+# with_disk IMAGE COMMAND…: runs COMMAND with the image mounted at $SERVER.
 with_disk() {
 	local image=$1 status=0
 	shift
@@ -169,7 +171,7 @@ systemctl() {
 	inside "$SERVER" systemctl -q "$@" >>"$LOG" 2>&1
 }
 
-# Debian 13 and a repository that has what backports had.
+# apt_sources: sets apt's sources to Debian 13 and the repository.
 apt_sources() {
 	rm -f "$SERVER"/etc/apt/sources.list.d/* "$SERVER"/etc/apt/preferences.d/*
 	{
@@ -193,7 +195,7 @@ install_server() {
 	systemctl set-default multi-user.target
 }
 
-# What the disk is made of; it is made anew when that changes.
+# disk_key: prints a hash of the disk's sources. A new hash rebuilds the disk.
 disk_key() {
 	declare -f kernel_packages metapackages stand_in offer copy_repository apt_sources install_server make_disk | sha256sum
 	cat "$REPO"/tests/upgrade/*.service "$("$SCRIPTS/deb.sh" directory)"/toa-dkms_*_all.deb | sha256sum
@@ -229,12 +231,12 @@ make_disk() {
 	"$SCRIPTS/root.sh" run tools mke2fs -q -t ext4 -m 0 -d "$("$SCRIPTS/root.sh" path server)" "$WORK/server.ext4" "$DISK_SIZE"
 	with_disk "$WORK/server.ext4" install_server
 	rm -rf --one-file-system "$TMP"
-	say "the server has Linux $FROM and toa"
+	info "the server has Linux $FROM and toa"
 }
 
 # --- cases ---------------------------------------------------------------------
 
-# A copy of the disk that a case may change.
+# own_disk: makes a copy of the disk that a case may change.
 own_disk() {
 	DISK=$WORK/$1.ext4
 	REPOSITORY=$(backports_at "$FROM")
@@ -243,7 +245,7 @@ own_disk() {
 	cp --sparse=always "$WORK/server.ext4" "$DISK"
 }
 
-# boot VERSION with|without NAME: boots that kernel of the disk.
+# boot VERSION with|without NAME: boots that kernel of the disk, with or without toa.
 boot() {
 	local release version source dir=$WORK/$3
 	kernel "$1"
@@ -264,17 +266,17 @@ prepare_boot() {
 	cp "$SERVER/boot/initrd.img-$release" "$2/initrd"
 }
 
-said() {
+messages() {
 	tr -d '\r' <"$LOG" | sed -n 's/^toa: //p' | sort -u
 }
 
-# As `apt upgrade` does it.
+# upgrade: upgrades as `apt upgrade` does.
 upgrade() {
 	apt update
 	apt upgrade --with-new-pkgs
 }
 
-# The kernels that have a toa.ko of DKMS.
+# with_toa: prints the kernels that have a toa.ko of DKMS.
 with_toa() {
 	(cd "$SERVER/lib/modules" && find . -path '*/updates/dkms/toa.ko*' | cut -d / -f 2 | sort | paste -sd ' ')
 }
@@ -286,11 +288,11 @@ releases() {
 	done | sort | paste -sd ' '
 }
 
-# upgrade_and_look VERSION…: those that have toa afterwards.
+# upgrade_and_look VERSION…: upgrades, and checks that these kernels have toa.
 upgrade_and_look() {
 	upgrade
 	same "toa after the upgrade" "$(releases "$@")" "$(with_toa)"
-	same "complaints" "" "$(said)"
+	same "complaints" "" "$(messages)"
 	same "dpkg --audit" "" "$(inside "$SERVER" dpkg --audit)"
 }
 
@@ -317,7 +319,7 @@ case_an_upgrade_that_fails_leaves_the_old_kernel_serving() {
 	with_disk "$DISK" mend
 }
 
-# The repository before it got the new kernel's source.
+# without_source KERNEL: makes a repository without the new kernel's source.
 without_source() {
 	REPOSITORY=$WORK/without-source
 	rm -rf "$REPOSITORY"
@@ -330,13 +332,13 @@ without_source() {
 upgrade_and_fail() {
 	apt update
 	! inside "$SERVER" apt-get -q -y upgrade --with-new-pkgs >>"$LOG" 2>&1 || fail "apt-get upgrade did not fail"
-	same "said" "the kernel $release has no toa.ko: $source is missing (apt does not offer that version now: run apt update; if it is gone, take the newest kernel, headers and source): apt install $source=$version" "$(said)"
+	same "messages" "the kernel $release has no toa.ko: $source is missing (apt does not offer that version now: run apt update; if it is gone, take the newest kernel, headers and source): apt install $source=$version" "$(messages)"
 	same "toa after it" "$(releases "$FROM")" "$(with_toa)"
-	# So no boot loader has an entry for it yet.
+	# Without it, no boot loader has an entry for the new kernel.
 	[[ ! -e $SERVER/boot/initrd.img-$release ]] || die "the new kernel has an initial RAM disk"
 }
 
-# By the commands that were named.
+# mend: runs the commands of the message.
 mend() {
 	apt update
 	apt install "$source=$version"

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Installs, upgrades, removes and purges the packages of the C library and of
-# nginx's modules, in throwaway copies of a Debian with nothing else in it.
+# nginx's modules, in throwaway copies of a minimal Debian.
 #
 #   user-space-deb-test.sh [CASE…]
 #
-# KERNEL= says which Debian (see kernel.sh). The packages are those of
+# KERNEL= selects the Debian release (see kernel.sh). The packages are those of
 # scripts/deb.sh. Run it as root. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
@@ -17,7 +17,7 @@ OUT=$("$SCRIPTS/deb.sh" directory)
 
 # --- the stage ---------------------------------------------------------------
 
-# server PACKAGE…: a bare Debian, with these packages of ours in /root.
+# server PACKAGE…: mounts a bare Debian, with these packages of ours in /root.
 server() {
 	local package
 	SERVER=$TMP/server
@@ -29,15 +29,15 @@ server() {
 	done
 }
 
-# The one file of a package.
+# deb PACKAGE: prints the path of the package's only file.
 deb() {
 	local found
 	found=$(find "$OUT" -maxdepth 1 -name "$1_*.deb")
-	[[ -f $found ]] || die "there is not one package $1 in $OUT: ${found:-none}: scripts/deb.sh make"
+	[[ -f $found ]] || die "$OUT must have exactly one package $1, and has ${found:-none}: scripts/deb.sh make"
 	echo "$found"
 }
 
-# Reads apt's output from apt.log.
+# apt ARGUMENT…: runs apt-get in the server, with its output in apt.log.
 apt() {
 	inside "$SERVER" apt-get -q -y --no-install-recommends "$@" >apt.log 2>&1 || fail "apt-get $*"
 }
@@ -47,23 +47,23 @@ fail() {
 	die "$*"
 }
 
-# unpacked PACKAGE: the files and links in it.
+# unpacked PACKAGE: lists its files and links.
 unpacked() {
 	dpkg-deb --fsys-tarfile "$(deb "$1")" | tar -t | sed -n '/[^/]$/s/^\.//p' | sort
 }
 
-# field PACKAGE FIELD
+# field PACKAGE FIELD: prints the field of the package's control file.
 field() {
 	dpkg-deb -f "$(deb "$1")" "$2"
 }
 
-# version PACKAGE: that is installed.
+# version PACKAGE: prints the installed version.
 version() {
 	# shellcheck disable=SC2016 # dpkg-query expands it
 	inside "$SERVER" dpkg-query -W -f '${Version}' "$1"
 }
 
-# newer PACKAGE…: the same of version 9.9.9, in /root/newer.
+# newer PACKAGE…: makes version 9.9.9 of the packages, in /root/newer.
 newer() {
 	local package
 	for package; do
@@ -71,8 +71,8 @@ newer() {
 	done
 }
 
-# remake PACKAGE DIRECTORY SCRIPT: the same but for what sed's SCRIPT changes in its
-# control file, in /root/DIRECTORY.
+# remake PACKAGE DIRECTORY SCRIPT: copies the package to /root/DIRECTORY. sed's
+# SCRIPT changes its control file.
 remake() {
 	local tree=$TMP/$2-$1
 	dpkg-deb -R "$(deb "$1")" "$tree"
@@ -81,13 +81,14 @@ remake() {
 	dpkg-deb --root-owner-group -z0 -b "$tree" "$SERVER/root/$2/$1.deb" >/dev/null
 }
 
-# with_loopback COMMAND…: in the root, in a network of its own.
+# with_loopback COMMAND…: runs COMMAND in the root, in a new network namespace.
 with_loopback() {
 	# shellcheck disable=SC2016 # the inner shell expands it
 	unshare --net bash -c 'ip link set lo up && . "$0" && inside "$@"' "$REPO/tests/scratch.sh" "$SERVER" "$@"
 }
 
-# What a server on port $1 answers to the line $2, as soon as it listens.
+# A shell function: prints the answer of a server on port $1 to the line $2, as
+# soon as the server listens.
 # shellcheck disable=SC2016 # the shell in the root expands it
 readonly ASK='
 ask() {
@@ -140,8 +141,8 @@ case_a_server_in_c_is_compiled_and_asks_the_library() {
 	)"
 	with_loopback bash -c "$ASK"'
 		/root/server 127.0.0.1 8080 >/dev/null &
-		ask 8080 ""' | sed 's/ port [1-9][0-9]*/ port N/' >said
-	same "the server says" "client 127.0.0.1 port N by getpeername" "$(<said)"
+		ask 8080 ""' | sed 's/ port [1-9][0-9]*/ port N/' >output
+	same "the server's answer" "client 127.0.0.1 port N by getpeername" "$(<output)"
 
 	newer libtoa-peer0.1 libtoa-peer-dev
 	apt install /root/newer/libtoa-peer0.1.deb /root/newer/libtoa-peer-dev.deb
@@ -152,7 +153,7 @@ case_a_server_in_c_is_compiled_and_asks_the_library() {
 	same "left by remove" "" "$(appeared before removed)"
 }
 
-# A program that was compiled with the library gets it as its dependency.
+# A program that was compiled with the library depends on the library's package.
 case_programs_depend_on_the_package_of_the_library() {
 	same "symbols" "$(
 		cat <<-SYMBOLS
@@ -170,18 +171,18 @@ case_programs_depend_on_the_package_of_the_library() {
 
 readonly NGINX_MODULES=(libnginx-mod-http-toa libnginx-mod-stream-toa)
 
-# A server with the nginx of its Debian, and the ABI of that one.
+# nginx_server: mounts a server with its Debian's nginx, and sets ABI to nginx's ABI.
 nginx_server() {
 	server "${NGINX_MODULES[@]}"
 	apt install nginx libnginx-mod-stream
-	# Which makes directories when it looks at its configuration.
+	# nginx makes directories when it checks its configuration.
 	with_loopback nginx -t 2>nginx.log || die "$(<nginx.log)"
 	files "$SERVER" >before
 	# shellcheck disable=SC2016 # dpkg-query expands it
 	ABI=$(inside "$SERVER" dpkg-query -W -f '${Provides}' nginx | grep -o 'nginx-abi-[^, ]*')
 }
 
-# What both modules bring, in use.
+# configure_nginx: configures nginx to use both modules.
 configure_nginx() {
 	echo "toa_real_ip on; log_format toa '\$toa_remote_addr \$toa_remote_port \$toa_balancer_addr';" \
 		>"$SERVER/etc/nginx/conf.d/toa.conf"
@@ -204,16 +205,16 @@ configure_nginx() {
 	STREAM
 }
 
-# nginx_accepts: its configuration, with the modules.
+# nginx_accepts: checks that nginx accepts the configuration with the modules.
 nginx_accepts() {
-	local said
-	said=$(with_loopback nginx -t 2>&1) || die "$said"
+	local output
+	output=$(with_loopback nginx -t 2>&1) || die "$output"
 	same "nginx -t" "$(
-		cat <<-SAID
+		cat <<-OUTPUT
 			nginx: the configuration file /etc/nginx/nginx.conf syntax is ok
 			nginx: configuration file /etc/nginx/nginx.conf test is successful
-		SAID
-	)" "$said"
+		OUTPUT
+	)" "$output"
 }
 
 case_modules_have_these_files() {
@@ -250,13 +251,13 @@ case_nginx_runs_with_both_modules() {
 		ask 5432 ""
 		nginx -s quit
 		while kill -0 "$(</run/nginx.pid)"; do sleep 0.1; done 2>/dev/null
-	' bash $'GET / HTTP/1.0\r\n\r\n' >said
-	same "answers" "$(printf '%s\n' 'client 127.0.0.1, by toa -' 'by toa -')" "$(<said)"
+	' bash $'GET / HTTP/1.0\r\n\r\n' >output
+	same "answers" "$(printf '%s\n' 'client 127.0.0.1, by toa -' 'by toa -')" "$(<output)"
 	same "logs" "$(printf '%s\n' '- - -' '- - -')" "$(cat "$SERVER"/root/{http,stream}.log)"
 	same "error log" "1" "$(grep -c 'toa: this kernel has no toa.ko' "$SERVER/var/log/nginx/error.log")"
 }
 
-# nginx would not start without it: it has symbols that ours takes.
+# Without nginx's stream module, nginx would not start: our module uses its symbols.
 case_the_stream_package_brings_nginx_own_stream_module() {
 	server libnginx-mod-stream-toa
 	apt install nginx
@@ -294,14 +295,14 @@ case_modules_are_upgraded_removed_and_purged() {
 	same "left by purge" "" "$(appeared before purged)"
 }
 
-# An nginx that cannot load the modules would not start.
+# An nginx that cannot load the installed modules would not start.
 case_an_nginx_of_another_abi_is_kept_back() {
 	local package current
 	nginx_server
 	for package in "${NGINX_MODULES[@]}"; do
 		has "$package's dependencies" ", $ABI," ", $(field "$package" Depends),"
 	done
-	# Debian's own module would keep it back by itself.
+	# Debian's own module alone would keep nginx back.
 	apt purge libnginx-mod-stream
 	apt install /root/libnginx-mod-http-toa.deb
 	current=$(version nginx)
@@ -310,13 +311,13 @@ case_an_nginx_of_another_abi_is_kept_back() {
 	same "nginx" "$current" "$(version nginx)"
 	has "apt" "kept back: nginx" "$(tr -s ' \n' ' ' <apt.log)"
 
-	# As if it had been built for that nginx.
+	# The module's package, as if it had been built for that nginx.
 	remake libnginx-mod-http-toa rebuilt "s/$ABI/nginx-abi-9.9.9-1/; s/^Version: .*/Version: 0.1.0+nginx9.9.9.1/"
 	apt install nginx /root/rebuilt/libnginx-mod-http-toa.deb
 	same "nginx and its module" "9.9.9 0.1.0+nginx9.9.9.1" "$(version nginx) $(version libnginx-mod-http-toa)"
 }
 
-# A repository with an nginx that no module was built for.
+# offer_nginx_9: makes a repository with an nginx for which no module was built.
 offer_nginx_9() {
 	local repository=$SERVER/srv/repository deb=$SERVER/srv/repository/nginx.deb
 	mkdir -p "$TMP/nginx/DEBIAN" "$repository"

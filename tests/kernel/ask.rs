@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Asks for the peer of a socket as servers in the kernel do.
+//! Requests for the peer of a socket, as servers in the kernel make them.
 //!
 //! C headers: [`include/linux/net.h`](srctree/include/linux/net.h),
 //! [`include/linux/kthread.h`](srctree/include/linux/kthread.h)
@@ -54,14 +54,14 @@ extern "C" {
     fn kthread_should_stop() -> bool;
 }
 
-/// Asks in this process, then in a kernel thread. The log gets a line of each:
+/// Requests the peer in this process, then in a kernel thread. Each logs a line:
 ///
-/// `TOA_TEST: process 16 [02, 00, …]`, the length and the bytes of the name, or
-/// `TOA_TEST: kernel thread -107 []`, the error.
+/// `TOA_TEST: process 16 [02, 00, …]` with the length and the bytes of the name, or
+/// `TOA_TEST: kernel thread -107 []` with the error.
 ///
 /// # Errors
 ///
-/// `EBADF` or `ENOTSOCK`, if the descriptor is no socket, and `ENOMEM`.
+/// Returns `EBADF` or `ENOTSOCK` if the descriptor is not a socket, and `ENOMEM`.
 pub(crate) fn ask(fd: c_int) -> Result {
     let socket = Socket::of(fd)?;
     socket.log_peer("process");
@@ -72,7 +72,7 @@ pub(crate) fn ask(fd: c_int) -> Result {
 ///
 /// # Invariants
 ///
-/// The pointer is to a `struct socket`, and this owns a reference to its file.
+/// The pointer is to a `struct socket`, and the value owns a reference to its file.
 struct Socket(NonNull<c::socket>);
 
 // SAFETY: A reference to a file may be used and dropped in any task.
@@ -81,7 +81,7 @@ unsafe impl Sync for Socket {}
 impl Socket {
     fn of(fd: c_int) -> Result<Self> {
         let mut error = 0;
-        // SAFETY: It only writes the error.
+        // SAFETY: `sockfd_lookup` only writes the error.
         let socket = unsafe { sockfd_lookup(fd, &raw mut error) };
         // INVARIANT: `sockfd_lookup` took a reference to the file.
         NonNull::new(socket)
@@ -91,7 +91,7 @@ impl Socket {
 
     fn log_peer(&self, who: &str) {
         let mut name = [0_u64; c::TOA_SIZEOF_SOCKADDR_STORAGE / size_of::<u64>()];
-        // SAFETY: By the type invariant it is a socket, and there is room for every name.
+        // SAFETY: By the type invariant the pointer is to a socket, and `name` holds every address.
         let length = unsafe { kernel_getpeername(self.0.as_ptr(), (&raw mut name).cast()) };
         let bytes = name.map(u64::to_ne_bytes);
         let written = usize::try_from(length).unwrap_or(0);
@@ -102,8 +102,8 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // SAFETY: The field exists (asserted in offsets.c), and a socket that was looked up by
-        // its descriptor has a file, of which this is our reference.
+        // SAFETY: The field exists (asserted in offsets.c). A socket that was looked up by its
+        // descriptor has a file, and the reference to drop is ours.
         unsafe {
             let file = self.0.as_ptr().byte_add(c::TOA_SOCKET_FILE);
             fput(*file.cast::<*mut file>());
@@ -122,8 +122,8 @@ fn in_kernel_thread(socket: &Socket) -> Result {
         socket,
         asked: Atomic::new(0),
     };
-    // SAFETY: `thread` takes a `Question`, and this one lives until the thread has ended, below.
-    // The name is no format.
+    // SAFETY: `thread` takes a `Question`, and `question` lives until the thread has ended,
+    // below. The name holds no format directive.
     let task = unsafe {
         from_err_ptr(kthread_create_on_node(
             thread,
@@ -144,6 +144,8 @@ fn in_kernel_thread(socket: &Socket) -> Result {
     Ok(())
 }
 
+/// The kernel thread's function.
+///
 /// # Safety
 ///
 /// `question` must point to a [`Question`] that lives until the thread has ended.

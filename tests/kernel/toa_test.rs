@@ -59,7 +59,7 @@ module! {
     params: {
         hold: u32 {
             default: 0,
-            description: "Redirect inet_getname (4) or inet6_getname (6), or have option 4096",
+            description: "Redirect inet_getname (4) or inet6_getname (6), or register option 4096",
         },
         wait: u32 {
             default: 0,
@@ -67,7 +67,7 @@ module! {
         },
         ask: i32 {
             default: -1,
-            description: "Ask for the peer of the socket that has this number in the loading process",
+            description: "Request the peer of the loading process's socket with this number",
         },
     },
 }
@@ -175,9 +175,11 @@ fn hold_option(module: &'static ThisModule) -> Result<Sockopts> {
     unsafe { Sockopts::register(module, Level::Ip, 4096..=4096, answer_option) }
 }
 
+/// The callback of the held option.
+///
 /// # Safety
 ///
-/// None.
+/// No requirements.
 unsafe extern "C" fn answer_option(
     _sk: *mut c::sock,
     _option: c_int,

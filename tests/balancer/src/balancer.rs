@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens to a packet: no input, no output, no clock.
+//! The balancer's decision on each packet, without input, output or a clock.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,14 +24,14 @@ use crate::session::Sessions;
 use crate::session::Side;
 use crate::statistics::Statistics;
 
-/// What a balancer is made of.
+/// The parameters of a balancer.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub services: Vec<Service>,
     pub local: Vec<IpNet>,
     pub mtu: usize,
     pub grace: Duration,
-    /// Of the sequence numbers' shifts.
+    /// Seed of the sequence numbers' shifts.
     pub seed: u64,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for BadConfig {
         match self {
             Self::Twice(vip) => write!(f, "two services have vip={vip}"),
             Self::NoLocalAddress(server) => {
-                write!(f, "rs={server} needs a --lip of its own family")
+                write!(f, "rs={server} needs a --lip of the same family")
             }
         }
     }
@@ -57,13 +57,13 @@ impl fmt::Display for BadConfig {
 
 impl std::error::Error for BadConfig {}
 
-/// Why the plan does not go into a segment as it is.
+/// The reason for which the plan does not fit into an unchanged segment.
 enum Misfit {
     NoRoom,
     MtuExcess,
 }
 
-/// All state of the program.
+/// The services, the sessions and the counters.
 #[derive(Debug)]
 pub struct Balancer {
     services: Vec<Service>,
@@ -72,7 +72,7 @@ pub struct Balancer {
     sessions: Sessions,
     mtu: usize,
     random: Rng,
-    /// The packet that goes out next.
+    /// The buffer of the next outgoing packet.
     out: Vec<u8>,
     pub statistics: Statistics,
 }
@@ -104,7 +104,7 @@ impl Balancer {
         })
     }
 
-    /// A client's packet, as the real server is to see it.
+    /// Rewrites a client's packet for the real server, or drops it.
     pub fn pass_to_server(&mut self, bytes: &[u8], now: Instant) -> Option<&[u8]> {
         let mut packet = self.parse(bytes)?;
         let id = self.session_of_client(&packet, now)?;
@@ -130,7 +130,7 @@ impl Balancer {
         self.written(packet)
     }
 
-    /// A real server's packet, as the client is to see it.
+    /// Rewrites a real server's packet for the client, or drops it.
     pub fn pass_to_client(&mut self, bytes: &[u8], now: Instant) -> Option<&[u8]> {
         let mut packet = self.parse(bytes)?;
         let Some(id) = self.sessions.of_server(packet.flow()) else {
@@ -153,7 +153,7 @@ impl Balancer {
         self.written(packet)
     }
 
-    /// Connections that are open, or were until just now.
+    /// Returns the number of sessions: open connections and recently closed ones.
     pub fn live(&self) -> usize {
         self.sessions.count()
     }
@@ -209,8 +209,8 @@ impl Balancer {
         Some(self.sessions.insert(session))
     }
 
-    /// Inserts the plan into a segment that has its addresses already. As DPVS does,
-    /// options that were cut in vain stay cut.
+    /// Inserts the plan into a segment that already has its new addresses. If cutting
+    /// options did not help, they stay cut, as in DPVS.
     fn insert_plan(&mut self, packet: &mut Packet<'_>, id: usize) {
         let session = self.sessions.get_mut(id);
         let service = &self.services[session.service];
@@ -245,7 +245,7 @@ impl Balancer {
     }
 }
 
-/// Puts the bytes among the packet's own options, or leaves it as it is.
+/// Inserts the bytes among the packet's own options, or leaves the packet unchanged.
 fn insert(
     packet: &mut Packet<'_>,
     inserted: &Options,

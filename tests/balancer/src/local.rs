@@ -14,16 +14,16 @@ use ipnet::IpNet;
 
 use crate::flow::Flow;
 
-/// As DPVS's.
+/// DPVS's range of local ports.
 const PORTS: RangeInclusive<u16> = 1025..=65535;
 
-/// More addresses of one prefix are not needed, and a /64 has too many.
+/// Limit of addresses from one prefix: a /64 has too many.
 const MOST_OF_A_PREFIX: usize = 1 << 16;
 
-/// How many taken pairs of address and port are passed by for one connection.
+/// Limit of pairs of address and port that are tried for one connection.
 const TRIES: usize = 1 << 16;
 
-/// The addresses, each of them with its ports.
+/// The local addresses, each with its ports.
 #[derive(Clone, Debug, Default)]
 pub struct LocalAddresses {
     v4: Pool<Ipv4Addr>,
@@ -31,8 +31,8 @@ pub struct LocalAddresses {
 }
 
 impl LocalAddresses {
-    /// All but the network's and the broadcast address of IPv4 prefixes, and the
-    /// routers' anycast address of IPv6 prefixes.
+    /// Expands the prefixes, without the network and broadcast addresses of IPv4 and the
+    /// routers' anycast address of IPv6.
     pub fn new(prefixes: &[IpNet]) -> Self {
         let mut local = Self::default();
         for prefix in prefixes {
@@ -56,7 +56,7 @@ impl LocalAddresses {
         }
     }
 
-    /// A way to the real server that is not taken.
+    /// Returns a free flow to the real server.
     pub fn choose(&mut self, to: SocketAddr, taken: impl Fn(&Flow) -> bool) -> Option<Flow> {
         let candidate = |_| match to {
             SocketAddr::V4(to) => self.v4.next().map(|(address, port)| Flow::V4 {
@@ -72,7 +72,7 @@ impl LocalAddresses {
     }
 }
 
-/// Goes round all addresses, then to the next port.
+/// A round over all addresses, then over the next port.
 #[derive(Clone, Debug)]
 struct Pool<A> {
     addresses: Vec<A>,
@@ -107,11 +107,11 @@ mod tests {
     use super::*;
 
     fn local(prefix: &str) -> LocalAddresses {
-        LocalAddresses::new(&[prefix.parse().expect("the prefix is good")])
+        LocalAddresses::new(&[prefix.parse().expect("valid prefix")])
     }
 
     fn server(text: &str) -> SocketAddr {
-        text.parse().expect("the address is good")
+        text.parse().expect("valid address")
     }
 
     #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The program: makes the devices, runs the balancer between them, prints what it
-//! counted. `--help` has the whole story.
+//! The program: makes the devices, runs the balancer between them and prints its
+//! counters. `--help` describes the services.
 
 mod args;
 mod namespace;
@@ -24,7 +24,7 @@ use crate::args::Args;
 use crate::namespace::Namespace;
 use crate::tun::Tun;
 
-/// Packets that wait in the kernel for this program: many connections at once.
+/// Length of the devices' queues in packets, enough for many connections at once.
 const QUEUE: u32 = 10_000;
 
 fn main() -> ExitCode {
@@ -68,7 +68,7 @@ fn run(args: Args) -> Result<(), String> {
     say(&balancer.statistics)
 }
 
-/// A device that is up, with routes to it.
+/// Creates a device, sets it up and adds the routes to it.
 fn set_up(namespace: &Namespace, name: &str, mtu: u16, to: &[IpNet]) -> Result<Tun, String> {
     let tun = Tun::create(namespace, name)?;
     let mut commands = format!("link set {name} mtu {mtu} txqueuelen {QUEUE} up\n");

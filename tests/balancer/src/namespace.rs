@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A network namespace that somebody else made.
+//! An existing network namespace.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use std::thread;
 use nix::sched::setns;
 use nix::sched::CloneFlags;
 
-/// Where `ip netns` keeps them.
+/// The directory in which `ip netns` keeps the namespaces.
 const NAMED: &str = "/run/netns";
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// By its path, or its name if there is no slash in it.
+    /// Opens a namespace by its path, or by its name if `which` has no slash.
     pub fn open(which: &Path) -> Result<Self, String> {
         let path = match which.components().count() {
             1 => PathBuf::from(NAMED).join(which),
@@ -36,7 +36,7 @@ impl Namespace {
         }
     }
 
-    /// Runs `job` in a thread of its own that is in this namespace.
+    /// Runs `job` in a new thread in this namespace.
     pub fn enter<T: Send>(&self, job: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {

@@ -17,11 +17,11 @@ use etherparse::tcp_option::LEN_TIMESTAMP;
 /// RFC 9293: the data offset has four bits, the fixed header is five words.
 pub const MAX_LEN: usize = 40;
 
-/// What fits into a header.
+/// The options that fit into one header.
 pub type Options = ArrayVec<u8, MAX_LEN>;
 
-/// Where the options with a length stand, up to the end of the list or the first
-/// one whose length cannot be true.
+/// Returns the ranges of the options with a length, up to the list's end or the first
+/// option with an impossible length.
 fn ranges(options: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut at = 0;
     iter::from_fn(move || {
@@ -38,12 +38,12 @@ fn ranges(options: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// The first option of that kind whose length is as it should be.
+/// Returns the range of the first option of that kind with the right length.
 fn find(options: &[u8], kind: u8, right_length: impl Fn(usize) -> bool) -> Option<Range<usize>> {
     ranges(options).find(|range| options[range.start] == kind && right_length(range.len()))
 }
 
-/// Replaces the timestamps by NOPs.
+/// Replaces the timestamps option by NOPs.
 pub fn remove_timestamps(options: &mut [u8]) {
     let timestamps = find(options, KIND_TIMESTAMP, |length| {
         length == usize::from(LEN_TIMESTAMP)
@@ -53,7 +53,7 @@ pub fn remove_timestamps(options: &mut [u8]) {
     }
 }
 
-/// Lowers the maximum segment size.
+/// Lowers the maximum segment size by `by`.
 pub fn lower_mss(options: &mut [u8], by: u16) {
     let mss = find(options, KIND_MAXIMUM_SEGMENT_SIZE, |length| {
         length == usize::from(LEN_MAXIMUM_SEGMENT_SIZE)
@@ -65,7 +65,7 @@ pub fn lower_mss(options: &mut [u8], by: u16) {
     }
 }
 
-/// Shifts the edges of all blocks of a selective acknowledgement back.
+/// Shifts the edges of all SACK blocks back.
 pub fn shift_sack_back(options: &mut [u8], by: u32) {
     let blocks = find(options, KIND_SELECTIVE_ACK, |length| {
         length >= 10 && (length - 2) % 8 == 0
@@ -78,10 +78,10 @@ pub fn shift_sack_back(options: &mut [u8], by: u32) {
     }
 }
 
-/// What DPVS leaves of a segment's own options (no SYN's) so that `needed` bytes
-/// become free, which may be more or fewer: NOPs and options of that `kind` go in
-/// any case, then others from the first on until it is enough, but one timestamps
-/// option stays. Filled up to a multiple of 4.
+/// Returns the options that DPVS leaves in a segment (not a SYN) to free `needed`
+/// bytes, padded to a multiple of 4. NOPs and options of that `kind` are always cut.
+/// Other options are cut from the first on until the room suffices. One timestamps
+/// option stays. The freed room may be more or less than `needed`.
 pub fn prune(own: &[u8], needed: usize, kind: u8) -> Options {
     if own.len() < needed {
         return own.iter().copied().collect();
@@ -105,7 +105,7 @@ pub fn prune(own: &[u8], needed: usize, kind: u8) -> Options {
     left
 }
 
-/// Fills up to whole 32-bit words.
+/// Pads the options to whole 32-bit words.
 pub fn pad(options: &mut Options, with: u8) {
     while options.len() % 4 != 0 {
         options.push(with);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A TCP segment in its IP packet, taken apart and put together again (RFC 791,
-//! RFC 8200, RFC 9293).
+//! A TCP segment in its IP packet, parsed and serialised (RFC 791, RFC 8200, RFC 9293).
 
 use std::net::SocketAddrV4;
 use std::net::SocketAddrV6;
@@ -15,12 +14,12 @@ use etherparse::TcpSlice;
 
 use crate::flow::Flow;
 
-/// Why a packet is not for the balancer.
+/// The reason for which the balancer rejects a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// Neighbour discovery, ICMP, UDP …
+    /// Another protocol: neighbour discovery, ICMP, UDP …
     NotTcp,
-    /// Cut short, a fragment, or IPv6 with extension headers (as DPVS's NAT64).
+    /// A truncated packet, a fragment, or IPv6 extension headers (as DPVS's NAT64).
     Malformed,
 }
 
@@ -30,7 +29,7 @@ enum Ip {
     V6(Ipv6Header),
 }
 
-/// The headers are a copy to work on; the payload stays where it was received.
+/// A packet: a copy of the headers, and the payload in the receive buffer.
 #[derive(Clone, Debug)]
 pub struct Packet<'a> {
     ip: Ip,
@@ -79,8 +78,8 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Gives the packet other addresses and ports. If they are of the other family
-    /// the IP header is a new one, with only the hop limit of the old, as DPVS's.
+    /// Replaces the packet's addresses and ports. If their family differs, the IP header
+    /// is new and keeps only the old hop limit, as DPVS's.
     pub fn readdress(&mut self, flow: Flow) {
         self.tcp.source_port = flow.from().port();
         self.tcp.destination_port = flow.to().port();
@@ -98,7 +97,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Bytes of the whole packet.
+    /// Returns the length of the whole packet.
     pub fn length(&self) -> usize {
         let ip = match &self.ip {
             Ip::V4(ip) => ip.header_len(),
@@ -111,20 +110,20 @@ impl<'a> Packet<'a> {
         !self.payload.is_empty()
     }
 
-    /// The SYN that opens a connection.
+    /// Returns whether the segment is the SYN that opens a connection.
     pub fn opens(&self) -> bool {
         let tcp = &self.tcp;
         tcp.syn && !tcp.ack && !tcp.fin && !tcp.rst
     }
 
-    /// A segment that only acknowledges.
+    /// Returns whether the segment only acknowledges.
     pub fn is_bare_ack(&self) -> bool {
         let tcp = &self.tcp;
         !self.has_payload() && !tcp.syn && !tcp.fin && !tcp.rst
     }
 
-    /// Puts the packet into `buffer`, with its lengths and checksums made right;
-    /// `None` if it is longer than an IP packet can be.
+    /// Writes the packet into `buffer` with its lengths and checksums corrected. Returns
+    /// `None` if the packet is longer than IP allows.
     pub fn write(mut self, buffer: &mut Vec<u8>) -> Option<()> {
         let segment = self.tcp.header_len() + self.payload.len();
         buffer.clear();
@@ -159,7 +158,7 @@ impl Ip {
         }
         match self {
             Self::V4(header) => header,
-            Self::V6(_) => unreachable!("it was just replaced"),
+            Self::V6(_) => unreachable!("the IP header was just replaced"),
         }
     }
 
@@ -173,7 +172,7 @@ impl Ip {
         }
         match self {
             Self::V6(header) => header,
-            Self::V4(_) => unreachable!("it was just replaced"),
+            Self::V4(_) => unreachable!("the IP header was just replaced"),
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the balancer inserts for a client: bytes, made of an ordered list of items.
+//! The bytes that the balancer inserts for a client: an ordered list of items.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -19,20 +19,20 @@ pub const DEFAULT_KIND: u8 = 254;
 pub enum Item {
     /// The client's address and port, well formed.
     Client,
-    /// Somebody else's.
+    /// A forged address and port, well formed.
     Forged(SocketAddr),
-    /// Bytes as they are, true or not.
+    /// Bytes as given, valid or not.
     Raw(Vec<u8>),
 }
 
-/// What fills up to 32 bits.
+/// The padding to whole 32-bit words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pad {
     Nop,
     Eol,
 }
 
-/// The list, the kind of its well-formed options, and its filling.
+/// The items, the kind of their well-formed options, and the padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub items: Vec<Item>,
@@ -41,7 +41,7 @@ pub struct Plan {
 }
 
 impl Default for Plan {
-    /// As DPVS.
+    /// DPVS's plan: the client's address alone.
     fn default() -> Self {
         Self {
             items: vec![Item::Client],
@@ -52,8 +52,8 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// The bytes for a client, whole 32-bit words; `None` if they are more than a
-    /// header can hold.
+    /// Renders the bytes for a client in whole 32-bit words. Returns `None` if a header
+    /// cannot hold them.
     pub fn render(&self, client: SocketAddr) -> Option<Options> {
         let mut bytes = Options::new();
         for item in &self.items {
@@ -74,7 +74,7 @@ impl Plan {
     }
 }
 
-/// Kind, length, port, address: 8 bytes for IPv4, 20 for IPv6.
+/// Appends kind, length, port and address: 8 bytes for IPv4, 20 for IPv6.
 fn push_option(bytes: &mut Options, kind: u8, address: SocketAddr) -> Option<()> {
     let length = match address {
         SocketAddr::V4(_) => 8,
@@ -90,7 +90,7 @@ fn push_option(bytes: &mut Options, kind: u8, address: SocketAddr) -> Option<()>
     }
 }
 
-/// The items of `toa+nop+hex:fe08`, none of `none`.
+/// Parses items such as `toa+nop+hex:fe08`; `none` has no items.
 pub fn parse_items(text: &str) -> Result<Vec<Item>, String> {
     match text {
         "none" => Ok(Vec::new()),
@@ -140,10 +140,10 @@ mod tests {
 
     fn rendered(items: &str, client: &str) -> Option<Vec<u8>> {
         let plan = Plan {
-            items: parse_items(items).expect("the items are good"),
+            items: parse_items(items).expect("valid items"),
             ..Plan::default()
         };
-        let bytes = plan.render(client.parse().expect("the client is good"))?;
+        let bytes = plan.render(client.parse().expect("valid client"))?;
         Some(bytes.to_vec())
     }
 
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn ipv4_client_is_8_bytes() {
         let option = [254, 8, 0x12, 0x34, 203, 0, 113, 7];
-        assert_eq!(rendered("toa", V4).expect("it fits"), option);
+        assert_eq!(rendered("toa", V4).expect("the plan fits"), option);
     }
 
     #[test]
@@ -161,14 +161,17 @@ mod tests {
         let option = [
             254, 20, 0x12, 0x34, 0x20, 1, 0xd, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7,
         ];
-        assert_eq!(rendered("toa", V6).expect("it fits"), option);
+        assert_eq!(rendered("toa", V6).expect("the plan fits"), option);
     }
 
     #[test]
     fn items_follow_each_other_and_are_filled_with_nops() {
-        let bytes = rendered("nop+hex:4d00+toa:1.2.3.4:5+eol", V4).expect("it fits");
+        let bytes = rendered("nop+hex:4d00+toa:1.2.3.4:5+eol", V4).expect("the plan fits");
         assert_eq!(bytes, [1, 77, 0, 254, 8, 0, 5, 1, 2, 3, 4, 0]);
-        assert_eq!(rendered("hex:fe", V4).expect("it fits"), [254, 1, 1, 1]);
+        assert_eq!(
+            rendered("hex:fe", V4).expect("the plan fits"),
+            [254, 1, 1, 1]
+        );
     }
 
     #[test]
@@ -178,13 +181,13 @@ mod tests {
             kind: 253,
             pad: Pad::Eol,
         };
-        let bytes = plan.render(V4.parse().expect("it is good"));
-        assert_eq!(bytes.expect("it fits")[..], [77, 2, 0, 0]);
+        let bytes = plan.render(V4.parse().expect("valid address"));
+        assert_eq!(bytes.expect("the plan fits")[..], [77, 2, 0, 0]);
     }
 
     #[test]
     fn none_is_nothing() {
-        assert_eq!(rendered("none", V4).expect("it fits"), []);
+        assert_eq!(rendered("none", V4).expect("the plan fits"), []);
     }
 
     #[test]

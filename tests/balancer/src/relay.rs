@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Moves packets between the devices until a signal says that it is enough. One
-//! thread: there is nothing to lock.
+//! Moving packets between the devices until a signal arrives. One thread does it, so
+//! there is nothing to lock.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -22,13 +22,14 @@ use toa_balancer::weather::Weather;
 
 use crate::tun::Tun;
 
-/// Packets of one side before the other has its turn.
+/// Limit of packets from one side in one turn.
 const BATCH: usize = 64;
 
 /// The longest IP packet.
 const BUFFER: usize = 1 << 16;
 
-/// SIGTERM and SIGINT, held back from now on. Before any thread is started.
+/// Blocks SIGTERM and SIGINT and returns them as a file descriptor. Call it before any
+/// thread starts.
 pub fn signals() -> nix::Result<SignalFd> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGTERM);
@@ -37,10 +38,10 @@ pub fn signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC)
 }
 
-/// How long a held packet waits for the next one, in milliseconds.
+/// Time for which a held packet waits for the next one, in milliseconds.
 const HOLD: u16 = 10;
 
-/// Returns after a signal.
+/// Relays packets until a signal arrives.
 pub fn run(
     balancer: &mut Balancer,
     client: &Tun,
@@ -86,7 +87,7 @@ const READABLE: PollFlags = PollFlags::POLLIN;
 
 type Pass = for<'a> fn(&'a mut Balancer, &[u8], Instant) -> Option<&'a [u8]>;
 
-/// One direction.
+/// One direction of the relay.
 struct Way<'a> {
     pass: Pass,
     from: &'a Tun,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A virtual server, and how it is to be balanced.
+//! A virtual server and its balancing options.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -13,26 +13,26 @@ use crate::plan::Plan;
 /// The client's segments that get the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segments {
-    /// All that DPVS marks.
+    /// All segments that DPVS marks.
     All,
-    /// Those of them without payload.
+    /// The segments without payload that DPVS marks.
     AckOnly,
-    /// Those of them with payload.
+    /// The segments with payload that DPVS marks.
     DataOnly,
-    /// None of them, but the SYN.
+    /// The SYN alone.
     Syn,
 }
 
-/// Where the plan stands among the segment's own options.
+/// The plan's place among the segment's own options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Front,
     Back,
-    /// They are taken out.
+    /// The plan replaces the segment's own options.
     Only,
 }
 
-/// As `--service` has it.
+/// One service, as `--service` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub virtual_server: SocketAddr,
@@ -45,7 +45,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// With DPVS's ways.
+    /// Returns a service that behaves as DPVS does.
     pub fn new(virtual_server: SocketAddr, real_server: SocketAddr) -> Self {
         Self {
             virtual_server,
@@ -58,8 +58,8 @@ impl Service {
         }
     }
 
-    /// Whether a segment gets the plan. `expected` is what the client acknowledges
-    /// before it has data of the server.
+    /// Returns whether a segment gets the plan. `expected` is the acknowledgement number
+    /// of a client that has no data of the server yet.
     pub fn marks(&self, packet: &Packet<'_>, expected: Option<u32>) -> bool {
         let tcp = &packet.tcp;
         let early =
@@ -117,12 +117,12 @@ impl FromStr for Service {
             .split(',')
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
             .partition(|(key, _)| matches!(*key, "vip" | "rs"));
-        let address = |wanted: &str| match &addresses[..] {
+        let address = |key: &str| match &addresses[..] {
             [first, second] if first.0 != second.0 => {
-                let value = if first.0 == wanted { first.1 } else { second.1 };
+                let value = if first.0 == key { first.1 } else { second.1 };
                 value
                     .parse()
-                    .map_err(|_| format!("{wanted}={value}: not an address and port"))
+                    .map_err(|_| format!("{key}={value}: not an address and port"))
             }
             _ => Err("one vip=ADDR:PORT and one rs=ADDR:PORT are needed".to_owned()),
         };
@@ -143,12 +143,12 @@ mod tests {
     fn addresses_alone_mean_dpvs() {
         let service: Service = "vip=198.51.100.1:80,rs=10.9.1.1:8080"
             .parse()
-            .expect("it is good");
+            .expect("valid service");
         assert_eq!(
             service,
             Service::new(
-                "198.51.100.1:80".parse().expect("it is good"),
-                "10.9.1.1:8080".parse().expect("it is good")
+                "198.51.100.1:80".parse().expect("valid address"),
+                "10.9.1.1:8080".parse().expect("valid address")
             )
         );
         assert_eq!(service.plan.items, [Item::Client]);
@@ -159,7 +159,7 @@ mod tests {
         let service: Service = "rs=10.9.1.1:80,plan=nop+toa,kind=253,pad=eol,segments=data-only,\
              place=back,mss=keep,lose=ack,vip=[2001:db8::1]:80"
             .parse()
-            .expect("it is good");
+            .expect("valid service");
         assert_eq!(service.plan.items, [Item::Raw(vec![1]), Item::Client]);
         assert_eq!((service.plan.kind, service.plan.pad), (253, Pad::Eol));
         assert_eq!(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The connections, found from both sides.
+//! The table of connections, looked up from both sides.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,29 +13,29 @@ use crate::flow::Flow;
 use crate::options::Options;
 use crate::packet::Packet;
 
-/// Which side a segment comes from.
+/// The side that sent a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Client,
     Server,
 }
 
-/// One connection of a client, and the balancer's own to the server.
+/// A client's connection and the balancer's connection to the server.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// As the client sends: client to virtual server.
+    /// The flow as the client sends it: client to virtual server.
     pub client: Flow,
-    /// As the balancer sends: local address to real server.
+    /// The flow as the balancer sends it: local address to real server.
     pub server: Flow,
     /// Index of the service.
     pub service: usize,
-    /// What is inserted for this client.
+    /// The bytes that are inserted for this client.
     pub inserted: Options,
-    /// Added to the client's sequence numbers.
+    /// The number that is added to the client's sequence numbers.
     pub shift: u32,
-    /// The server's first sequence number + 1, once it is known.
+    /// The server's first sequence number + 1, set by its SYN-ACK.
     pub expected_ack: Option<u32>,
-    /// Bare ACKs of the client are still being lost.
+    /// The client's bare ACKs are still dropped.
     pub losing_acks: bool,
     finished: [bool; 2],
     closed: bool,
@@ -56,7 +56,7 @@ impl Session {
         }
     }
 
-    /// Follows the end of the connection; whether this segment was the end.
+    /// Updates the closing state. Returns whether this segment closed the connection.
     fn ends_with(&mut self, packet: &Packet<'_>, side: Side) -> bool {
         self.finished[side as usize] |= packet.tcp.fin;
         let ended = packet.tcp.rst || self.finished == [true; 2];
@@ -66,15 +66,15 @@ impl Session {
     }
 }
 
-/// The table. A closed session stays for a while, so that late segments still pass
-/// and its local port is not used again at once; open ones stay for good.
+/// The table of sessions. A closed session stays for a while: late segments still pass,
+/// and its local port is not reused at once. Open sessions never expire.
 #[derive(Debug)]
 pub struct Sessions {
     all: Slab<Session>,
     by_client: FxHashMap<Flow, usize>,
     by_server: FxHashMap<Flow, usize>,
     grace: Duration,
-    /// Closed sessions and when they go, the first one first.
+    /// Closed sessions and the times of their removal, in order.
     closed: VecDeque<(Instant, usize)>,
 }
 
@@ -89,14 +89,14 @@ impl Sessions {
         }
     }
 
-    /// The session of a segment of the client. A SYN is not of a closed session: the
-    /// client uses its port again.
+    /// Returns the session of a client's segment. A SYN never belongs to a closed session:
+    /// it shows that the client reuses its port.
     pub fn of_client(&self, flow: &Flow, opens: bool) -> Option<usize> {
         let id = *self.by_client.get(flow)?;
         (!opens || !self.all[id].closed).then_some(id)
     }
 
-    /// The session of a segment of the server.
+    /// Returns the session of a server's segment.
     pub fn of_server(&self, flow: Flow) -> Option<usize> {
         self.by_server.get(&flow.reversed()).copied()
     }
@@ -121,14 +121,14 @@ impl Sessions {
         self.all.len()
     }
 
-    /// To be told of each segment that passes.
+    /// Updates a session's state from a segment that passes.
     pub fn observe(&mut self, id: usize, packet: &Packet<'_>, side: Side, now: Instant) {
         if self.all[id].ends_with(packet, side) {
             self.closed.push_back((now + self.grace, id));
         }
     }
 
-    /// Forgets the sessions that were closed long enough.
+    /// Removes closed sessions whose time has run out.
     pub fn expire(&mut self, now: Instant) {
         while let Some(&(end, id)) = self.closed.front() {
             if end > now {

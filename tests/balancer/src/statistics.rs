@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the balancer counts.
+//! The balancer's counters.
 
 use std::fmt;
 
-/// One number for each thing that happens; printed as one line of JSON.
+/// One counter for each event, printed as one line of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Sessions made.
@@ -14,27 +14,27 @@ pub struct Statistics {
     pub from_server: u64,
     /// Segments that got the plan.
     pub option_inserted: u64,
-    /// Segments whose header had no room for it at first.
+    /// Segments whose header at first had no room for the plan.
     pub no_room: u64,
-    /// Segments that were too long with it at first.
+    /// Segments that were at first too long with the plan.
     pub mtu_excess: u64,
-    /// Of those two, the ones whose own options were cut so that it fitted …
+    /// Segments of these two kinds that fitted after their own options were cut.
     pub pruned: u64,
-    /// … and the ones that went without.
+    /// Segments of these two kinds that were forwarded without the plan.
     pub forwarded_without: u64,
-    /// Dropped: bare ACKs that a service was to lose, and what --drop has.
+    /// Dropped: bare ACKs for `lose=ack`, and the share of --drop.
     pub lost: u64,
     /// Dropped: segments of no session.
     pub unknown: u64,
     /// Dropped: SYNs to no service.
     pub no_service: u64,
-    /// Dropped: SYNs for which no local address and port was free.
+    /// Dropped: SYNs without a free local address and port.
     pub no_local_port: u64,
     /// Dropped: other protocols.
     pub not_tcp: u64,
-    /// Dropped: not well formed, or more than this balancer understands.
+    /// Dropped: malformed packets, and forms that this balancer does not support.
     pub malformed: u64,
-    /// The device refused the packet.
+    /// Packets that the device refused.
     pub write_failed: u64,
 }
 

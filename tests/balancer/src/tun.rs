@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A TUN device (`linux/if_tun.h`): packets without any frame. No offload is asked
-//! for, so the kernel hands out whole packets with their checksums.
+//! A TUN device (`linux/if_tun.h`): packets without a frame. No offload is enabled, so
+//! the kernel delivers whole packets with their checksums.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -18,7 +18,7 @@ use nix::libc;
 
 use crate::namespace::Namespace;
 
-/// Where devices come from, if the kernel has the driver loaded or built in.
+/// The driver's device node, which exists if the driver is loaded or built in.
 const DEVICE: &str = "/dev/net/tun";
 
 /// `struct ifreq` as TUNSETIFF reads it, with its whole length on 64-bit machines.
@@ -29,21 +29,21 @@ pub struct Request {
     unused: [u8; 22],
 }
 
-// TUNSETIFF, which is declared with an int and takes an ifreq.
+// TUNSETIFF is declared with an int and reads an ifreq.
 nix::ioctl_readwrite_bad!(
     set_interface,
     nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()),
     Request
 );
 
-/// Exists until it is dropped.
+/// A TUN device that exists until the value is dropped.
 #[derive(Debug)]
 pub struct Tun {
     file: File,
 }
 
 impl Tun {
-    /// Makes the device in a namespace. It is down.
+    /// Creates the device in a namespace. The device is down.
     pub fn create(namespace: &Namespace, name: &str) -> Result<Self, String> {
         Self::try_create(namespace, name).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!("{DEVICE}: {error}: run modprobe tun"),
@@ -66,7 +66,7 @@ impl Tun {
         })
     }
 
-    /// The next packet, if there is one.
+    /// Returns the next packet, if any.
     pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
         match (&self.file).read(buffer) {
             Ok(length) => Ok(Some(&buffer[..length])),
@@ -75,7 +75,7 @@ impl Tun {
         }
     }
 
-    /// Gives the kernel a packet.
+    /// Passes a packet to the kernel.
     pub fn send(&self, packet: &[u8]) -> io::Result<()> {
         (&self.file).write(packet).map(drop)
     }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a network does to packets on their way: some are lost, some come twice, some
-//! change places with the next one.
+//! A lossy network: it drops some packets, doubles some, and swaps some with the next.
 
 use fastrand::Rng;
 
-/// How many of 100 packets it happens to.
+/// The share of packets for each event, in percent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     pub lost: u8,
@@ -13,12 +12,12 @@ pub struct Rates {
     pub held: u8,
 }
 
-/// One direction's weather, the same for the same seed.
+/// One direction's weather, repeatable by its seed.
 #[derive(Debug)]
 pub struct Weather {
     rates: Rates,
     random: Rng,
-    /// Goes after the next packet.
+    /// The packet that is sent after the next one.
     held: Option<Vec<u8>>,
 }
 
@@ -31,8 +30,8 @@ impl Weather {
         }
     }
 
-    /// Gives `send` what of the packet, and of the one before, arrives now; whether it
-    /// was not this packet, ever.
+    /// Calls `send` for each packet that arrives now: this one, and the held one. Returns
+    /// whether this packet is lost.
     pub fn carry(&mut self, packet: &[u8], mut send: impl FnMut(&[u8])) -> bool {
         let lost = self.happens(self.rates.lost);
         if !lost {
@@ -49,12 +48,12 @@ impl Weather {
         lost
     }
 
-    /// Whether a packet waits for the next one.
+    /// Returns whether a packet waits for the next one.
     pub fn holds(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Lets it go: no other came in time.
+    /// Sends the held packet because no other arrived in time.
     pub fn release(&mut self, mut send: impl FnMut(&[u8])) {
         if let Some(held) = self.held.take() {
             send(&held);
@@ -70,7 +69,7 @@ impl Weather {
 mod tests {
     use super::*;
 
-    /// What arrives of so many packets, each its own number, and how many are lost.
+    /// Returns the packets that arrive out of `count` numbered ones, and the number lost.
     fn arrive(rates: Rates, seed: u64, count: u8) -> (Vec<u8>, usize) {
         let mut weather = Weather::new(rates, seed);
         let mut arrived = Vec::new();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The program between two namespaces, with the kernel's TCP at both ends. Needs
-//! root, /dev/net/tun and iproute2:
+//! Tests of the program between two namespaces, with the kernel's TCP at both ends.
+//! They need root, /dev/net/tun and iproute2:
 //!
 //! ```sh
 //! cargo test --release --test netns -- --ignored
@@ -35,7 +35,7 @@ use nix::unistd::Pid;
 
 const BOUND: Duration = Duration::from_secs(10);
 
-/// One host.
+/// One host, a network namespace.
 struct Namespace {
     name: String,
 }
@@ -60,7 +60,8 @@ impl Namespace {
     fn enter<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                let file = File::open(format!("/run/netns/{}", self.name)).expect("it is there");
+                let file =
+                    File::open(format!("/run/netns/{}", self.name)).expect("the namespace exists");
                 setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter");
                 job()
             });
@@ -96,8 +97,8 @@ impl Balancer {
             .args(more)
             .stdout(Stdio::piped())
             .spawn()
-            .expect("it starts");
-        let stdout = child.stdout.take().expect("it is piped");
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
         let mut balancer = Self {
             child,
             output: BufReader::new(stdout),
@@ -108,15 +109,17 @@ impl Balancer {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.output.read_line(&mut line).expect("it writes lines");
+        self.output
+            .read_line(&mut line)
+            .expect("the program writes a line");
         line
     }
 
-    /// Ends it; what it counted.
+    /// Ends the program and returns its line of counters.
     fn stop(mut self, signal: Signal) -> String {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("the program runs");
         let counted = self.line();
-        assert!(self.child.wait().expect("it ends").success());
+        assert!(self.child.wait().expect("the program ends").success());
         counted
     }
 }
@@ -128,7 +131,7 @@ impl Drop for Balancer {
     }
 }
 
-/// Both hosts and the balancer. Fields in the order of their ends.
+/// Both hosts and the balancer. The field order is the teardown order.
 struct Net {
     balancer: Option<Balancer>,
     client: Namespace,
@@ -165,22 +168,23 @@ impl Net {
             .enter(|| TcpListener::bind(address).expect("the address is free"))
     }
 
-    /// A connection, both its ends and the server's peer.
+    /// Connects, and returns both ends and the server's peer.
     fn pair(&self, listener: &TcpListener, vip: &str) -> (TcpStream, TcpStream, SocketAddr) {
-        let vip: SocketAddr = vip.parse().expect("it is good");
+        let vip: SocketAddr = vip.parse().expect("valid address");
         let client = self
             .client
-            .enter(|| TcpStream::connect_timeout(&vip, BOUND).expect("it connects"));
-        let (server, peer) = listener.accept().expect("it is accepted");
+            .enter(|| TcpStream::connect_timeout(&vip, BOUND).expect("the client connects"));
+        let (server, peer) = listener.accept().expect("the server accepts");
         for end in [&client, &server] {
-            end.set_read_timeout(Some(BOUND)).expect("it can be set");
-            end.set_nodelay(true).expect("it can be set");
+            end.set_read_timeout(Some(BOUND))
+                .expect("the option is set");
+            end.set_nodelay(true).expect("the option is set");
         }
         (client, server, peer)
     }
 
     fn stop(&mut self) -> String {
-        let balancer = self.balancer.take().expect("it was not stopped");
+        let balancer = self.balancer.take().expect("the balancer runs");
         balancer.stop(Signal::SIGTERM)
     }
 }
@@ -192,29 +196,29 @@ fn is_local(peer: SocketAddr) -> bool {
     }
 }
 
-/// The value of a row in the line of JSON.
+/// Returns the value of a row in the line of JSON.
 fn counted(line: &str, row: &str) -> u64 {
     let (_, after) = line
         .split_once(&format!("\"{row}\":"))
-        .expect("the row is there");
-    let digits = after.split([',', '}']).next().expect("there is a value");
-    digits.parse().expect("it is a number")
+        .expect("the row exists");
+    let digits = after.split([',', '}']).next().expect("the row has a value");
+    digits.parse().expect("the value is a number")
 }
 
-/// Megabytes from one end to the other, to the last byte.
+/// Checks that megabytes pass from one end to the other, to the last byte.
 fn send_all(mut from: TcpStream, mut to: TcpStream) {
     let sent: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
     let received = thread::scope(|scope| {
         let reader = scope.spawn(move || {
             let mut received = Vec::new();
-            to.read_to_end(&mut received).expect("it is readable");
+            to.read_to_end(&mut received).expect("the socket reads");
             received
         });
-        from.write_all(&sent).expect("it is writable");
-        from.shutdown(Shutdown::Write).expect("it is open");
+        from.write_all(&sent).expect("the socket writes");
+        from.shutdown(Shutdown::Write).expect("the socket is open");
         reader.join().expect("the reader ends")
     });
-    assert!(sent == received, "{} bytes came", received.len());
+    assert!(sent == received, "{} bytes arrived", received.len());
 }
 
 #[test]
@@ -225,9 +229,9 @@ fn each_way_carries_data_both_ways_from_a_local_address() {
         let listener = net.listen(rs);
         let (near, far, peer) = net.pair(&listener, vip);
         assert!(is_local(peer), "{vip}: {peer}");
-        let local = near.local_addr().expect("it is connected");
+        let local = near.local_addr().expect("the socket is connected");
         assert_eq!(local.ip().to_string(), client);
-        let copy = |stream: &TcpStream| stream.try_clone().expect("it can be copied");
+        let copy = |stream: &TcpStream| stream.try_clone().expect("the socket is cloned");
         send_all(copy(&near), copy(&far));
         send_all(far, near);
     }
@@ -279,14 +283,14 @@ fn lost_ack_is_made_up_for_by_data() {
     let mut net = Net::new(",lose=ack");
     let (vip, rs, _) = WAYS[0];
     let listener = net.listen(rs);
-    let vip: SocketAddr = vip.parse().expect("it is good");
+    let vip: SocketAddr = vip.parse().expect("valid address");
     let mut near = net
         .client
-        .enter(|| TcpStream::connect_timeout(&vip, BOUND).expect("it connects"));
-    near.write_all(b"?").expect("it is writable");
-    let (mut far, _) = listener.accept().expect("it is accepted");
+        .enter(|| TcpStream::connect_timeout(&vip, BOUND).expect("the client connects"));
+    near.write_all(b"?").expect("the socket writes");
+    let (mut far, _) = listener.accept().expect("the server accepts");
     let mut byte = [0];
-    far.read_exact(&mut byte).expect("it is readable");
+    far.read_exact(&mut byte).expect("the socket reads");
     assert_eq!(&byte, b"?");
     assert!(counted(&net.stop(), "lost") >= 1);
 }
@@ -298,24 +302,26 @@ fn ten_thousand_connections() {
     let mut net = Net::new("");
     let (vip, rs, _) = WAYS[0];
     let listener = net.listen(rs);
-    let vip: SocketAddr = vip.parse().expect("it is good");
+    let vip: SocketAddr = vip.parse().expect("valid address");
     thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..CONNECTIONS {
-                let (mut far, peer) = listener.accept().expect("it is accepted");
+                let (mut far, peer) = listener.accept().expect("the server accepts");
                 assert!(is_local(peer), "{peer}");
                 let mut byte = [0];
-                far.read_exact(&mut byte).expect("it is readable");
-                far.write_all(&byte).expect("it is writable");
+                far.read_exact(&mut byte).expect("the socket reads");
+                far.write_all(&byte).expect("the socket writes");
             }
         });
         net.client.enter(|| {
             for number in 0..CONNECTIONS {
-                let mut near = TcpStream::connect_timeout(&vip, BOUND).expect("it connects");
-                near.set_read_timeout(Some(BOUND)).expect("it can be set");
-                near.write_all(&[number as u8]).expect("it is writable");
+                let mut near =
+                    TcpStream::connect_timeout(&vip, BOUND).expect("the client connects");
+                near.set_read_timeout(Some(BOUND))
+                    .expect("the option is set");
+                near.write_all(&[number as u8]).expect("the socket writes");
                 let mut answer = Vec::new();
-                near.read_to_end(&mut answer).expect("it is readable");
+                near.read_to_end(&mut answer).expect("the socket reads");
                 assert_eq!(answer, [number as u8]);
             }
         });
@@ -329,15 +335,15 @@ fn ten_thousand_connections() {
     assert_eq!(counted(&line, "unknown"), 0, "{line}");
 }
 
-/// What a start says that must fail.
+/// Starts the program with bad arguments; returns its exit code and error text.
 fn complaint(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_toa-balancer"))
         .args(args)
         .output()
-        .expect("it starts");
+        .expect("the program starts");
     assert!(output.stdout.is_empty());
-    let said = String::from_utf8(output.stderr).expect("it is text");
-    (output.status.code(), said)
+    let errors = String::from_utf8(output.stderr).expect("stderr is text");
+    (output.status.code(), errors)
 }
 
 #[test]
@@ -345,17 +351,17 @@ fn bad_arguments_are_explained() {
     let namespaces = ["--client-ns", "toabal-none", "--server-ns", "toabal-none"];
     let with = |rest: &[&'static str]| complaint(&[&namespaces[..], rest].concat());
     let service = "vip=198.51.100.1:80,rs=10.0.0.1:80";
-    let (status, said) = with(&["--lip", "10.9.0.0/24", "--service", service]);
+    let (status, output) = with(&["--lip", "10.9.0.0/24", "--service", service]);
     assert_eq!(status, Some(1));
     assert!(
-        said.starts_with("toa-balancer: namespace /run/netns/toabal-none: "),
-        "{said}"
+        output.starts_with("toa-balancer: namespace /run/netns/toabal-none: "),
+        "{output}"
     );
-    assert_eq!(said.lines().count(), 1);
-    let (status, said) = with(&["--lip", "fd00:9::/112", "--service", service]);
+    assert_eq!(output.lines().count(), 1);
+    let (status, output) = with(&["--lip", "fd00:9::/112", "--service", service]);
     assert_eq!(status, Some(1));
-    assert!(said.contains("rs=10.0.0.1:80 needs a --lip"), "{said}");
-    let (status, said) = with(&["--lip", "10.9.0.0/24", "--service", "vip=198.51.100.1:80"]);
+    assert!(output.contains("rs=10.0.0.1:80 needs a --lip"), "{output}");
+    let (status, output) = with(&["--lip", "10.9.0.0/24", "--service", "vip=198.51.100.1:80"]);
     assert_eq!(status, Some(2));
-    assert!(said.contains("one rs=ADDR:PORT"), "{said}");
+    assert!(output.contains("one rs=ADDR:PORT"), "{output}");
 }

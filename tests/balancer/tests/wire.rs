@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What leaves the balancer, byte for byte: DPVS's ways first, then the plans of
-//! tests. The clients' and servers' packets are made, and all results checked, by
-//! etherparse.
+//! Tests of the balancer's output, byte for byte: first DPVS's behaviour, then the
+//! plans of tests. etherparse makes the clients' and servers' packets and checks all
+//! results.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -62,7 +62,7 @@ const NAT64: Way = Way {
     lip: "10.9.0.1:1025",
 };
 
-/// A packet made by etherparse.
+/// Makes a packet with etherparse.
 fn packet(from: &str, to: &str, tcp: TcpHeader, payload: &[u8]) -> Vec<u8> {
     let (from, to): (SocketAddr, SocketAddr) = (parsed(from), parsed(to));
     let ip = match (from, to) {
@@ -82,12 +82,12 @@ fn packet(from: &str, to: &str, tcp: TcpHeader, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     ip.tcp_header(tcp)
         .write(&mut bytes, payload)
-        .expect("it can be written");
+        .expect("the packet is written");
     bytes
 }
 
 fn parsed(address: &str) -> SocketAddr {
-    address.parse().expect("the address is good")
+    address.parse().expect("valid address")
 }
 
 fn tcp(seq: u32, ack: u32, options: &[u8]) -> TcpHeader {
@@ -96,7 +96,7 @@ fn tcp(seq: u32, ack: u32, options: &[u8]) -> TcpHeader {
         acknowledgment_number: ack,
         ..TcpHeader::new(0, 0, seq, 0x7000)
     };
-    tcp.set_options_raw(options).expect("they fit");
+    tcp.set_options_raw(options).expect("the options fit");
     tcp
 }
 
@@ -108,7 +108,7 @@ fn syn() -> TcpHeader {
     }
 }
 
-/// What came out, its checksums verified.
+/// An outgoing packet whose checksums are verified.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     from: SocketAddr,
@@ -121,9 +121,9 @@ struct Seen {
 impl Seen {
     #[track_caller]
     fn new(bytes: &[u8]) -> Self {
-        let headers = PacketHeaders::from_ip_slice(bytes).expect("a whole packet");
+        let headers = PacketHeaders::from_ip_slice(bytes).expect("the packet is whole");
         let Some(TransportHeader::Tcp(tcp)) = headers.transport else {
-            panic!("no TCP: {headers:?}");
+            panic!("not TCP: {headers:?}");
         };
         let payload = headers.payload.slice();
         let (from, to, right) = match &headers.net {
@@ -138,7 +138,7 @@ impl Seen {
                 let right = tcp.calc_checksum_ipv6(ip, payload);
                 (ip.source.into(), ip.destination.into(), right)
             }
-            _ => panic!("no IP"),
+            _ => panic!("not IP"),
         };
         assert_eq!(Ok(tcp.checksum), right);
         Self {
@@ -155,7 +155,7 @@ impl Seen {
     }
 }
 
-/// A balancer with one service, and the client's and server's ends.
+/// A balancer with one service, and both ends.
 struct Bench {
     way: Way,
     balancer: Balancer,
@@ -169,7 +169,7 @@ impl Bench {
 
     fn with_local(way: Way, rest: &str, local: &[&str]) -> Self {
         let service = format!("vip={},rs={}{rest}", way.vip, way.server);
-        let balancer = Balancer::new(config(&[&service], local)).expect("the service is good");
+        let balancer = Balancer::new(config(&[&service], local)).expect("valid service");
         Self {
             way,
             balancer,
@@ -195,7 +195,7 @@ impl Bench {
 
     #[track_caller]
     fn client(&mut self, tcp: TcpHeader, payload: &[u8]) -> Seen {
-        self.try_client(tcp, payload).expect("it passes")
+        self.try_client(tcp, payload).expect("the packet passes")
     }
 
     fn try_server_to(&mut self, to: SocketAddr, tcp: TcpHeader, payload: &[u8]) -> Option<Seen> {
@@ -208,10 +208,11 @@ impl Bench {
     #[track_caller]
     fn server(&mut self, tcp: TcpHeader, payload: &[u8]) -> Seen {
         let lip = parsed(self.way.lip);
-        self.try_server_to(lip, tcp, payload).expect("it passes")
+        self.try_server_to(lip, tcp, payload)
+            .expect("the packet passes")
     }
 
-    /// SYN and SYN-ACK; the shift of the sequence numbers.
+    /// Passes SYN and SYN-ACK; returns the shift of the sequence numbers.
     #[track_caller]
     fn open(&mut self) -> u32 {
         let seen = self.client(syn(), b"");
@@ -220,7 +221,7 @@ impl Bench {
         shift
     }
 
-    /// The handshake's ACK with those options of its own.
+    /// Passes the handshake's ACK with these own options.
     #[track_caller]
     fn ack(&mut self, own: &[u8]) -> Seen {
         self.client(early(own), b"")
@@ -231,11 +232,11 @@ fn config(services: &[&str], local: &[&str]) -> Config {
     Config {
         services: services
             .iter()
-            .map(|text| text.parse().expect("the service is good"))
+            .map(|text| text.parse().expect("valid service"))
             .collect(),
         local: local
             .iter()
-            .map(|text| text.parse().expect("the prefix is good"))
+            .map(|text| text.parse().expect("valid prefix"))
             .collect(),
         mtu: 1500,
         grace: GRACE,
@@ -254,7 +255,7 @@ fn syn_ack(shift: u32) -> TcpHeader {
     }
 }
 
-/// A segment that acknowledges the SYN-ACK and no more.
+/// Returns a segment that acknowledges the SYN-ACK and no more.
 fn early(own: &[u8]) -> TcpHeader {
     tcp(CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1), own)
 }
@@ -270,7 +271,7 @@ fn fin(tcp: TcpHeader) -> TcpHeader {
     TcpHeader { fin: true, ..tcp }
 }
 
-/// The whole handshake's ACK, for a way whose server has the option `toa`.
+/// Checks the handshake's whole ACK, for a path whose server gets the option `toa`.
 #[track_caller]
 fn check_exact_bytes(way: Way, toa: &[u8]) {
     let mut bench = Bench::new(way, "");
@@ -310,7 +311,7 @@ fn nat64_ack_carries_20_bytes_in_ipv4() {
     ];
     expected[24..28].copy_from_slice(&shifted);
     expected.extend(TOA_V6);
-    // `Seen` has verified the checksums.
+    // `Seen` verifies the checksums.
     for checksum in [10..12, 36..38] {
         expected[checksum.clone()].copy_from_slice(&seen.bytes[checksum]);
     }
@@ -427,7 +428,9 @@ fn shift_is_the_connections_own_and_undone_towards_the_client() {
         .map(|edge| u32::from_be_bytes(edge.try_into().expect("four bytes")))
         .collect();
     assert_eq!(shifted_back, edges);
-    let other = bench.client_at(40001, syn(), b"").expect("it passes");
+    let other = bench
+        .client_at(40001, syn(), b"")
+        .expect("the packet passes");
     assert_ne!(other.tcp.sequence_number, shift.wrapping_add(CLIENT_ISN));
 }
 
@@ -455,7 +458,7 @@ fn full_header_loses_its_own_options_for_the_balancers() {
 fn full_header_of_timestamps_goes_without_the_option() {
     let mut bench = Bench::new(V6, "");
     bench.open();
-    // Timestamps are protected; the rest are 18 bytes, 16 in whole words, of the 20.
+    // Timestamps stay. The rest is 18 bytes, 16 in whole words: fewer than the needed 20.
     let own = [&[8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 5, 18][..], &[0; 16]].concat();
     let seen = bench.ack(&own);
     assert_eq!(seen.options(), [8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0]);
@@ -508,7 +511,7 @@ fn nat64_has_20_bytes_more_of_the_mtu() {
     assert_eq!((seen.options(), seen.bytes.len()), (&TOA_V6[..], 1500));
 }
 
-/// The handshake's ACK with a plan, `own` its own options.
+/// Passes the handshake's ACK with a plan and the segment's own options `own`.
 #[track_caller]
 fn check_plan(rest: &str, own: &[u8], expected: &[u8]) {
     let mut bench = Bench::new(V4, rest);
@@ -594,12 +597,14 @@ fn closed_connection_lets_late_segments_pass_and_goes_after_the_grace() {
     open_and_close(&mut bench);
     let last = tcp(CLIENT_ISN + 2, SERVER_ISN.wrapping_add(2), &[]);
     assert_eq!(bench.client(last.clone(), b"").from, parsed(V4.lip));
-    // The client's port again: another session, as the local port is still taken.
+    // The client reuses its port: another session, since the local port is still in use.
     let again = bench.client(syn(), b"");
     assert_eq!(again.from, parsed("10.9.0.1:1026"));
     assert_eq!(bench.balancer.live(), 2);
     bench.start += GRACE;
-    bench.client_at(40001, syn(), b"").expect("it passes");
+    bench
+        .client_at(40001, syn(), b"")
+        .expect("the packet passes");
     assert_eq!(bench.balancer.live(), 2);
     // The client's port still leads to its new session.
     assert_eq!(bench.client(last, b"").from, parsed("10.9.0.1:1026"));
@@ -613,7 +618,9 @@ fn half_closed_connection_stays() {
     bench.open();
     bench.client(fin(early(&[])), b"");
     bench.start += 2 * GRACE;
-    bench.client_at(40001, syn(), b"").expect("it passes");
+    bench
+        .client_at(40001, syn(), b"")
+        .expect("the packet passes");
     assert_eq!(bench.balancer.live(), 2);
     bench.client(fin(early(&[])), b"");
 }
@@ -634,7 +641,9 @@ fn rst_of_either_side_closes() {
             ),
         };
         bench.start += GRACE;
-        bench.client_at(40001, syn(), b"").expect("it passes");
+        bench
+            .client_at(40001, syn(), b"")
+            .expect("the packet passes");
         assert_eq!(bench.balancer.live(), 1, "{side}");
         assert_eq!(bench.try_client(early(&[]), b""), None, "{side}");
         assert_eq!(bench.balancer.statistics.unknown, 1, "{side}");
@@ -653,7 +662,7 @@ fn what_belongs_to_nobody_is_dropped_and_counted() {
     PacketBuilder::ipv4([1, 2, 3, 4], [198, 51, 100, 1], 9)
         .udp(1, 80)
         .write(&mut udp, b"?")
-        .expect("it can be written");
+        .expect("the packet is written");
     assert_eq!(bench.client_bytes(&udp), None);
     let whole = packet(V4.client, V4.vip, syn(), b"");
     for length in 0..whole.len() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Fuzzes `option.rs`: any bytes are read as the reference reads them, and a
-//! client in front of them is the one that counts.
+//! Fuzzes `option.rs`: for any bytes, the parser agrees with the reference, and a
+//! client's option in front of them is the one that counts.
 //!
 //! ```text
 //! cargo install --locked cargo-fuzz
@@ -11,14 +11,13 @@
 //!     -max_len=64 -max_total_time=60
 //! ```
 //!
-//! With a nightly compiler, `cargo +nightly fuzz run …` does without
-//! `RUSTC_BOOTSTRAP`. A C++ compiler is needed. Input that fails is kept in
-//! `fuzz/artifacts/option`: put it into `fuzz/seeds/option`, which the host tests
-//! read too.
+//! With a nightly compiler, `cargo +nightly fuzz run …` needs no `RUSTC_BOOTSTRAP`.
+//! Install a C++ compiler. Failing input is kept in `fuzz/artifacts/option`: copy it
+//! to `fuzz/seeds/option`, which the host tests also read.
 
 #![no_main]
 
-// The connection of two endpoints is nothing that comes from the wire.
+// The parser does not use `Connection`, the pair of two endpoints.
 #[allow(dead_code)]
 #[path = "../../../endpoint.rs"]
 mod endpoint;
@@ -29,7 +28,7 @@ mod reference;
 
 use libfuzzer_sys::fuzz_target;
 
-/// The parser with the table of the module.
+/// Parses with the module's table of kinds.
 fn find_client(options: &[u8]) -> option::ParsedOptions {
     option::find_client(options, option::KINDS)
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Answers each HTTP request with its client's address and port.
+"""An asyncio server that answers each HTTP request with its client's address and port.
 
 Arguments: the ports of an IPv4, an IPv6-only and a dual-stack socket.
 """

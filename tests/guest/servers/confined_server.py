@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Accepts connections under one AppArmor profile and reads under another: answers
-with the name of the error that reading ends with.
+"""A server that accepts connections under one AppArmor profile and reads under another.
+It answers with the name of the error that the read returns.
 
-Arguments: that profile, the ports of an IPv4, an IPv6-only and a dual-stack socket.
+Arguments: the second profile, the ports of an IPv4, an IPv6-only and a dual-stack
+socket.
 """
 
 import errno

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-// Answers each request with its client's address and port. Arguments: the ports
-// of an IPv4, an IPv6-only and a dual-stack socket.
+// A server that answers each request with its client's address and port.
+// Arguments: the ports of an IPv4, an IPv6-only and a dual-stack socket.
 const http = require('node:http');
 
 const [v4, v6Only, dualStack] = process.argv.slice(2).map(Number);

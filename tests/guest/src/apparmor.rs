@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! AppArmor: profiles of the tests, and a server that is confined by them (the
-//! kernel's `security/apparmor/`, and `security/lsm_audit.c` for what it logs).
+//! AppArmor profiles of the tests, and a server that they confine (the kernel's
+//! `security/apparmor/`, and `security/lsm_audit.c` for its log lines).
 
 use std::fs;
 use std::io::Read;
@@ -20,27 +20,27 @@ use crate::programs::Seen;
 use crate::runner::problem;
 use crate::wait;
 
-/// What AppArmor of this kernel knows to do.
+/// The features of this kernel's AppArmor.
 const FEATURES: &str = "/sys/kernel/security/apparmor/features";
 
 /// The profile under which a server accepts connections.
 const ACCEPTING: &str = "toa-accepting";
 
-/// The one under which it serves them: it may not receive.
+/// The profile under which the server serves them: it may not receive.
 pub const SERVING: &str = "toa-serving";
 
-/// Whether AppArmor asks a socket for its peer's name, when a program uses a socket
-/// that was made under another profile: Linux 7.3 is the first that does.
+/// Returns whether AppArmor mediates by peer: it calls getname when a program uses a
+/// socket that was made under another profile. Linux does so since 7.3.
 pub fn asks_for_peers() -> bool {
     let symbols = fs::read_to_string("/proc/kallsyms").expect("the kernel's symbols");
     let mut names = symbols.lines().filter_map(|line| line.split(' ').nth(2));
     names.any(|name| name == "aa_inet_file_perm")
 }
 
-/// Seconds in which the kernel's log takes no more than so many lines of the audit.
+/// The interval in seconds in which the kernel logs a limited number of audit lines.
 const RATE_LIMIT: &str = "/proc/sys/kernel/printk_ratelimit";
 
-/// Both profiles are in the kernel, and it logs each denial, until this is dropped.
+/// Both profiles, loaded until the value is dropped. The kernel logs each denial.
 #[derive(Debug)]
 pub struct Profiles {
     file: PathBuf,
@@ -75,7 +75,7 @@ impl Profiles {
         profiles
     }
 
-    /// By the features of this kernel, not those that Debian's own profiles are for.
+    /// Returns the parser's command with this kernel's features instead of Debian's.
     fn parser(&self, action: &str) -> Command {
         let mut parser = Command::new("apparmor_parser");
         parser.args([action, "--skip-cache", "--policy-features", FEATURES]);
@@ -94,23 +94,23 @@ impl Drop for Profiles {
     }
 }
 
-/// A program that starts under [`ACCEPTING`].
+/// Returns the command of a program that starts under [`ACCEPTING`].
 pub fn confined(program: &str) -> Command {
     let mut command = Command::new("aa-exec");
     command.args(["-p", ACCEPTING, "--", program]);
     command
 }
 
-/// Sends a byte to a server that may not receive it; gives the kernel's words.
+/// Sends a byte to a server that may not receive it; returns the kernel's log line.
 pub fn denial(stream: &mut TcpStream) -> String {
     let mut log = KernelLog::from_now();
-    stream.write_all(b"?").expect("the request goes out");
-    // A socket that is closed with data unread is reset, maybe before its answer
-    // has been read.
+    stream.write_all(b"?").expect("the request is sent");
+    // A socket that is closed with unread data is reset, perhaps before its answer
+    // is read.
     let mut answer = [0; "EACCES".len()];
-    stream.read_exact(&mut answer).expect("the answer comes");
+    stream.read_exact(&mut answer).expect("the answer arrives");
     assert_eq!(&answer, b"EACCES", "the server's read");
-    // The kernel's audit thread writes it.
+    // The kernel's audit thread writes the line.
     wait::until("a line of AppArmor's in the log", || {
         let denied = |line: &String| {
             ["apparmor=\"DENIED\"", "class=\"net\""]
@@ -118,12 +118,12 @@ pub fn denial(stream: &mut TcpStream) -> String {
                 .all(|words| line.contains(words))
         };
         let line = log.new_lines().into_iter().find(denied);
-        line.ok_or_else(|| "there is none".to_owned())
+        line.ok_or_else(|| "the log has no such line".to_owned())
     })
 }
 
-/// Whom that line names as the one that the data would have come from. What it has
-/// from the socket itself must be the balancer.
+/// Returns the sender of the data according to that line. The address that the line
+/// has from the socket itself must be the balancer's.
 pub fn source(line: &str) -> Option<Seen> {
     let word = |key: &str| {
         let mut words = line.split(' ').filter_map(|word| word.split_once('='));

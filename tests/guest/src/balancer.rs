@@ -24,7 +24,7 @@ const PROGRAM: &str = "/toa/bin/toa-balancer";
 pub const CLIENT_SIDE: &str = "tclient";
 pub const SERVER_SIDE: &str = "tserver";
 
-/// The kind that DPVS uses, and most others.
+/// The option kind that DPVS and most other balancers use.
 pub const TOA_KIND: u8 = 254;
 
 /// A virtual server and the real one behind it.
@@ -34,55 +34,55 @@ pub struct Service {
     pub real_server: SocketAddr,
 }
 
-/// What the balancer inserts into the client's segments, and into which.
+/// The bytes that the balancer inserts, and the client's segments that get them.
 #[derive(Clone, Debug)]
 pub struct Plan(String);
 
 impl Plan {
-    /// As DPVS does: the client's address, until the server's first data is
+    /// Inserts as DPVS does: the client's address, until the server's first data is
     /// acknowledged.
     pub fn dpvs() -> Self {
         Self("toa".to_owned())
     }
 
-    /// Nothing: a plain FullNAT balancer.
+    /// Inserts nothing, as a plain FullNAT balancer.
     pub fn none() -> Self {
         Self("none".to_owned())
     }
 
-    /// These bytes, padded with NOP, in the segments that DPVS chooses.
+    /// Inserts these bytes, padded with NOP, in the segments that DPVS chooses.
     pub fn inserting(options: &[u8]) -> Self {
         let hex = |text: String, byte: &u8| text + &format!("{byte:02x}");
         Self(options.iter().fold("hex:".to_owned(), hex))
     }
 
-    /// Of those segments only the ones without data.
+    /// Restricts the plan to segments without data.
     pub fn on_acks_only(self) -> Self {
         Self(self.0 + ",segments=ack-only")
     }
 
-    /// Of those segments only the ones with data.
+    /// Restricts the plan to segments with data.
     pub fn on_data_only(self) -> Self {
         Self(self.0 + ",segments=data-only")
     }
 
-    /// The SYN, and nothing else.
+    /// Restricts the plan to the SYN.
     pub fn on_syn_only(self) -> Self {
         Self(self.0 + ",segments=syn")
     }
 
-    /// The handshake's ACK never arrives.
+    /// Drops the handshake's ACK.
     pub fn losing_the_ack(self) -> Self {
         Self(self.0 + ",lose=ack")
     }
 
-    /// The server may send and be sent as much as if nothing were inserted.
+    /// Keeps the SYN-ACK's MSS, as if nothing were inserted.
     pub fn keeping_the_mss(self) -> Self {
         Self(self.0 + ",mss=keep")
     }
 }
 
-/// The option that names `client`: kind, length, port, address.
+/// Returns the option that carries `client`: kind, length, port, address.
 pub fn toa_option(kind: u8, client: SocketAddr) -> Vec<u8> {
     let address = match client.ip() {
         IpAddr::V4(v4) => v4.octets().to_vec(),
@@ -94,16 +94,16 @@ pub fn toa_option(kind: u8, client: SocketAddr) -> Vec<u8> {
     option
 }
 
-/// Runs until it is dropped.
+/// A balancer process, which runs until the value is dropped.
 #[derive(Debug)]
 pub struct Balancer {
     process: Process,
-    /// It says something when it ends: somebody must be there.
+    /// The pipe must stay open: the balancer prints its counters at its end.
     output: BufReader<ChildStdout>,
 }
 
 impl Balancer {
-    /// Returns when packets can flow.
+    /// Starts the balancer; returns when packets can flow.
     #[track_caller]
     pub fn start(
         client: &Namespace,
@@ -136,7 +136,7 @@ impl Balancer {
         }
     }
 
-    /// Ends it; says what it has counted.
+    /// Ends the balancer; returns its counters.
     #[track_caller]
     pub fn finish(&mut self) -> Counts {
         let pid = Pid::from_raw(self.process.child().id() as i32);
@@ -147,7 +147,7 @@ impl Balancer {
     }
 }
 
-/// What a balancer has counted: a line of JSON, all whose values are numbers.
+/// A balancer's counters: a line of JSON, all of whose values are numbers.
 #[derive(Debug)]
 pub struct Counts(String);
 

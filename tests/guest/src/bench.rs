@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts the instructions that the module adds to what servers do.
+//! Counts the instructions that the module adds to the calls of servers.
 //!
-//! In a virtual machine whose clock is the number of executed instructions
-//! ([`clock`]), each thing is done many times in a phase without the module, in
-//! one with it, and in another one without it. The last two of these differ by
-//! what the module costs, the first and the last by what the method is worth.
-//! Most numbers are medians; a whole connection's is a mean, with all that the
-//! kernel puts off, such as freeing.
+//! The virtual machine's clock counts executed instructions ([`clock`]). Each
+//! operation runs many times in three phases: without the module, with it, and
+//! without it again. The last two phases differ by the module's cost, the first and
+//! the last by the error of the method. Most numbers are medians. The number for a
+//! whole connection is a mean, which includes deferred work of the kernel, such as
+//! freeing.
 //!
-//! Clients are made of single segments ([`wire`]), so that the segment which opens
-//! a connection can be counted by itself, without the work of any client.
+//! Clients are single segments ([`wire`]): the segment that opens a connection is
+//! counted alone, without the work of a client.
 
 mod clock;
 pub mod slab;
@@ -43,32 +43,32 @@ use clock::Clock;
 use slab::Slabs;
 use wire::Wire;
 
-/// How often a connection is made for a number.
+/// Number of connections for one result.
 const CONNECTIONS: usize = 1000;
 
-/// How often a name is asked for: batches, and calls in each of them.
+/// Number of batches of calls, and of calls in each batch.
 const BATCHES: usize = 200;
 const CALLS: usize = 100;
 
-/// DPVS's name for it.
+/// The number of the socket option that DPVS's module registers.
 const TOA_SO_GET_LOOKUP: libc::c_int = 4096;
 
-/// How many connections there are at once when their memory is measured.
+/// Number of open connections for the memory measurement.
 const RECORDS: usize = 10_000;
 
-/// What was counted, a number a row.
+/// The results, one number for each row.
 type Rows = Vec<(String, f64)>;
 
-/// A phase: all that is measured, with the module or without it.
+/// The results of one phase, with the module or without it.
 struct Phase {
     rows: Rows,
-    /// By how much the memory has grown with [`RECORDS`] connections.
+    /// The growth of memory with [`RECORDS`] connections.
     growth: Slabs,
 }
 
-/// Whether it could be measured.
+/// Runs the benchmark; returns whether it succeeded.
 pub fn run() -> bool {
-    // The reason of a panic is on the standard error output.
+    // The reason of a panic is on standard error.
     catch_unwind(measure).is_ok()
 }
 
@@ -77,7 +77,7 @@ fn measure() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("Linux {}", release.trim());
     println!("{clock}");
-    // The kernel's caches grow.
+    // The first run lets the kernel's caches grow.
     phase(&clock, false);
     let before = phase(&clock, false);
     module::load();
@@ -88,7 +88,7 @@ fn measure() {
     print_memory(&with.growth, &after.growth);
 }
 
-/// Measures everything in a namespace of its own.
+/// Measures one phase in a new namespace.
 fn phase(clock: &Clock, loaded: bool) -> Phase {
     let server = Namespace::new("bench");
     let mut wire = Wire::new(&server);
@@ -109,22 +109,22 @@ fn phase(clock: &Clock, loaded: bool) -> Phase {
             growth: bench.hold_connections(),
         }
     });
-    // In the order of what a server does, not of how it was measured.
+    // The rows follow the order of a server's calls, not that of the measurement.
     let order = ["segment", "accept", "close", "in all", "loopback"];
     let rank = |row: &str| order.iter().position(|word| row.contains(word));
     phase.rows.sort_by_key(|(row, _)| rank(row));
     phase
 }
 
-/// A listener of one family, and clients with the option or without it.
+/// A listener of one family, with clients that send the option or not.
 struct Bench<'a> {
     clock: &'a Clock,
     wire: &'a mut Wire,
     listener: Listener,
     server: SocketAddr,
-    /// What the segment that opens a connection carries.
+    /// The options of the segment that opens a connection.
     option: Vec<u8>,
-    /// Whom the server must be told; None: where the segments come from.
+    /// The client that the server must see; None: the source of the segments.
     told: Option<SocketAddr>,
     name: String,
 }
@@ -158,15 +158,15 @@ impl<'a> Bench<'a> {
         rows.push((format!("{what:<20} {}", self.name), instructions));
     }
 
-    /// A connection that is open, and what its steps have cost: the segment that
+    /// Opens a connection. Returns it with the costs of its two steps: the segment that
     /// completes the handshake, and accept.
     fn connect(&mut self) -> (Socket, [u64; 2]) {
         let (from, segment) = self.wire.shake_hands(self.server, &self.option);
         let (opening, ()) = self.clock.count(|| self.wire.send(&segment));
         let (accepting, accepted) = self.clock.count(|| self.listener.socket.accept());
-        let (socket, peer) = accepted.expect("the connection is there");
+        let (socket, peer) = accepted.expect("accept succeeds");
         assert_eq!(peer.as_socket(), Some(self.told.unwrap_or(from)));
-        // Closing it is a reset, after which nothing is left of it.
+        // Closing the socket resets the connection and leaves no state behind.
         let at_once = Some(Duration::ZERO);
         socket.set_linger(at_once).expect("SO_LINGER");
         (socket, [opening, accepting])
@@ -174,9 +174,13 @@ impl<'a> Bench<'a> {
 
     fn ask_for_names(&mut self, rows: &mut Rows) {
         let (socket, _) = self.connect();
-        let peer = ask(self.clock, || socket.peer_addr().expect("it has a peer"));
-        let own = ask(self.clock, || socket.local_addr().expect("it has a name"));
-        // An error without the module.
+        let peer = ask(self.clock, || {
+            socket.peer_addr().expect("the socket has a peer")
+        });
+        let own = ask(self.clock, || {
+            socket.local_addr().expect("the socket has a name")
+        });
+        // The call returns an error without the module.
         let fd = socket.as_raw_fd();
         let option = ask(self.clock, || {
             sys::get_option(fd, libc::IPPROTO_IP, TOA_SO_GET_LOOKUP, Place::AMPLE)
@@ -205,7 +209,7 @@ impl<'a> Bench<'a> {
         self.row(rows, "connection, in all", all as f64 / CONNECTIONS as f64);
     }
 
-    /// By how much the kernel's memory has grown when so many connections are open.
+    /// Returns the growth of the kernel's memory with all connections open.
     fn hold_connections(&mut self) -> Slabs {
         let before = Slabs::read();
         let sockets: Vec<Socket> = (0..RECORDS).map(|_| self.connect().0).collect();
@@ -216,7 +220,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// The median cost of one of many calls.
+/// Returns the median cost of one call.
 fn ask<T>(clock: &Clock, mut call: impl FnMut() -> T) -> f64 {
     let mut batch = || (0..CALLS).for_each(|_| drop(std::hint::black_box(call())));
     let costs = (0..BATCHES).map(|_| clock.count(&mut batch).0).collect();
@@ -226,15 +230,15 @@ fn ask<T>(clock: &Clock, mut call: impl FnMut() -> T) -> f64 {
 fn ask_udp(clock: &Clock, rows: &mut Rows) {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
     let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT);
-    socket.connect(&peer.into()).expect("it has a peer");
-    let cost = ask(clock, || socket.peer_addr().expect("it has a peer"));
+    socket.connect(&peer.into()).expect("the socket has a peer");
+    let cost = ask(clock, || socket.peer_addr().expect("the socket has a peer"));
     rows.push((format!("{:<20} UDP", "getpeername"), cost));
 }
 
-/// Whole connections between two sockets: connect, accept, and both ends closed.
+/// Measures whole connections between two sockets: connect, accept, and closing both.
 fn make_loopback_connections(clock: &Clock, rows: &mut Rows) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).expect("a listener");
-    let server = listener.local_addr().expect("it has an address");
+    let server = listener.local_addr().expect("the listener has an address");
     let connection = || {
         let client = TcpStream::connect(server).expect("a connection");
         let accepted = listener.accept().expect("the same connection");
@@ -270,7 +274,7 @@ fn print_memory(with: &Slabs, without: &Slabs) {
     println!("\nMemory of {RECORDS} connections with the option, in bytes of slabs for each:\n");
     println!("without {:>8.1}", without.bytes() as f64 / records);
     println!("with    {:>8.1}", with.bytes() as f64 / records);
-    println!("\nof which are new:");
+    println!("\nNew objects:");
     for (class, objects, bytes) in with.since(without).notable(RECORDS as i64 / 100) {
         println!(
             "{class:<20} {objects:>+7} objects {:>+8.1}",

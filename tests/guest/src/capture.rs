@@ -24,29 +24,29 @@ use crate::process;
 use crate::process::Process;
 use crate::wait;
 
-/// A capture that is going on.
+/// A running capture.
 pub struct Capture {
     tcpdump: Process,
-    /// It says something when it ends: somebody must be there.
+    /// The pipe must stay open: tcpdump prints its counters at its end.
     _said: BufReader<ChildStderr>,
     file: PathBuf,
 }
 
 impl Capture {
-    /// Returns when packets are being captured.
+    /// Starts tcpdump; returns when it captures packets.
     #[track_caller]
     pub fn start(namespace: &Namespace, interface: &str, file: &Path) -> Self {
         let mut command = Command::new("tcpdump");
         command
             .args(["-n", "-U", "--immediate-mode", "-Z", "root"])
-            // With the default size the kernel's ring has room for eight packets, and drops the
-            // others if tcpdump does not run in time. Now 256, merged ones included.
+            // The kernel's ring of the default size holds eight packets, and drops others if
+            // tcpdump does not run in time. This ring holds 256, merged packets included.
             .args(["-s", "65535", "-B", "16384"])
             .args(["-i", interface, "-w"])
             .arg(file)
             .stderr(Stdio::piped());
         let mut tcpdump = Process::start_in(namespace, &mut command, Signal::SIGINT);
-        let said = tcpdump.child().stderr.take().expect("it is piped");
+        let said = tcpdump.child().stderr.take().expect("stderr is piped");
         Self {
             _said: process::wait_for_line(said, "listening on"),
             tcpdump,
@@ -54,7 +54,7 @@ impl Capture {
         }
     }
 
-    /// Waits until so many segments with a FIN were captured, and ends tcpdump.
+    /// Waits until `fins` segments with a FIN are captured, and ends tcpdump.
     #[track_caller]
     pub fn finish(self, fins: usize) -> Vec<Segment> {
         let segments = wait::until("the last segment is captured", || {
@@ -70,10 +70,10 @@ impl Capture {
     }
 }
 
-/// Two addresses and a type, without any VLAN.
+/// Length of the header: two addresses and a type, without a VLAN.
 const ETHERNET_HEADER: usize = 14;
 
-/// The segments in a capture that may still be written to.
+/// Returns the segments in a capture file, to which tcpdump may still write.
 fn read(file: &Path) -> Vec<Segment> {
     let file = File::open(file).expect("tcpdump has made its file");
     let Ok(mut reader) = PcapReader::new(file) else {
@@ -90,7 +90,7 @@ fn read(file: &Path) -> Vec<Segment> {
     segments
 }
 
-/// A TCP segment, as far as the tests look at it.
+/// The fields of a TCP segment that the tests check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     pub source: SocketAddr,
@@ -100,7 +100,7 @@ pub struct Segment {
     pub fin: bool,
     pub rst: bool,
     pub sequence: u32,
-    /// Its acknowledgement number.
+    /// The segment's acknowledgement number.
     pub next: u32,
     pub payload: usize,
     pub data: Vec<u8>,
@@ -109,7 +109,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Of an IP packet; none if that is not TCP.
+    /// Parses an IP packet; returns None if the packet is not TCP.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         let packet = SlicedPacket::from_ip(packet).ok()?;
         let (source, target): (IpAddr, IpAddr) = match packet.net? {
@@ -141,14 +141,14 @@ impl Segment {
         })
     }
 
-    /// The contents of its options of that kind.
+    /// Returns the contents of the segment's options of that kind.
     pub fn options_of_kind(&self, kind: u8) -> Vec<&[u8]> {
         let wanted = self.options.iter().filter(|(found, _)| *found == kind);
         wanted.map(|(_, contents)| contents.as_slice()).collect()
     }
 }
 
-/// RFC 9293 §3.1: kinds 0 and 1 are single bytes, all others have a length.
+/// Splits options by RFC 9293 §3.1: kinds 0 and 1 are single bytes, others have a length.
 fn split_options(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut options = Vec::new();
     loop {

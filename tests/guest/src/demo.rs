@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Shows what the module is for: what real servers log of the same requests,
-//! without the module and with it.
+//! Demonstration of the module: the access logs of real servers, for the same
+//! requests without the module and with it.
 
 use std::panic::catch_unwind;
 
@@ -13,7 +13,7 @@ use crate::site;
 use crate::site::Site;
 use crate::site::Visit;
 
-/// A request's line in the access log, each time it was made.
+/// A request's lines in the access log, without the module and with it.
 struct Shown {
     visit: Visit,
     without: String,
@@ -21,16 +21,16 @@ struct Shown {
 }
 
 impl Shown {
-    /// Whether the module has made the difference that it promises.
+    /// Whether only the line with the module has the client's address.
     fn is_right(&self) -> bool {
         let client = self.visit.client.unwrap_or_default();
         site::client_in(&self.with) == client && site::client_in(&self.without) != client
     }
 }
 
-/// Whether every server has logged its client.
+/// Runs the demonstration. True if every server logged its client with the module.
 pub fn run() -> bool {
-    // The reason of a panic is on the standard error output.
+    // The panic's message is on the standard error output.
     catch_unwind(show).unwrap_or(false)
 }
 
@@ -78,7 +78,7 @@ fn print_all(shown: &[Shown]) {
         println!("  without  {}", one.without);
         println!("  with     {}", one.with);
         if !one.is_right() {
-            println!("  WRONG: the client is not there");
+            println!("  WRONG: the client's address is missing");
         }
     }
     let right = shown.iter().filter(|one| one.is_right()).count();

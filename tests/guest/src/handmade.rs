@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client that is nobody's kernel: the test makes its segments by hand and
-//! reads the answers, behind a TUN device of the server's host or the client's.
+//! A client without a kernel, behind a TUN device of the server's host or the client's.
+//! The test makes the client's segments by hand and reads the answers.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -32,7 +32,7 @@ use crate::sockets::Accepted;
 use crate::sys;
 use crate::wait;
 
-/// Its addresses, of TEST-NET-1 and RFC 3849.
+/// The client's addresses, of TEST-NET-1 and RFC 3849.
 pub const ADDRESS_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 7);
 
@@ -42,34 +42,34 @@ const DEVICES: [&str; 2] = ["handmade4", "handmade6"];
 const HOPS: u8 = 64;
 const WINDOW: u16 = 65000;
 
-/// What every connection begins with.
+/// The first sequence number of every connection.
 const FIRST_SEQUENCE: u32 = 1000;
 
-/// Exists, and its device with it, until it is dropped.
+/// A handmade client, which is removed with its device on drop.
 #[derive(Debug)]
 pub struct HandmadeClient {
     tun: File,
     address: IpAddr,
     target: SocketAddr,
-    /// What stands between the IP header and the TCP header, and what IPv6 calls it.
+    /// The bytes between the IP header and the TCP header, and their IPv6 protocol number.
     between: (IpNumber, Vec<u8>),
     /// The bytes behind the IP header that its packets' first fragments have.
     cut: Cell<Option<usize>>,
 }
 
 impl HandmadeClient {
-    /// On the other side of a link of the server's, with IPv4.
+    /// Makes an IPv4 client on the other side of a link of the server's host.
     pub fn new(server: &Namespace) -> Self {
         Self::on_link(server, ADDRESS_V4.into(), SERVER_V4.into())
     }
 
-    /// The same with IPv6.
+    /// Makes an IPv6 client on the other side of a link of the server's host.
     pub fn with_ipv6(server: &Namespace) -> Self {
         Self::on_link(server, ADDRESS_V6.into(), SERVER_V6.into())
     }
 
-    /// On the other side of a link of the client's host, which passes on what is sent
-    /// to the balancer.
+    /// Makes a client on the other side of a link of the client's host, which forwards
+    /// the packets to the balancer.
     pub fn before_balancer(net: &Net, way: Way) -> Self {
         let host = &net.client;
         host.sysctl("ipv4/ip_forward", "1");
@@ -111,7 +111,7 @@ impl HandmadeClient {
         self
     }
 
-    /// With these extension headers in all IPv6 packets, the first of them of that kind.
+    /// Adds these extension headers to all IPv6 packets; the first one is of that kind.
     pub fn with_extension_headers(mut self, first: IpNumber, headers: &[u8]) -> Self {
         self.between = (first, headers.to_vec());
         self
@@ -122,12 +122,12 @@ impl HandmadeClient {
         DEVICES[usize::from(self.address.is_ipv6())]
     }
 
-    /// Who has a connection from that port.
+    /// The end of a connection from that port.
     pub fn address(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address, port)
     }
 
-    /// A connection of which nothing was sent: its first segment is a SYN.
+    /// Returns a connection that has sent nothing: its first segment is a SYN.
     pub fn begin(&self, port: u16) -> HandmadeConnection<'_> {
         HandmadeConnection {
             client: self,
@@ -138,7 +138,7 @@ impl HandmadeClient {
         }
     }
 
-    /// Sends a SYN to the tests' server; gives its answer too.
+    /// Sends a SYN to the tests' server; returns the connection and the answer.
     #[track_caller]
     pub fn connect(&self, port: u16, options: &[u8]) -> (HandmadeConnection<'_>, Segment) {
         let mut connection = self.begin(port);
@@ -218,20 +218,20 @@ pub struct HandmadeConnection<'a> {
     client: &'a HandmadeClient,
     port: u16,
     target: SocketAddr,
-    /// Of the next segment.
+    /// The sequence number of the next segment.
     pub sequence: u32,
-    /// None before the server has answered: the next segment is the SYN.
+    /// The acknowledgement number; None before the server's answer: the next segment is the SYN.
     pub acknowledgement: Option<u32>,
 }
 
 impl HandmadeConnection<'_> {
-    /// To another port of the server.
+    /// Directs the connection to another port of the server.
     pub fn towards_port(mut self, port: u16) -> Self {
         self.target.set_port(port);
         self
     }
 
-    /// Sends a SYN, with data or without; the next segment is what the answer asks for.
+    /// Sends a SYN, with data or without, and continues at the answer's acknowledgement.
     #[track_caller]
     pub fn open(&mut self, options: &[u8], payload: &[u8]) -> Segment {
         self.send(options, payload);
@@ -242,13 +242,13 @@ impl HandmadeConnection<'_> {
         answer
     }
 
-    /// Sends a segment with these options, filled up with zeroes.
+    /// Sends a segment with these options, padded with zeroes.
     #[track_caller]
     pub fn send(&mut self, options: &[u8], payload: &[u8]) {
         self.send_with(|_| (), options, payload);
     }
 
-    /// The same with other flags, or whatever else of the header.
+    /// Sends a segment with these options and a modified header, such as other flags.
     #[track_caller]
     pub fn send_with(&mut self, change: impl Fn(&mut TcpHeader), options: &[u8], payload: &[u8]) {
         let mut tcp = TcpHeader::new(self.port, self.target.port(), self.sequence, WINDOW);
@@ -290,7 +290,7 @@ impl HandmadeConnection<'_> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 Err(error) => panic!("the device: {error}"),
             };
-            // The kernel also says hello to IPv6 neighbours there.
+            // The kernel also sends neighbour discovery there.
             match Segment::parse(&packet[..length]) {
                 Some(segment) if segment.target.port() == self.port => return segment,
                 _ => {}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's log, from its start or from the moment it was opened on (`/dev/kmsg`, the kernel's
-//! `Documentation/ABI/testing/dev-kmsg`).
+//! The kernel's log, read from its start or from the current end (`/dev/kmsg`, the
+//! kernel's `Documentation/ABI/testing/dev-kmsg`).
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -11,7 +11,7 @@ use std::io::Seek;
 use std::io::SeekFrom;
 use std::os::unix::fs::OpenOptionsExt;
 
-/// What a healthy kernel does not say, as its sources print it.
+/// Texts that a healthy kernel does not print, as in the kernel's sources.
 const ALARMS: [&str; 25] = [
     "WARNING:",
     "BUG:",
@@ -40,33 +40,34 @@ const ALARMS: [&str; 25] = [
     "Missing ENDBR",
 ];
 
-/// Longer than any record (`PRINTK_MESSAGE_MAX`).
+/// Size of a buffer for any record (`PRINTK_MESSAGE_MAX`).
 const RECORD_MAX: usize = 8192;
 
-/// A reader that has its own place in the log.
+/// A reader with its position in the log.
 pub struct KernelLog {
     file: File,
 }
 
 impl KernelLog {
-    /// Shows what has been said since the boot, as far as it is kept.
+    /// Opens the log at the oldest kept message since the boot.
     pub fn from_boot() -> Self {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/kmsg")
-            .expect("/dev/kmsg is there");
+            .expect("/dev/kmsg opens");
         Self { file }
     }
 
-    /// Shows what is said from now on.
+    /// Opens the log at its end: the reader returns later messages only.
     pub fn from_now() -> Self {
         let Self { mut file } = Self::from_boot();
-        file.seek(SeekFrom::End(0)).expect("the log's end is known");
+        file.seek(SeekFrom::End(0))
+            .expect("the log seeks to its end");
         Self { file }
     }
 
-    /// The messages since the last call.
+    /// Returns the messages since the last call.
     pub fn new_lines(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut record = [0; RECORD_MAX];
@@ -75,7 +76,7 @@ impl KernelLog {
                 Ok(length) => lines.push(message(&record[..length])),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return lines,
                 // Records were overwritten before they were read: the next read
-                // goes on with the oldest one that is left.
+                // returns the oldest record that is left.
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {
                     lines.push("(messages lost)".to_owned());
                 }
@@ -85,7 +86,7 @@ impl KernelLog {
     }
 }
 
-/// A record is `prefix;message`, and lines with properties after it.
+/// Returns a record's message. A record is `prefix;message`, then lines with properties.
 fn message(record: &[u8]) -> String {
     let record = String::from_utf8_lossy(record);
     let line = record.lines().next().unwrap_or_default();

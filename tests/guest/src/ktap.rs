@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writes KTAP, version 1 (the kernel's `Documentation/dev-tools/ktap.rst`).
+//! Prints KTAP, version 1 (the kernel's `Documentation/dev-tools/ktap.rst`).
 
 use std::io::stdout;
 use std::io::Write;
 
-/// The results so far; each line goes out at once.
+/// The number of results so far; each line is flushed at once.
 pub struct Ktap {
     number: usize,
     failed: usize,
 }
 
 impl Ktap {
-    /// Begins with the plan.
+    /// Begins the output with the plan.
     pub fn begin(count: usize) -> Self {
         line("KTAP version 1");
         line(&format!("1..{count}"));
@@ -22,7 +22,7 @@ impl Ktap {
         }
     }
 
-    /// A test's result; without problems it has passed, or was skipped for a reason.
+    /// Prints a test's result: passed if it has no problems, or skipped for a reason.
     pub fn result(&mut self, name: &str, problems: &[String], skipped: Option<&str>) {
         problems.iter().for_each(|problem| note(problem));
         self.number += 1;
@@ -42,17 +42,17 @@ impl Ktap {
     }
 }
 
-/// Diagnostics, each of its lines marked as such.
+/// Prints diagnostics, with a mark before each line.
 pub fn note(text: &str) {
     text.lines().for_each(|text| line(&format!("# {text}")));
 }
 
-/// The run cannot go on.
+/// Reports that the run ends early.
 pub fn bail_out(reason: &str) {
     line(&format!("Bail out! {reason}"));
 }
 
-/// Nobody listens any more if this fails, so there is nobody to tell.
+/// Prints a line. A failure is ignored: it cannot be reported without the output.
 fn line(text: &str) {
     let mut out = stdout().lock();
     let _ = writeln!(out, "{text}");

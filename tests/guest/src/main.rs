@@ -2,11 +2,11 @@
 
 //! Tests the module from user space, inside the virtual machine, as root.
 //!
-//! Each test is a claim ([`cases`]) about what a server behind the balancer sees.
-//! It gets a fresh client's and a fresh server's host with the balancer between
-//! them ([`net`]), makes connections ([`sockets`]), and compares what the kernel
-//! says with what it should say. [`runner`] looks after every test for what it
-//! left behind, and [`ktap`] tells the host. [`demo`] shows the same to people.
+//! Each test is a claim ([`cases`]) about the view of a server behind the balancer.
+//! A test gets a new client's host and a new server's host with the balancer between
+//! them ([`net`]). It makes connections ([`sockets`]), and compares the kernel's
+//! answers with the expected ones. After every test [`runner`] checks for leaks, and
+//! [`ktap`] reports the result to the host. [`demo`] shows the effect to people.
 
 mod apparmor;
 mod balancer;
@@ -59,15 +59,15 @@ toa-guest test [--boot NAME] [--filter TEXT]... [--list]
 toa-guest demo
     show what real servers log without the module and with it
 toa-guest bench
-    count the instructions that it adds; the machine needs toa-vm's option --icount
+    count the instructions that the module adds; the machine needs toa-vm's option --icount
 
-It expects /toa/toa.ko and /toa/bin/toa-balancer, and writes to /toa/out.
+The program expects /toa/toa.ko and /toa/bin/toa-balancer, and writes to /toa/out.
 ";
 
-/// The first program of the harness' virtual machine.
+/// The name of process 1 in the harness' virtual machine.
 const VM_INIT: &str = "toa-init";
 
-/// Sockets that a test may have open.
+/// Limit of open sockets in a test.
 const OPEN_FILES: u64 = 16_384;
 
 enum Action {
@@ -98,7 +98,7 @@ fn main() -> ExitCode {
         Action::Test { boot, filters } => test(boot, &filters),
         Action::Demo => demo::run(),
         Action::Bench => bench::run(),
-        Action::List { .. } => unreachable!("it was listed above"),
+        Action::List { .. } => unreachable!("the list returned above"),
     };
     if good {
         ExitCode::SUCCESS
@@ -107,7 +107,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether there are such tests, and all have passed.
+/// Runs the selected tests; returns whether at least one exists and all passed.
 fn test(boot: Boot, filters: &[String]) -> bool {
     if let Err(reason) = check_boot(boot) {
         eprintln!("toa-guest: {reason}");
@@ -158,24 +158,24 @@ fn selected(boot: Boot, filters: &[String]) -> impl Iterator<Item = &'static run
     })
 }
 
-/// The tests load a module into the kernel that they run on: never on a machine
-/// that somebody needs.
+/// Checks that this is the harness' virtual machine: the tests load a module into the
+/// running kernel, which could crash a machine in use.
 fn check_machine() -> Result<(), String> {
     let init = fs::read_to_string("/proc/1/comm").unwrap_or_default();
     if init.trim() != VM_INIT {
         return Err(format!(
             "this is not the harness' virtual machine (its init is {VM_INIT}, not {}): \
-             it would load a module into this machine's kernel",
+             toa-guest would load a module into this machine's kernel",
             init.trim()
         ));
     }
     if !fs::exists(module::PATH).unwrap_or(false) {
-        return Err(format!("there is no {}", module::PATH));
+        return Err(format!("{} is missing", module::PATH));
     }
     Ok(())
 }
 
-/// Whether the kernel was told what the tests rely on.
+/// Checks that the kernel's command line has the words that the tests rely on.
 fn check_boot(boot: Boot) -> Result<(), String> {
     let told = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let told: Vec<&str> = told.split_whitespace().collect();
@@ -185,7 +185,7 @@ fn check_boot(boot: Boot) -> Result<(), String> {
     }
 }
 
-/// What the tests and the balancer need of it: sockets, and TUN devices.
+/// Prepares the sockets and TUN devices for the tests and the balancer.
 fn prepare_machine() {
     setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).expect("more open files");
     namespace::run(Command::new("modprobe").arg("tun"));

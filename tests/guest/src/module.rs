@@ -18,12 +18,12 @@ pub fn is_loaded() -> bool {
     fs::exists("/sys/module/toa/initstate").unwrap_or(false)
 }
 
-/// `insmod toa.ko PARAMETERS`.
+/// Loads the module: `insmod toa.ko PARAMETERS`.
 pub fn insert(parameters: &str) -> Result<(), Errno> {
     insert_file(PATH, parameters)
 }
 
-/// The same of another file.
+/// Loads the module from another file.
 pub fn insert_file(path: &str, parameters: &str) -> Result<(), Errno> {
     let file = File::open(path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let parameters = CString::new(parameters).expect("parameters have no NUL");
@@ -40,12 +40,12 @@ pub fn kernel_crate() -> String {
     String::from_utf8_lossy(field).into_owned()
 }
 
-/// `rmmod toa`.
+/// Unloads the module: `rmmod toa`.
 pub fn remove() -> Result<(), Errno> {
     delete_module(c"toa", DeleteModuleFlags::O_NONBLOCK)
 }
 
-/// Loads it where that must work.
+/// Loads the module; panics if that fails.
 #[track_caller]
 pub fn load() {
     load_with("");
@@ -56,7 +56,7 @@ pub fn load_with(parameters: &str) {
     insert(parameters).unwrap_or_else(|error| panic!("insmod toa.ko {parameters}: {error}"));
 }
 
-/// Unloads it where that must work.
+/// Unloads the module; panics if that fails.
 #[track_caller]
 pub fn unload() {
     remove().unwrap_or_else(|error| panic!("rmmod toa: {error}"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A network namespace, as a host of its own.
+//! A network namespace, which serves as a host.
 
 use std::fs;
 use std::fs::File;
@@ -19,10 +19,10 @@ use nix::sys::signal::Signal;
 use crate::process;
 use crate::process::Process;
 
-/// Numbers the namespaces, so that names never return.
+/// The number of the next namespace: no name is used twice.
 static COUNT: AtomicU32 = AtomicU32::new(1);
 
-/// Exists under `/run/netns` until it is dropped.
+/// A namespace under `/run/netns`, which is removed on drop.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
@@ -30,7 +30,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// A new one, with its loopback interface up.
+    /// Makes a namespace with its loopback interface up.
     pub fn new(role: &str) -> Self {
         let name = new_name(role);
         run(Command::new("ip").args(["netns", "add", &name]));
@@ -98,8 +98,8 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("sysctl {path}={value}: {error}"));
     }
 
-    /// Runs `job` in a thread that is in this namespace. The sockets it makes and
-    /// the programs it starts belong there for good.
+    /// Runs `job` in a thread in this namespace. The sockets and programs of `job` stay
+    /// in the namespace.
     pub fn enter<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
@@ -127,7 +127,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Runs a program to its end, which must be a good one.
+/// Runs a program to its end; panics if it fails.
 #[track_caller]
 pub fn run(command: &mut Command) -> String {
     let output = command

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client's and a server's host with the balancer between them, as one value:
-//! fresh for each test, gone when it is dropped.
+//! A client's and a server's host with the balancer between them, as one value. Each
+//! test makes a new one, which is removed on drop.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -30,7 +30,7 @@ use crate::wait;
 pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7);
 
-/// Whose addresses the client's host may use, all of them.
+/// The networks of clients: the client's host may use each of their addresses.
 const CLIENTS_V4: &str = "203.0.113.0/24";
 const CLIENTS_V6: &str = "2001:db8:7::/64";
 
@@ -46,7 +46,7 @@ pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 /// The balancer's local addresses, which the real server sees, IPv4 first.
 pub const LOCAL: [&str; 2] = ["10.0.1.0/28", "fd00:0:0:1::/124"];
 
-/// What the tests' own servers listen on.
+/// The port of the tests' own servers.
 pub const PORT: u16 = 8080;
 
 /// The ways through the balancer.
@@ -86,7 +86,7 @@ impl Way {
     }
 }
 
-/// Whether the server may see that address as the balancer's.
+/// Returns whether the address is one of the balancer's local addresses.
 pub fn is_local_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.octets()[..3] == [10, 0, 1] && v4.octets()[3] < 16,
@@ -105,15 +105,15 @@ pub struct Net {
     pub router: Option<Namespace>,
 }
 
-/// What is not as usual.
+/// The deviations from the usual network.
 #[derive(Clone, Copy, Debug)]
 pub struct Wiring<'a> {
-    /// The balancer's local addresses, all of those that the server may see.
+    /// All local addresses of the balancer.
     pub local: &'a [&'a str],
-    /// More of the balancer's arguments.
+    /// Additional arguments of the balancer.
     pub arguments: &'a [&'a str],
-    /// The balancer sends to a host of its own, from which a path to the server is
-    /// still to be made.
+    /// Whether the balancer sends to a router. The test then makes the path from the
+    /// router to the server.
     pub router: bool,
 }
 
@@ -128,27 +128,27 @@ impl Default for Wiring<'_> {
 }
 
 impl Net {
-    /// With a balancer that behaves as DPVS does.
+    /// Makes a net with a balancer that behaves as DPVS does.
     pub fn new() -> Self {
         Self::with(&Plan::dpvs())
     }
 
-    /// With a balancer that follows a plan of the test.
+    /// Makes a net with a balancer that follows the test's plan.
     pub fn with(plan: &Plan) -> Self {
         Self::with_ports(plan, &[PORT])
     }
 
-    /// The same, for more ports than that of the tests' own servers.
+    /// Makes a net whose balancer serves these ports.
     pub fn with_ports(plan: &Plan, ports: &[u16]) -> Self {
         Self::with_ways(&Way::ALL, plan, ports)
     }
 
-    /// Without IPv6, for a kernel that has none.
+    /// Makes a net without IPv6, for a kernel that has none.
     pub fn ipv4_only(plan: &Plan) -> Self {
         Self::with_ways(&[Way::V4], plan, &[PORT])
     }
 
-    /// With all ways, wired as the test needs it.
+    /// Makes a net with all paths, wired as the test needs it.
     pub fn wired(plan: &Plan, wiring: Wiring<'_>) -> Self {
         Self::with_all(&Way::ALL, plan, &[PORT], wiring)
     }
@@ -190,18 +190,18 @@ impl Net {
         }
     }
 
-    /// Ends the balancer, when no connection needs it any more.
+    /// Ends the balancer. Call it when no connection needs the balancer any more.
     #[track_caller]
     pub fn finish(&mut self) -> Counts {
         self.balancer.finish()
     }
 
-    /// For the real servers.
+    /// Makes a net for the real servers.
     pub fn for_site() -> Self {
         Self::with_ports(&Plan::dpvs(), &site::PORTS)
     }
 
-    /// Every address of the clients' networks is this host's own.
+    /// Assigns every address of the clients' networks to the client's host.
     fn set_up_client(client: &Namespace, ipv6: bool) {
         client.ip(&format!("route add local {CLIENTS_V4} dev lo"));
         client.sysctl("ipv4/ip_nonlocal_bind", "1");
@@ -218,12 +218,12 @@ impl Net {
         }
     }
 
-    /// The tests' server.
+    /// Starts the tests' server.
     pub fn listen(&self, family: Family) -> Listener {
         self.server.enter(|| Listener::new(family, PORT))
     }
 
-    /// A connection of the client.
+    /// Connects the client.
     #[track_caller]
     pub fn connect(&self, way: Way) -> Client {
         self.connect_to_port(way, PORT)
@@ -243,7 +243,7 @@ impl Net {
             .unwrap_or_else(|error| panic!("connect from {source} to {target}: {error}"))
     }
 
-    /// A connection, both its ends.
+    /// Connects the client, and returns both ends.
     #[track_caller]
     pub fn pair(&self, listener: &Listener, way: Way) -> (Client, Accepted) {
         let client = self.connect(way);
@@ -251,8 +251,8 @@ impl Net {
         (client, accepted)
     }
 
-    /// The address that a connection's segments come from, as its socket's family
-    /// has it: what getpeername says without the module.
+    /// Returns the source address of a connection's segments in the form of its socket's
+    /// family. It is getpeername's answer without the module.
     #[track_caller]
     pub fn balancer_of(&self, accepted: &Accepted) -> SocketAddr {
         let inode = fstat(&accepted.stream)
@@ -265,8 +265,8 @@ impl Net {
             .remote
     }
 
-    /// Takes the balancer and the namespaces' names away while there are sockets,
-    /// and does not look at what they leave.
+    /// Removes the balancer and the namespaces' names while sockets exist, and skips the
+    /// check for leaks.
     pub fn abandon(mut self) {
         self.abandoned = true;
     }
@@ -276,7 +276,7 @@ impl Net {
         Stats::read(&self.server)
     }
 
-    /// Waits until the module knows of no connection of the server.
+    /// Waits until the module has no record for a connection of the server.
     #[track_caller]
     pub fn wait_for_no_records(&self) {
         wait::until("records_live is 0", || no_records(&self.server));

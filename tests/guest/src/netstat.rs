@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's own counters of TCP, by which a test knows that what it provoked has
+//! The kernel's own TCP counters, by which a test checks that a provoked event
 //! happened.
 
 use std::fs;
 
 use crate::namespace::Namespace;
 
-/// A counter of `TcpExt` in `/proc/net/netstat`.
+/// Returns a counter of `TcpExt` in `/proc/net/netstat`.
 #[track_caller]
 pub fn tcp(namespace: &Namespace, name: &str) -> u64 {
     let text = namespace
@@ -16,7 +16,7 @@ pub fn tcp(namespace: &Namespace, name: &str) -> u64 {
     find(&text, name).unwrap_or_else(|| panic!("netstat has no {name}"))
 }
 
-/// Two lines belong together: the names, and their numbers.
+/// Finds a counter. Two lines form a table: the names, and their numbers.
 fn find(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
     let names = lines.next()?.split_whitespace();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! nginx with the modules of `nginx/`, as a distribution ships it, and what it
-//! logs.
+//! A distribution's nginx with the modules of `nginx/`, and its log.
 
 use std::fs;
 use std::fs::File;
@@ -23,16 +22,16 @@ use crate::servers::wait_for_listener;
 use crate::servers::Directory;
 use crate::wait;
 
-/// Whose nginx it is, with the modules that were built for it.
+/// The distribution of nginx and of the modules that were built for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
-    /// That of the machine itself.
+    /// The nginx of the machine itself.
     Trixie,
-    /// From the payload, with its own libraries.
+    /// The payload's nginx, with its libraries.
     Sid,
 }
 
-/// Where the payload has the modules, and sid's nginx.
+/// The payload's directory of the modules and of sid's nginx.
 const PAYLOAD: &str = "/toa/nginx";
 
 impl Suite {
@@ -47,7 +46,7 @@ impl Suite {
         format!("{PAYLOAD}/{}/{name}", self.directory())
     }
 
-    /// nginx's own module for TCP, which is a file of its own in Debian.
+    /// Returns nginx's own module for TCP, a separate file in Debian.
     fn stream_module(self) -> String {
         match self {
             Self::Trixie => "/usr/lib/nginx/modules/ngx_stream_module.so".to_owned(),
@@ -69,20 +68,20 @@ impl Suite {
     }
 }
 
-/// What a test says of the configuration. In it, ROOT is nginx's directory.
+/// The test's part of the configuration, in which ROOT is nginx's directory.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'a> {
     pub suite: Suite,
-    /// Loads the modules of `nginx/`.
+    /// Whether to load the modules of `nginx/`.
     pub modules: bool,
     pub workers: usize,
     /// `error_log`'s level.
     pub level: &'a str,
-    /// In the block `http`.
+    /// The directives in the block `http`.
     pub http: &'a str,
-    /// In the block `stream`.
+    /// The directives in the block `stream`.
     pub stream: &'a str,
-    /// What it listens on.
+    /// The ports on which nginx listens.
     pub ports: &'a [u16],
 }
 
@@ -103,11 +102,11 @@ impl Default for Setup<'_> {
 const ACCESS_LOG: &str = "access.log";
 const ERROR_LOG: &str = "error.log";
 
-/// What is logged of a request, in this order, for [`Line`].
+/// The fields of a request's log line, in the order of [`Line`].
 const FORMAT: &str = "$remote_addr $remote_port $toa_remote_addr $toa_remote_port \
      $toa_balancer_addr $status $server_protocol $connection $request_uri";
 
-/// The same without the modules.
+/// The fields of a log line without the modules.
 const PLAIN_FORMAT: &str = "$remote_addr $remote_port - - - $status $server_protocol $connection \
      $request_uri";
 
@@ -151,7 +150,7 @@ impl Line {
 
 /// An nginx that runs on the server's host.
 pub struct Nginx {
-    // Ends before its directory goes.
+    // The process ends before its directory is removed.
     _process: Process,
     directory: Directory,
     master: Pid,
@@ -159,7 +158,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it; it listens.
+    /// Starts nginx; returns when it listens.
     #[track_caller]
     pub fn start(net: &Net, setup: Setup<'_>) -> Self {
         let directory = Directory::new(&net.server, "nginx-module");
@@ -187,11 +186,11 @@ impl Nginx {
         self.directory.0.join(file)
     }
 
-    /// Makes it read its configuration again; new workers run, and none of the old.
+    /// Makes nginx reload its configuration; returns when only new workers run.
     #[track_caller]
     pub fn reload(&self) {
         let old = self.workers();
-        kill(self.master, Signal::SIGHUP).expect("nginx lives");
+        kill(self.master, Signal::SIGHUP).expect("nginx runs");
         wait::until("new workers", || {
             let now = self.children();
             let renewed = now.len() == old.len() && !now.iter().any(|worker| old.contains(worker));
@@ -201,7 +200,7 @@ impl Nginx {
         });
     }
 
-    /// The process ids of its workers, when all have started.
+    /// Returns the process ids of nginx's workers, when all have started.
     #[track_caller]
     pub fn workers(&self) -> Vec<String> {
         wait::until("nginx's workers", || {
@@ -217,11 +216,11 @@ impl Nginx {
     fn children(&self) -> Vec<String> {
         let master = self.master;
         let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
-        let children = children.expect("nginx lives");
+        let children = children.expect("nginx runs");
         children.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// The access log's lines; waits for so many.
+    /// Waits for `count` lines of the access log, and returns them.
     #[track_caller]
     pub fn lines(&self, count: usize) -> Vec<Line> {
         let lines = self.raw_lines(ACCESS_LOG, count);
@@ -243,14 +242,14 @@ impl Nginx {
         })
     }
 
-    /// The lines of the error log that have that text.
+    /// Returns the lines of the error log that contain that text.
     pub fn errors(&self, text: &str) -> Vec<String> {
         let mut lines = complete_lines(&self.read(ERROR_LOG));
         lines.retain(|line| line.contains(text));
         lines
     }
 
-    /// Nobody has crashed, and nothing worse than an error was logged.
+    /// Checks that no process crashed, and that nothing worse than an error was logged.
     #[track_caller]
     pub fn assert_healthy(&self) {
         for text in ["exited on signal", "[alert]", "[crit]", "[emerg]"] {
@@ -313,7 +312,7 @@ fn configuration(root: &str, setup: Setup<'_>) -> String {
     .replace("ROOT", root)
 }
 
-/// A key and its certificate, for a configuration with TLS.
+/// Makes a key and its certificate, and adds them to a configuration with TLS.
 #[track_caller]
 pub fn with_tls(http: &str) -> String {
     let (key, certificate) = ("/tmp/toa-nginx-key", "/tmp/toa-nginx-certificate");
@@ -328,17 +327,17 @@ pub fn with_tls(http: &str) -> String {
     format!("ssl_certificate {certificate};\nssl_certificate_key {key};\n{http}")
 }
 
-/// An answer of HTTP/1.
+/// An HTTP/1 response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     pub body: String,
 }
 
-/// Makes a request over a connection that goes on, and reads all of the answer.
+/// Makes a request over a persistent connection, and reads the whole answer.
 #[track_caller]
 pub fn ask(stream: &mut TcpStream, host: &str, path: &str) -> Answer {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("the request goes out");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("the request is sent");
     read_answer(stream)
 }
 
@@ -374,7 +373,7 @@ pub fn read_answer(stream: &mut TcpStream) -> Answer {
     }
 }
 
-/// What curl found, for each URL.
+/// curl's result for one URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// curl's end of the connection.
@@ -385,7 +384,7 @@ pub struct Fetched {
 
 const WRITE_OUT: &str = "%{local_ip} %{local_port} %{http_code} %{http_version}\\n";
 
-/// Has curl fetch the URLs, over one connection if it can be.
+/// Fetches the URLs with curl, over one connection if possible.
 #[track_caller]
 pub fn curl(arguments: &[&str], urls: &[String]) -> Vec<Fetched> {
     let mut curl = Command::new("curl");
@@ -399,12 +398,12 @@ pub fn curl(arguments: &[&str], urls: &[String]) -> Vec<Fetched> {
         .map(|line| {
             let fields: Vec<&str> = line.split(' ').collect();
             let [ip, port, status, version] = fields[..] else {
-                panic!("curl says {line:?}");
+                panic!("curl prints {line:?}");
             };
             let local = format!("{ip}:{port}").parse();
             let local = local.or_else(|_| format!("[{ip}]:{port}").parse());
             Fetched {
-                local: local.unwrap_or_else(|error| panic!("curl says {line:?}: {error}")),
+                local: local.unwrap_or_else(|error| panic!("curl prints {line:?}: {error}")),
                 status: status.parse().expect("a status"),
                 version: version.to_owned(),
             }

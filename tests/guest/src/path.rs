@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ethernet between the balancer's host and the server's: what frames pass before a
-//! segment reaches TCP.
+//! The Ethernet path between the balancer's host and the server's, which frames pass
+//! before a segment reaches TCP.
 
 use std::process::Command;
 
@@ -17,22 +17,22 @@ pub const SERVER_END: &str = "cable1";
 
 const ROUTER_END: &str = "cable0";
 
-/// How long a segment waits for the next one to be merged with: 20 ms.
+/// Time in which a segment waits to be merged with the next one: 20 ms.
 const GRO_FLUSH_TIMEOUT: &str = "20000000";
 
-/// What lies on the way.
+/// The devices on the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// A pair of virtual Ethernet devices.
     Veth,
-    /// The same, in a VLAN on both sides.
+    /// A pair of virtual Ethernet devices, with a VLAN on both sides.
     Vlan,
-    /// The router's end is a port of its bridge, and there is a VLAN on the bridge.
+    /// A bridge on the router with its end as a port, and a VLAN on the bridge.
     BridgeAndVlan,
 }
 
 impl Path {
-    /// Makes it, so that the net works.
+    /// Makes the path between the net's hosts.
     pub fn make(self, net: &Net) {
         let router = net.router.as_ref().expect("the net has a router");
         let server = net.server.name();
@@ -82,9 +82,8 @@ impl Path {
     }
 }
 
-/// Lets the server's end of the cable merge segments (GRO), and wait for more. The kernel
-/// thinks it worth while only if the other end does not merge them itself
-/// (`veth_skb_is_eligible_for_gro`).
+/// Makes the server's end of the cable merge segments (GRO), and wait for more. The kernel
+/// does so only if the other end does not merge them (`veth_skb_is_eligible_for_gro`).
 pub fn merge_segments(net: &Net) {
     let set = |host: &Namespace, words: &[&str]| {
         host.enter(|| namespace::run(Command::new("ethtool").arg("-K").args(words)));

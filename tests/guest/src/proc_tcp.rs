@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/proc/net/tcp` and `/proc/net/tcp6`: the sockets as the kernel sees them,
-//! which never pass through getname, so that the module does not change them.
+//! The sockets in `/proc/net/tcp` and `/proc/net/tcp6`, as the kernel has them. These
+//! files never call getname, so the module does not change them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,18 +15,18 @@ use crate::namespace::Namespace;
 /// `TCP_LISTEN` of `include/net/tcp_states.h`.
 pub const LISTEN: u8 = 10;
 
-/// A socket.
+/// A socket in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     pub local: SocketAddr,
     pub remote: SocketAddr,
     pub state: u8,
-    /// 0 before it is accepted, and after it is closed.
+    /// The socket's inode: 0 before accept, and after close.
     pub inode: u64,
 }
 
-/// All TCP sockets of a namespace. AF_INET6 sockets have IPv6 addresses, mapped
-/// ones if the traffic is IPv4.
+/// Returns all TCP sockets of a namespace. AF_INET6 sockets have IPv6 addresses,
+/// mapped ones if the traffic is IPv4.
 pub fn rows(namespace: &Namespace) -> Vec<Row> {
     namespace.enter(|| {
         let v4 = parse(&read("tcp"), parse_v4);
@@ -35,7 +35,7 @@ pub fn rows(namespace: &Namespace) -> Vec<Row> {
     })
 }
 
-/// Empty if there is no such file: a kernel without IPv6.
+/// Reads a table; returns an empty one if the kernel has no IPv6 and no such file.
 fn read(file: &str) -> String {
     match fs::read_to_string(format!("/proc/thread-self/net/{file}")) {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
@@ -43,7 +43,7 @@ fn read(file: &str) -> String {
     }
 }
 
-/// Columns: `sl local remote state queues timer retransmits uid timeout inode …`.
+/// Parses the columns `sl local remote state queues timer retransmits uid timeout inode …`.
 fn parse(table: &str, address: fn(&str) -> Option<IpAddr>) -> Vec<Row> {
     let row = |line: &str| {
         let columns: Vec<&str> = line.split_whitespace().collect();
@@ -63,7 +63,7 @@ fn endpoint(text: &str, address: fn(&str) -> Option<IpAddr>) -> Option<SocketAdd
     Some(SocketAddr::new(address(ip)?, port))
 }
 
-/// A word is printed as the number that its four bytes are on this machine.
+/// Parses a word, which is printed as the machine's number of its four bytes.
 fn word(text: &str) -> Option<[u8; 4]> {
     Some(u32::from_str_radix(text, 16).ok()?.to_ne_bytes())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A program that runs beside a test.
+//! A program that runs during a test.
 
 use std::io::BufRead;
 use std::io::BufReader;
@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use crate::namespace::Namespace;
 use crate::wait;
 
-/// Is asked to end, and waited for, when it is dropped.
+/// A running program, which is ended and waited for on drop.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -26,7 +26,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program; `ending` is what ends it in order.
+    /// Starts a program; the signal `ending` ends it in order.
     #[track_caller]
     pub fn start(command: &mut Command, ending: Signal) -> Self {
         let child = command
@@ -36,7 +36,7 @@ impl Process {
         Self { child, ending }
     }
 
-    /// Starts it in a namespace.
+    /// Starts a program in a namespace.
     #[track_caller]
     pub fn start_in(namespace: &Namespace, command: &mut Command, ending: Signal) -> Self {
         namespace.enter(|| Self::start(command, ending))
@@ -53,7 +53,7 @@ impl Drop for Process {
         let _ = kill(pid, self.ending);
         let ended = wait::try_until(|| match self.child.try_wait() {
             Ok(Some(_)) | Err(_) => Ok(()),
-            Ok(None) => Err("it runs".to_owned()),
+            Ok(None) => Err("the program runs".to_owned()),
         });
         if ended.is_err() {
             let _ = self.child.kill();
@@ -62,8 +62,8 @@ impl Drop for Process {
     }
 }
 
-/// Reads lines until one has that text: the program is ready. What it says later
-/// stays in the reader.
+/// Reads lines until one contains that text: the program is ready. Later output stays
+/// in the reader.
 #[track_caller]
 pub fn wait_for_line<R: Read + AsFd>(pipe: R, text: &str) -> BufReader<R> {
     let mut reader = BufReader::new(pipe);
@@ -74,7 +74,7 @@ pub fn wait_for_line<R: Read + AsFd>(pipe: R, text: &str) -> BufReader<R> {
             wait::ready(reader.get_ref(), PollFlags::POLLIN, text);
         }
         let length = reader.read_line(&mut line).expect("a line of text");
-        assert_ne!(length, 0, "the program ended before it said {text:?}");
+        assert_ne!(length, 0, "the program ended before it printed {text:?}");
     }
     reader
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Server programs as the distribution has them, each a row of a [`table`]: how it
-//! is started, how it is asked, and where it says who its client is.
+//! Server programs of the distribution, each a row of a [`table`]: its start, its
+//! request, and the place where it reports its client.
 
 pub mod table;
 
@@ -27,62 +27,61 @@ use crate::sockets::Client;
 use crate::sockets::Family;
 use crate::wait;
 
-/// How long a program may take until it listens: some read hundreds of megabytes,
-/// and processors are emulated.
+/// Time limit until a program listens: some read hundreds of megabytes, and
+/// processors are emulated.
 const START: Duration = Duration::from_secs(60);
 
-/// What a program writes to its standard output and error output, in its
-/// directory.
+/// The file in a program's directory with its standard output and standard error.
 const OUTPUT: &str = "output";
 
 /// A server program.
 pub struct Program {
-    /// Its listening sockets.
+    /// The program's listening sockets.
     pub listens: &'static [(Family, u16)],
-    /// How it writes the IPv4 client of a dual-stack socket.
+    /// The form in which the program writes the IPv4 client of a dual-stack socket.
     pub mapped: Mapped,
-    /// Writes its configuration into a directory; gives the command to start it
-    /// there, which stays in the foreground.
+    /// Writes the program's configuration into a directory. Returns the command that
+    /// starts the program there in the foreground.
     pub command: fn(&Path) -> Command,
-    /// What it also says when it is ready; most are when they listen.
+    /// The text that the program also prints when it is ready; most are when they listen.
     pub ready: &'static str,
-    /// What ends it in order.
+    /// The signal that ends the program in order.
     pub ending: Signal,
-    /// Makes a request; gives the answer.
+    /// Makes a request; returns the answer.
     pub ask: fn(&mut TcpStream) -> String,
     pub says: Says,
-    /// Finds the client there.
+    /// Finds the client in the answer or in the log line.
     pub client: fn(&str) -> Option<Seen>,
 }
 
-/// How a program writes an IPv4-mapped address.
+/// The form in which a program writes an IPv4-mapped address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapped {
-    /// ::ffff:a.b.c.d
+    /// The mapped address, ::ffff:a.b.c.d.
     AsItIs,
-    /// a.b.c.d
+    /// The IPv4 address, a.b.c.d.
     AsIpv4,
 }
 
-/// Where a program says who its client is.
+/// The place where a program reports its client.
 #[derive(Clone, Copy, Debug)]
 pub enum Says {
     InAnswer,
-    /// In a file of its directory, in the line of each request, which has that
-    /// text.
+    /// A file of the program's directory, in the line of each request, which contains
+    /// that text.
     InLog(&'static str, &'static str),
 }
 
-/// Whom a program takes for its client.
+/// The client that a program reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub address: IpAddr,
-    /// Not all programs tell it.
+    /// The client's port, which not all programs report.
     pub port: Option<u16>,
 }
 
 impl Seen {
-    /// `ADDRESS`, `ADDRESS PORT` or `ADDRESS:PORT`, the latter with brackets for
+    /// Parses `ADDRESS`, `ADDRESS PORT` or `ADDRESS:PORT`, the latter with brackets for
     /// IPv6.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(both) = text.parse::<SocketAddr>() {
@@ -100,7 +99,7 @@ impl Seen {
     }
 }
 
-/// A request, by one way to one socket.
+/// A request on one path to one socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit {
     pub family: Family,
@@ -108,7 +107,7 @@ pub struct Visit {
     port: u16,
 }
 
-/// What came of it.
+/// The result of a request.
 #[derive(Debug)]
 pub struct Visited {
     pub client: SocketAddr,
@@ -116,14 +115,14 @@ pub struct Visited {
 }
 
 impl Program {
-    /// The ports that the balancer has to serve.
+    /// Returns the ports that the balancer has to serve.
     pub fn ports(&self) -> Vec<u16> {
         let mut ports: Vec<u16> = self.listens.iter().map(|&(_, port)| port).collect();
         ports.dedup();
         ports
     }
 
-    /// All ways to all its sockets.
+    /// Returns all visits: each path to each of the program's sockets.
     pub fn visits(&self) -> Vec<Visit> {
         let of = |&(family, port): &(Family, u16)| {
             let ways: &[Way] = match family {
@@ -136,8 +135,8 @@ impl Program {
         self.listens.iter().flat_map(of).collect()
     }
 
-    /// Whom it has to see with the module; None: the balancer, as an IPv6 address
-    /// does not fit into the name of an AF_INET socket.
+    /// Returns the client that the program must see with the module. None is the balancer:
+    /// an IPv6 address does not fit into the name of an AF_INET socket.
     pub fn expected(&self, visit: Visit, client: SocketAddr) -> Option<SocketAddr> {
         match (visit.family, visit.way) {
             (Family::V4, Way::Nat64) => None,
@@ -151,13 +150,13 @@ impl Program {
 pub struct Running<'a> {
     program: &'a Program,
     net: &'a Net,
-    // Ends before its directory goes.
+    // The process ends before its directory is removed.
     process: Process,
     directory: Directory,
 }
 
 impl<'a> Running<'a> {
-    /// Starts it; it listens.
+    /// Starts the program; returns when it listens.
     #[track_caller]
     pub fn start(program: &'a Program, net: &'a Net) -> Self {
         let directory = Directory::new(&net.server, "program");
@@ -179,7 +178,7 @@ impl<'a> Running<'a> {
         running
     }
 
-    /// As long as it lives, and not for ever.
+    /// Waits until the program is ready; panics if it ends or exceeds its time.
     #[track_caller]
     fn wait_until_ready(&mut self) {
         let end = Instant::now() + START;
@@ -187,7 +186,7 @@ impl<'a> Running<'a> {
             assert!(Instant::now() < end, "{missing}");
         }
         self.is_ready()
-            .unwrap_or_else(|missing| panic!("it has ended: {missing}"));
+            .unwrap_or_else(|missing| panic!("the program has ended: {missing}"));
     }
 
     fn is_ready_or_has_ended(&mut self) -> Result<(), String> {
@@ -200,10 +199,10 @@ impl<'a> Running<'a> {
     fn is_ready(&self) -> Result<(), String> {
         let output = self.read(OUTPUT);
         if let Some(missing) = self.missing_listener() {
-            return Err(format!("nobody listens on {missing:?}: {output}"));
+            return Err(format!("no socket listens on {missing:?}: {output}"));
         }
         if !output.contains(self.program.ready) {
-            return Err(format!("it is not ready: {output}"));
+            return Err(format!("the program is not ready: {output}"));
         }
         Ok(())
     }
@@ -220,7 +219,7 @@ impl<'a> Running<'a> {
         missing.copied()
     }
 
-    /// Makes a request, and finds out for whose the program takes it.
+    /// Makes a request, and returns the client that the program reports.
     #[track_caller]
     pub fn receive(&self, visit: Visit) -> Visited {
         let before = self.log_lines().len();
@@ -230,31 +229,31 @@ impl<'a> Running<'a> {
         } = self.net.connect_to_port(visit.way, visit.port);
         let answer = (self.program.ask)(&mut stream);
         drop(stream);
-        let said = match self.program.says {
+        let output = match self.program.says {
             Says::InAnswer => answer,
             Says::InLog(..) => self.log_line(before),
         };
-        let seen = (self.program.client)(&said);
-        let seen = seen.unwrap_or_else(|| panic!("{visit:?}: no client in {said:?}"));
+        let seen = (self.program.client)(&output);
+        let seen = seen.unwrap_or_else(|| panic!("{visit:?}: no client in {output:?}"));
         Visited {
             client: address,
             seen,
         }
     }
 
-    /// Waits for the line of a request.
+    /// Waits for the log line of a request.
     #[track_caller]
     fn log_line(&self, number: usize) -> String {
         wait::until("a line in the log", || {
             let mut lines = self.log_lines();
             if lines.len() <= number {
-                return Err(format!("it says: {}", self.read(OUTPUT)));
+                return Err(format!("the program printed: {}", self.read(OUTPUT)));
             }
             Ok(lines.remove(number))
         })
     }
 
-    /// The lines of all requests so far.
+    /// Returns the log lines of all requests so far.
     fn log_lines(&self) -> Vec<String> {
         let Says::InLog(file, mark) = self.program.says else {
             return Vec::new();
@@ -266,7 +265,7 @@ impl<'a> Running<'a> {
             .collect()
     }
 
-    /// A file of its directory.
+    /// Reads a file of the program's directory.
     fn read(&self, file: &str) -> String {
         fs::read_to_string(self.directory.0.join(file)).unwrap_or_default()
     }

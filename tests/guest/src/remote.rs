@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The far end of the server's connections, made by hand behind a TUN device of
-//! its host: it connects from any port with any option, is connected to, and uses
-//! a port again when the test wants it, over IPv4 and IPv6.
+//! The far end of the server's connections, made by hand behind a TUN device of the
+//! server's host. It connects from any port with any option, accepts connections, and
+//! reuses a port at the test's request, over IPv4 and IPv6.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -24,7 +24,7 @@ use crate::net::SERVER_V6;
 use crate::sys;
 use crate::wait;
 
-/// Its addresses, of TEST-NET-1 and RFC 3849.
+/// The far end's addresses, of TEST-NET-1 and RFC 3849.
 const ADDRESS_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
 const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 8, 0, 0, 0, 0, 8);
 
@@ -33,14 +33,14 @@ const DEVICE: &str = "remote";
 const HOPS: u8 = 64;
 const WINDOW: u16 = 65000;
 
-/// Exists, and its device with it, until it is dropped.
+/// A far end, which is removed with its device on drop.
 pub struct Remote {
     tun: File,
     address: IpAddr,
     server: IpAddr,
 }
 
-/// What a segment is for.
+/// The purpose of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flag {
     Syn,
@@ -73,7 +73,7 @@ impl Remote {
         }
     }
 
-    /// Its end of a connection from or to that port.
+    /// Returns the far end's address with that port.
     pub fn end(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address, port)
     }
@@ -120,7 +120,7 @@ pub struct FarEnd<'a> {
     remote: &'a Remote,
     port: u16,
     server_port: u16,
-    /// Of the next segment.
+    /// The sequence number of the next segment.
     sequence: u32,
     acknowledgement: u32,
 }
@@ -167,7 +167,7 @@ impl FarEnd<'_> {
         }
     }
 
-    /// The server's next segment to this port that is so.
+    /// Returns the server's next segment to this port that satisfies the condition.
     #[track_caller]
     fn wait_for(&self, what: &str, wanted: impl Fn(&Segment) -> bool) -> Segment {
         let mut packet = [0; 2048];
@@ -178,7 +178,7 @@ impl FarEnd<'_> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 Err(error) => panic!("device {DEVICE}: {error}"),
             };
-            // The kernel also says hello to IPv6 neighbours there.
+            // The kernel also sends neighbour discovery there.
             match Segment::parse(&packet[..length]) {
                 Some(segment) if segment.target.port() == self.port && wanted(&segment) => {
                     return segment;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the cases one by one, and looks after each of them for what it may have
-//! left behind: records, namespaces' sockets, a complaint of the kernel, a module
-//! that is not in the state it should be in.
+//! Runs the cases one by one, and checks after each case. No records or sockets of
+//! namespaces may be left, the kernel's log must have no alarm, and the module must be
+//! in its expected state.
 
 use std::mem;
 use std::panic;
@@ -24,16 +24,16 @@ use crate::ktap;
 use crate::ktap::Ktap;
 use crate::module;
 
-/// What a case finds, and leaves.
+/// The module's state before and after a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// The module is loaded, with no parameters.
     Loaded,
-    /// It is not: the case does it.
+    /// The module is not loaded: the case loads it.
     Unloaded,
 }
 
-/// A claim, and what proves it.
+/// A claim, and the function that tests it.
 pub struct Case {
     pub name: &'static str,
     pub state: State,
@@ -52,10 +52,10 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
-/// What went wrong in the case that is running, from any thread.
+/// The problems of the running case, from any thread.
 static PROBLEMS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Fails the running case, and lets it go on.
+/// Fails the running case, which continues.
 pub fn problem(text: String) {
     PROBLEMS
         .lock()
@@ -63,18 +63,17 @@ pub fn problem(text: String) {
         .push(text);
 }
 
-/// Why the running case cannot say anything on this kernel.
+/// The reason for which the running case does not apply to this kernel.
 static SKIPPED: Mutex<Option<String>> = Mutex::new(None);
 
-/// Ends the running case, which is then neither passed nor failed: the kernel has
-/// nothing of what it is about.
+/// Ends the running case as skipped: the kernel lacks the subject of the case.
 pub fn skip(reason: &str) -> ! {
     *SKIPPED.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-    // Past the hook: this is no problem.
+    // `resume_unwind` bypasses the panic hook, so no problem is recorded.
     resume_unwind(Box::new(()))
 }
 
-/// Whether all have passed, none of them in more than `bound`.
+/// Runs the cases; returns whether all passed, each within `bound`.
 pub fn run(cases: &[&Case], bound: Duration) -> bool {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map_or(String::new(), ToString::to_string);
@@ -83,7 +82,7 @@ pub fn run(cases: &[&Case], bound: Duration) -> bool {
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without words");
+            .unwrap_or("a panic without a message");
         problem(format!("{what}\n  at {place}"));
     }));
     let mut ktap = Ktap::begin(cases.len());
@@ -107,7 +106,7 @@ pub fn run(cases: &[&Case], bound: Duration) -> bool {
 }
 
 fn run_one(case: &Case, log: &mut KernelLog) -> Vec<String> {
-    // A panic is on the list already, by the hook.
+    // The panic hook has recorded a panic already.
     let _ = catch_unwind(|| {
         bring(case.state);
         (case.body)();
@@ -116,7 +115,7 @@ fn run_one(case: &Case, log: &mut KernelLog) -> Vec<String> {
     problems(log)
 }
 
-/// What has gone wrong since this was asked last, the kernel's complaints included.
+/// Returns the problems since the last call, the kernel's alarms included.
 fn problems(log: &mut KernelLog) -> Vec<String> {
     let lines = log.new_lines();
     for line in lines.iter().filter(|line| kmsg::is_alarm(line)) {
@@ -125,7 +124,7 @@ fn problems(log: &mut KernelLog) -> Vec<String> {
     mem::take(&mut *PROBLEMS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Loads or unloads the module if it must be.
+/// Loads or unloads the module if its state differs.
 fn bring(state: State) {
     match state {
         State::Loaded if !module::is_loaded() => module::load(),
@@ -142,7 +141,7 @@ fn check_state(state: State) {
     }
 }
 
-/// Ends the run if the case does not: dropped in time, it does nothing.
+/// Ends the run if the case exceeds `bound`, unless the sender is dropped in time.
 fn watch(name: &'static str, bound: Duration) -> Sender<()> {
     let (watch, end) = mpsc::channel();
     thread::spawn(move || {

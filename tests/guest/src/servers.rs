@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Real servers: nginx and `python3 -m http.server`, unmodified, and what their
-//! access logs say.
+//! Real servers, nginx and `python3 -m http.server`, unmodified, and their access
+//! logs.
 
 use std::fs;
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::proc_tcp::LISTEN;
 use crate::process::Process;
 use crate::wait;
 
-/// A directory of its own for each server, removed with it.
+/// A server's directory, removed on drop.
 #[derive(Debug)]
 pub struct Directory(pub PathBuf);
 
@@ -51,7 +51,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// nginx, with one port for each family of listening socket.
+    /// Starts nginx with one port for each family of listening socket.
     pub fn nginx(namespace: &Namespace, v4: u16, v6_only: u16, dual_stack: u16) -> Self {
         let directory = Directory::new(namespace, "nginx");
         let root = directory.0.display();
@@ -95,7 +95,7 @@ impl Server {
         }
     }
 
-    /// `python3 -m http.server PORT`, and `--bind ADDRESS` if there is one.
+    /// Starts `python3 -m http.server PORT`, with `--bind ADDRESS` if given.
     pub fn python(namespace: &Namespace, port: u16, bind: Option<&str>) -> Self {
         let directory = Directory::new(namespace, &format!("python-{port}"));
         let log = directory.0.join("log");
@@ -116,7 +116,7 @@ impl Server {
         }
     }
 
-    /// The lines of the access log that name a request; waits for so many.
+    /// Waits for `count` lines with a request in the access log, and returns them.
     #[track_caller]
     pub fn log_lines(&self, count: usize) -> Vec<String> {
         wait::until("the access log", || {
@@ -149,15 +149,15 @@ pub fn wait_for_listener(namespace: &Namespace, port: u16) {
     });
 }
 
-/// Asks for the page, over a connection that ends with it.
+/// Requests the page over a connection that ends with it.
 #[track_caller]
 pub fn get_page(mut stream: TcpStream) {
     let request = b"GET / HTTP/1.0\r\n\r\n";
-    stream.write_all(request).expect("the request goes out");
+    stream.write_all(request).expect("the request is sent");
     let mut answer = String::new();
     stream
         .read_to_string(&mut answer)
-        .expect("the answer comes");
+        .expect("the answer arrives");
     let status = answer.lines().next().unwrap_or_default();
     assert!(status.contains(" 200 "), "the server answers {status:?}");
     assert!(answer.ends_with(PAGE), "the server answers {answer:?}");

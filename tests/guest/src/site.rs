@@ -23,14 +23,14 @@ pub const PORTS: [u16; 5] = [
     PYTHON_DUAL_STACK,
 ];
 
-/// One request, and whom its log line has to name with the module.
+/// One request, and the client that its log line must show with the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit {
     pub way: Way,
     pub port: u16,
-    /// None: the balancer, with and without.
+    /// The client; None: the balancer, with and without the module.
     pub client: Option<&'static str>,
-    /// How the server listens, for people.
+    /// The server's listening configuration, for people.
     pub server: &'static str,
 }
 
@@ -124,7 +124,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Makes the visit; gives its line of the access log.
+    /// Makes the visit; returns its line of the access log.
     #[track_caller]
     pub fn receive(&self, visit: Visit) -> String {
         let (_, server) = self
@@ -139,12 +139,12 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Whom an access log's line names.
+/// Returns the client in an access log's line.
 pub fn client_in(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
 
-/// Whether that is one of the balancer's addresses towards the server.
+/// Returns whether the address is one of the balancer's local addresses.
 pub fn is_balancer(logged: &str) -> bool {
     logged.parse().is_ok_and(net::is_local_address)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sockets of the server and of the client, which never wait without a bound.
+//! Sockets of the server and of the client, all of whose waits are bounded.
 
 use std::io;
 use std::io::Read;
@@ -30,14 +30,14 @@ use crate::sys::Place;
 use crate::wait;
 use crate::wait::BOUND;
 
-/// What a server listens on.
+/// The family of a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// AF_INET
     V4,
     /// AF_INET6 with IPV6_V6ONLY
     V6Only,
-    /// AF_INET6 without
+    /// AF_INET6 without IPV6_V6ONLY
     DualStack,
 }
 
@@ -56,7 +56,7 @@ impl Family {
         }
     }
 
-    /// An address as a socket of this family reports it.
+    /// Returns an address in the form that a socket of this family reports.
     pub fn form(self, address: SocketAddr) -> SocketAddr {
         match (self, address.ip()) {
             (Self::V6Only | Self::DualStack, IpAddr::V4(v4)) => {
@@ -66,18 +66,18 @@ impl Family {
         }
     }
 
-    /// The name that such a socket reports for an address.
+    /// Returns the name that a socket of this family reports for an address.
     pub fn name(self, address: SocketAddr) -> Name {
         Name::of(self.form(address))
     }
 }
 
-/// A TCP socket of the family, which never blocks for long.
+/// Makes a TCP socket of the family, which never blocks for long.
 pub fn socket(family: Family) -> Socket {
     socket_of(family, Protocol::TCP)
 }
 
-/// The same of another protocol.
+/// Makes a socket of the family and of another protocol, which never blocks for long.
 pub fn socket_of(family: Family, protocol: Protocol) -> Socket {
     let socket = Socket::new(family.domain(), Type::STREAM, Some(protocol)).expect("a socket");
     if family != Family::V4 {
@@ -89,7 +89,7 @@ pub fn socket_of(family: Family, protocol: Protocol) -> Socket {
     socket
 }
 
-/// Gives a socket's calls the bound of everything here.
+/// Bounds the waits of a socket's calls.
 fn bound(socket: &Socket) {
     socket.set_read_timeout(Some(BOUND)).expect("SO_RCVTIMEO");
     socket.set_write_timeout(Some(BOUND)).expect("SO_SNDTIMEO");
@@ -107,7 +107,7 @@ impl Listener {
         Self::from(socket(family), family, port)
     }
 
-    /// Turns a socket that has options of its own into a listener.
+    /// Makes a listener from a socket whose options the caller has set.
     pub fn from(socket: Socket, family: Family, port: u16) -> Self {
         socket.set_reuse_address(true).expect("SO_REUSEADDR");
         socket
@@ -147,25 +147,25 @@ impl Listener {
 #[derive(Debug)]
 pub struct Accepted {
     pub stream: TcpStream,
-    /// The peer's name as accept gave it.
+    /// The peer's name that accept returned.
     pub name: Name,
     pub family: Family,
 }
 
 impl Accepted {
-    /// What getpeername says.
+    /// Returns getpeername's answer.
     #[track_caller]
     pub fn peer(&self) -> Name {
         name(Call::GetPeerName, &self.stream)
     }
 
-    /// What getsockname says.
+    /// Returns getsockname's answer.
     #[track_caller]
     pub fn local(&self) -> Name {
         name(Call::GetSockName, &self.stream)
     }
 
-    /// Both accept and getpeername are to have said this.
+    /// Checks that both accept and getpeername returned this name.
     #[track_caller]
     pub fn assert_shows(&self, peer: SocketAddr) {
         let expected = self.family.name(peer);
@@ -173,13 +173,13 @@ impl Accepted {
         assert_eq!(self.peer(), expected, "getpeername");
     }
 
-    /// It will end by a reset, to which nobody has to answer.
+    /// Makes the connection end by a reset, which needs no answer.
     pub fn ending_by_reset(self) -> Self {
         reset_at_end(&self.stream);
         self
     }
 
-    /// Reads what the other side sends until its end of data.
+    /// Reads the other side's data to its end.
     #[track_caller]
     pub fn read_all(&mut self) -> Vec<u8> {
         read_all(&mut self.stream)
@@ -190,7 +190,7 @@ impl Accepted {
 #[derive(Debug)]
 pub struct Client {
     pub stream: TcpStream,
-    /// Its own address: what a server should see.
+    /// The client's own address, which a server should see.
     pub address: SocketAddr,
 }
 
@@ -200,7 +200,7 @@ impl Client {
         Self::connect_by(Protocol::TCP, source, target)
     }
 
-    /// The same by another protocol.
+    /// Connects by another protocol.
     pub fn connect_by(
         protocol: Protocol,
         source: SocketAddr,
@@ -217,7 +217,7 @@ impl Client {
     }
 }
 
-/// A name of a socket, by a call that must work.
+/// Returns a name of a socket; panics if the call fails.
 #[track_caller]
 pub fn name(call: Call, socket: &impl AsRawFd) -> Name {
     match sys::ask(call, socket.as_raw_fd(), Place::AMPLE) {
@@ -226,7 +226,7 @@ pub fn name(call: Call, socket: &impl AsRawFd) -> Name {
     }
 }
 
-/// The error of getpeername, which must be one.
+/// Returns the error of getpeername; panics if the call succeeds.
 #[track_caller]
 pub fn peer_error(socket: &impl AsRawFd) -> Errno {
     sys::ask(Call::GetPeerName, socket.as_raw_fd(), Place::AMPLE).expect_err("it has no peer")
@@ -239,7 +239,7 @@ pub fn read_all(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// Its end will be a reset.
+/// Makes closing the stream a reset.
 pub fn reset_at_end(stream: &TcpStream) {
     let at_once = Some(Duration::ZERO);
     SockRef::from(stream)
@@ -247,7 +247,7 @@ pub fn reset_at_end(stream: &TcpStream) {
         .expect("SO_LINGER");
 }
 
-/// One byte each way: all that is on the way before has arrived.
+/// Exchanges one byte in each direction: all earlier segments have arrived then.
 #[track_caller]
 pub fn exchange(client: &mut Client, accepted: &mut Accepted) {
     let mut byte = [0];
@@ -265,7 +265,7 @@ pub fn exchange(client: &mut Client, accepted: &mut Accepted) {
     assert_eq!(&byte, b"!");
 }
 
-/// Ends both directions in order, and sees that both sides know.
+/// Ends both directions in order, and checks that both sides see the end.
 #[track_caller]
 pub fn finish(client: &mut Client, accepted: &mut Accepted) {
     client

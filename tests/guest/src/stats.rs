@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads `/proc/net/toa_stats`: a header with a column per processor, then
-//! `name: number number …` a row, as DPVS's module has it.
+//! Parses `/proc/net/toa_stats`: a header with a column for each processor, then rows
+//! `name: number number …`, as DPVS's module prints them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,13 +35,13 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Those of a namespace; the module must be loaded.
+    /// Reads a namespace's counters; the module must be loaded.
     #[track_caller]
     pub fn read(namespace: &Namespace) -> Self {
         Self::read_if_loaded(namespace).expect("toa_stats is there")
     }
 
-    /// None without the module.
+    /// Reads a namespace's counters; returns None without the module.
     pub fn read_if_loaded(namespace: &Namespace) -> Option<Self> {
         text(namespace).map(|text| Self::parse(&text))
     }
@@ -68,7 +68,7 @@ impl Stats {
             .unwrap_or_else(|| panic!("toa_stats has no row {row}"))
     }
 
-    /// What was counted since `before`, without the rows that did not change.
+    /// Returns the differences since `before`, without the rows that did not change.
     #[track_caller]
     pub fn since(&self, before: &Self) -> Vec<(&'static str, i64)> {
         ROWS.iter()
@@ -78,8 +78,8 @@ impl Stats {
     }
 }
 
-/// The file itself; None without the module, or if it goes while it is read (EIO,
-/// see `fs/proc/inode.c`).
+/// Returns the file's text. Returns None without the module, or if the module is
+/// unloaded during the read (EIO, see `fs/proc/inode.c`).
 pub fn text(namespace: &Namespace) -> Option<String> {
     namespace.enter(
         || match fs::read_to_string("/proc/thread-self/net/toa_stats") {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The calls that no safe wrapper offers as the tests need them: sockets' names
-//! as the raw bytes that the kernel wrote, with any length and any pointer, and
-//! TUN devices.
+//! System calls for which no suitable safe wrapper exists: TUN devices, and calls
+//! that return sockets' names as the raw bytes that the kernel wrote, with any length
+//! and any pointer.
 //!
-//! All `unsafe` of this program is here.
+//! This module holds all `unsafe` code of the program.
 
 pub mod bpf;
 pub mod compat;
@@ -31,16 +31,16 @@ use nix::poll::PollFlags;
 
 use crate::wait;
 
-/// What the room for a name is filled with before a call, to see what was written.
+/// The value that fills the room for a name before a call, to detect written bytes.
 const CANARY: u8 = 0xa5;
 
-/// As much as a kernel ever writes: `sizeof(struct sockaddr_storage)`.
+/// The longest name that a kernel writes: `sizeof(struct sockaddr_storage)`.
 const ROOM: usize = 128;
 
 /// An address where nothing is mapped (below `vm.mmap_min_addr`).
 const NOWHERE: usize = 1;
 
-/// A call that answers with a socket's name.
+/// A call that returns a socket's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Accept,
@@ -67,16 +67,16 @@ impl Call {
     }
 }
 
-/// Where a call is told to put the name, and what it is told of its length.
+/// The pointers that a call gets for the name and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Good memory, said to be so long.
+    /// Valid memory, with this length.
     Room(i32),
-    /// No memory for the name, said to be so long.
+    /// An unmapped address for the name, with this length.
     Nowhere(i32),
-    /// The null pointer for the name, said to be so long.
+    /// The null pointer for the name, with this length.
     Null(i32),
-    /// No memory for the length.
+    /// An unmapped address for the length.
     NoLength,
 }
 
@@ -110,12 +110,12 @@ pub struct Name {
 }
 
 impl Name {
-    /// What the kernel writes for `address` into ample room.
+    /// Returns the name that the kernel writes for `address` into ample room.
     pub fn of(address: SocketAddr) -> Self {
         Self::cut(address, ROOM)
     }
 
-    /// What it writes into `room` bytes: the name's start, and its full length.
+    /// Returns the name that it writes into `room` bytes: the start, and the full length.
     pub fn cut(address: SocketAddr, room: usize) -> Self {
         let mut bytes = wire_form(address);
         let length = bytes.len() as i32;
@@ -123,7 +123,7 @@ impl Name {
         Self { bytes, length }
     }
 
-    /// A name that ends in the canary's value would be read too short: ours do not.
+    /// Reads a name back. One that ends in the canary's value would be too short: ours do not.
     fn read(room: &[u8; ROOM], length: i32) -> Self {
         let written = room.iter().rposition(|&byte| byte != CANARY);
         Self {
@@ -132,7 +132,7 @@ impl Name {
         }
     }
 
-    /// A whole value of these bytes.
+    /// Returns a whole value of these bytes.
     pub fn exactly(bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.to_vec(),
@@ -140,28 +140,28 @@ impl Name {
         }
     }
 
-    /// The same bytes, of which the kernel says another length.
+    /// Returns the same bytes with another reported length.
     pub fn said_to_be(self, length: i32) -> Self {
         Self { length, ..self }
     }
 
-    /// What a call leaves that knows no name.
+    /// Returns the name that a call leaves if it writes nothing.
     pub fn none() -> Self {
         let bytes = Vec::new();
         Self { bytes, length: 0 }
     }
 
-    /// The bytes that the kernel wrote.
+    /// Returns the bytes that the kernel wrote.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How long the kernel says the name is.
+    /// Returns the length that the kernel reported.
     pub fn length(&self) -> i32 {
         self.length
     }
 
-    /// The address, if the bytes are one whole `sockaddr_in` or `sockaddr_in6`.
+    /// Returns the address if the bytes are one whole `sockaddr_in` or `sockaddr_in6`.
     pub fn address(&self) -> Option<SocketAddr> {
         let family = u16::from_ne_bytes(self.bytes.get(..2)?.try_into().ok()?);
         let port = u16::from_be_bytes(self.bytes.get(2..4)?.try_into().ok()?);
@@ -189,7 +189,7 @@ impl fmt::Debug for Name {
     }
 }
 
-/// `struct sockaddr_in` or `struct sockaddr_in6`, every byte of it.
+/// Returns every byte of the address's `struct sockaddr_in` or `struct sockaddr_in6`.
 fn wire_form(address: SocketAddr) -> Vec<u8> {
     let mut bytes = Vec::new();
     match address {
@@ -202,7 +202,7 @@ fn wire_form(address: SocketAddr) -> Vec<u8> {
         SocketAddr::V6(v6) => {
             bytes.extend((libc::AF_INET6 as u16).to_ne_bytes());
             bytes.extend(v6.port().to_be_bytes());
-            // As the standard library has it: what is in memory.
+            // The standard library holds the field's bytes in memory order.
             bytes.extend(v6.flowinfo().to_ne_bytes());
             bytes.extend(v6.ip().octets());
             bytes.extend(v6.scope_id().to_ne_bytes());
@@ -211,11 +211,11 @@ fn wire_form(address: SocketAddr) -> Vec<u8> {
     bytes
 }
 
-/// What a call has given.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Answer {
     pub name: Name,
-    /// Of `accept` and `accept4`.
+    /// The new socket of `accept` and `accept4`.
     pub socket: Option<OwnedFd>,
 }
 
@@ -228,13 +228,13 @@ pub fn ask(call: Call, fd: RawFd, place: Place) -> Result<Answer, Errno> {
         _ => &raw mut length as usize,
     };
     // SAFETY: the kernel checks both addresses. They are those of `room` and
-    // `length`, which live until the call is over and of which it writes at
-    // most ROOM and 4 bytes, or nothing is mapped there. Flags (of accept4) are
-    // 0; the calls with three arguments do not look at the fourth.
+    // `length`, which outlive the call, or nothing is mapped there. The kernel
+    // writes at most ROOM and 4 bytes. Flags (of accept4) are 0; the calls with
+    // three arguments do not read the fourth.
     let result = unsafe { libc::syscall(call.number(), fd, name_at, length_at, 0) };
     let result = Errno::result(result)?;
     let socket = matches!(call, Call::Accept | Call::Accept4).then(|| {
-        // SAFETY: the descriptor is new, and nobody else knows of it.
+        // SAFETY: the descriptor is new, and no other value owns it.
         unsafe { OwnedFd::from_raw_fd(result as RawFd) }
     });
     Ok(Answer {
@@ -243,12 +243,12 @@ pub fn ask(call: Call, fd: RawFd, place: Place) -> Result<Answer, Errno> {
     })
 }
 
-/// The name that `getsockopt(SO_PEERNAME)` gives, with `room` bytes for it.
+/// Returns the name from `getsockopt(SO_PEERNAME)`, with `room` bytes for it.
 pub fn so_peername(fd: RawFd, room: i32) -> Result<Name, Errno> {
     get_option(fd, libc::SOL_SOCKET, libc::SO_PEERNAME, Place::Room(room))
 }
 
-/// What `getsockopt` gives: for options whose value is a socket's name, or is as long.
+/// Returns an option by `getsockopt`, if its value is a socket's name or as long.
 pub fn get_option(fd: RawFd, level: c_int, option: c_int, place: Place) -> Result<Name, Errno> {
     let mut room = [CANARY; ROOM];
     let mut length = place.length();
@@ -280,14 +280,14 @@ pub fn set_option(fd: RawFd, level: c_int, option: c_int, value: c_int) -> io::R
     Ok(())
 }
 
-/// `SO_ATTACH_REUSEPORT_CBPF`: lets a program choose among the sockets of a group.
+/// Attaches a program that chooses among a group's sockets (`SO_ATTACH_REUSEPORT_CBPF`).
 pub fn choose_in_group_by(fd: RawFd, program: &mut [libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog {
         len: program.len() as libc::c_ushort,
         filter: program.as_mut_ptr(),
     };
-    // SAFETY: the kernel copies `program`, of that size, and the instructions it points
-    // to, as many as it says.
+    // SAFETY: the kernel copies `program`, of that size, and the instructions to which
+    // it points, of the number in it.
     let result = unsafe {
         libc::setsockopt(
             fd,
@@ -301,13 +301,13 @@ pub fn choose_in_group_by(fd: RawFd, program: &mut [libc::sock_filter]) -> io::R
     Ok(())
 }
 
-/// `connect(AF_UNSPEC)`: makes a connected socket an unconnected one.
+/// Disconnects a socket by `connect(AF_UNSPEC)`.
 pub fn disconnect(fd: RawFd) -> io::Result<()> {
     let nobody = libc::sockaddr {
         sa_family: libc::AF_UNSPEC as libc::sa_family_t,
         sa_data: [0; 14],
     };
-    // SAFETY: the address and its size are those of `nobody`.
+    // SAFETY: the address and its size are those of the local variable.
     let result = unsafe {
         libc::connect(
             fd,
@@ -327,8 +327,8 @@ struct TunRequest {
     unused: [u8; 22],
 }
 
-/// A new TUN device in the calling thread's namespace: packets without any frame,
-/// one with each read and write, neither of which waits. It goes with the file.
+/// Makes a TUN device in the calling thread's namespace. Each read and write passes one
+/// packet without a frame, and neither waits. The device is removed with the file.
 pub fn open_tun(name: &str) -> io::Result<File> {
     let mut request = TunRequest {
         name: [0; libc::IFNAMSIZ],
@@ -357,7 +357,7 @@ pub fn set_option_bytes(fd: RawFd, level: c_int, option: c_int, value: &[u8]) ->
     Ok(())
 }
 
-/// `recvfrom` of at most `buffer`'s length, and what it says of the sender.
+/// Receives into `buffer` by `recvfrom`; returns the length and the sender's name.
 pub fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Name), Errno> {
     let mut room = [CANARY; ROOM];
     let mut length = ROOM as i32;
@@ -377,14 +377,14 @@ pub fn receive_from(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Name), Errno
     Ok((received, Name::read(&room, length)))
 }
 
-/// The same by `recvmsg`.
+/// Receives into `buffer` by `recvmsg`; returns the length and the sender's name.
 pub fn receive_message(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Name), Errno> {
     let mut room = [CANARY; ROOM];
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     };
-    // SAFETY: a `msghdr` of zeroes is a good one.
+    // SAFETY: a `msghdr` of zeroes is valid.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_name = room.as_mut_ptr().cast();
     message.msg_namelen = ROOM as libc::socklen_t;
@@ -396,16 +396,16 @@ pub fn receive_message(fd: RawFd, buffer: &mut [u8]) -> Result<(usize, Name), Er
     Ok((received, Name::read(&room, message.msg_namelen as i32)))
 }
 
-/// Memory that nobody has touched yet: who does first sleeps, in whatever he is
-/// doing and with whatever locks he holds, until it is released.
+/// Memory that is not mapped yet. The first call that touches it sleeps until the page
+/// is released, with all locks that the call holds.
 #[derive(Debug)]
 pub struct SleepyPage {
     page: usize,
-    /// Tells who has touched it (`userfaultfd(2)`).
+    /// The descriptor that reports page faults (`userfaultfd(2)`).
     faults: OwnedFd,
 }
 
-/// Does `work` in a thread of nobody's, who may do nothing.
+/// Runs `work` in a thread without any privilege.
 pub fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     const NOBODY: libc::uid_t = 65534;
     let task = || {
@@ -428,12 +428,12 @@ const UFFDIO_ZEROPAGE: libc::c_ulong = 0xc020_aa04;
 /// `sizeof(struct uffd_msg)`
 const UFFD_MESSAGE: usize = 32;
 
-/// x86-64's.
+/// The page size of x86-64.
 const PAGE: usize = 4096;
 
 impl SleepyPage {
     pub fn new() -> io::Result<Self> {
-        // SAFETY: new anonymous memory, wherever the kernel likes.
+        // SAFETY: new anonymous memory, at an address that the kernel chooses.
         let page = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -452,7 +452,7 @@ impl SleepyPage {
         let fd = Errno::result(fd)?;
         let sleepy = Self {
             page: page as usize,
-            // SAFETY: the descriptor is new, and nobody else knows of it.
+            // SAFETY: the descriptor is new, and no other value owns it.
             faults: unsafe { OwnedFd::from_raw_fd(fd as RawFd) },
         };
         // `struct uffdio_api`, then `struct uffdio_register`.
@@ -463,14 +463,14 @@ impl SleepyPage {
         Ok(sleepy)
     }
 
-    /// `recv` into the page: sleeps if there is data, with the socket locked.
+    /// Calls `recv` into the page: sleeps if there is data, with the socket locked.
     pub fn receive(&self, fd: RawFd) -> Result<usize, Errno> {
-        // SAFETY: the page is this process' own memory, which Rust knows nothing of.
+        // SAFETY: the page is this process' own memory, to which Rust has no reference.
         let result = unsafe { libc::recv(fd, self.page as *mut c_void, PAGE, 0) };
         Errno::result(result).map(|length| length as usize)
     }
 
-    /// `getsockopt` into the page: sleeps if there is an answer.
+    /// Calls `getsockopt` into the page: sleeps if there is an answer.
     pub fn get_option(&self, fd: RawFd, level: c_int, option: c_int) -> Result<i32, Errno> {
         let mut length = PAGE as i32;
         // SAFETY: as in `receive`, and the length is that of the page.
@@ -487,17 +487,17 @@ impl SleepyPage {
         Errno::result(result).map(|_| length)
     }
 
-    /// `read` into the page: sleeps if there is something to read.
+    /// Calls `read` into the page: sleeps if there is data to read.
     pub fn read(&self, fd: RawFd) -> Result<usize, Errno> {
         // SAFETY: as in `receive`.
         let result = unsafe { libc::read(fd, self.page as *mut c_void, PAGE) };
         Errno::result(result).map(|length| length as usize)
     }
 
-    /// Waits until somebody sleeps.
+    /// Waits until a call sleeps.
     #[track_caller]
     pub fn wait_until_touched(&self) {
-        wait::ready(&self.faults, PollFlags::POLLIN, "somebody touches the page");
+        wait::ready(&self.faults, PollFlags::POLLIN, "a call touches the page");
         let mut message = [0_u8; UFFD_MESSAGE];
         // SAFETY: the length is that of `message`.
         let result = unsafe {
@@ -510,7 +510,7 @@ impl SleepyPage {
         assert_eq!(Errno::result(result), Ok(UFFD_MESSAGE as isize));
     }
 
-    /// Gives the page memory, and wakes the sleeper. Once.
+    /// Maps memory for the page, and wakes the sleeping call. Works once.
     #[track_caller]
     pub fn release(&self) {
         // `struct uffdio_zeropage`
@@ -521,8 +521,8 @@ impl SleepyPage {
 
     fn control(&self, request: libc::c_ulong, mut argument: [u64; 4]) -> io::Result<()> {
         // SAFETY: the arguments of these requests are three or four 64-bit numbers,
-        // which the kernel reads and writes. The only address among them is that of
-        // our page.
+        // which the kernel reads and writes. The only address among them is our
+        // page's.
         let result =
             unsafe { libc::ioctl(self.faults.as_raw_fd(), request, argument.as_mut_ptr()) };
         Errno::result(result)?;
@@ -532,8 +532,8 @@ impl SleepyPage {
 
 impl Drop for SleepyPage {
     fn drop(&mut self) {
-        // SAFETY: nobody has a reference to this memory: calls that use it borrow self.
-        // A sleeper in it wakes when its memory goes.
+        // SAFETY: no reference to this memory exists: calls that use it borrow self.
+        // A call that sleeps in it wakes when the memory is unmapped.
         unsafe { libc::munmap(self.page as *mut c_void, PAGE) };
     }
 }

@@ -15,7 +15,7 @@ use crate::runner::problem;
 
 const PATH: &str = "/toa/toa_test.ko";
 
-/// Is loaded until it is dropped.
+/// The loaded module, which is unloaded on drop.
 #[derive(Debug)]
 pub struct TestModule(());
 

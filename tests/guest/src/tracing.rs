@@ -11,7 +11,7 @@ use crate::wait;
 
 const TRACING: &str = "/sys/kernel/tracing";
 
-/// What the module hooks.
+/// The functions that the module hooks.
 pub const FUNCTIONS: [&str; 4] = [
     "tcp_child_process",
     "tcp_disconnect",
@@ -31,7 +31,7 @@ fn write(file: &str, text: &str) {
         .unwrap_or_else(|error| panic!("{file}: {text:?}: {error}"));
 }
 
-/// Adds a line to a file that commands are written to.
+/// Appends a command to a file of tracefs.
 #[track_caller]
 fn append(file: &str, line: &str) {
     OpenOptions::new()
@@ -41,7 +41,7 @@ fn append(file: &str, line: &str) {
         .unwrap_or_else(|error| panic!("{file}: {line:?}: {error}"));
 }
 
-/// Which of [`FUNCTIONS`] somebody has a hook on.
+/// Returns those of [`FUNCTIONS`] that have a hook.
 pub fn hooked() -> Vec<&'static str> {
     let enabled = read("enabled_functions");
     let names: Vec<&str> = enabled
@@ -54,13 +54,13 @@ pub fn hooked() -> Vec<&'static str> {
         .collect()
 }
 
-/// A tracer of functions, on all of [`FUNCTIONS`] until it is dropped. There is one
-/// at a time.
+/// A function tracer on all of [`FUNCTIONS`] until it is dropped. Only one exists at a
+/// time.
 #[derive(Debug)]
 pub struct Tracer(());
 
 impl Tracer {
-    /// `function` or `function_graph`.
+    /// Starts the tracer `function` or `function_graph`.
     pub fn start(name: &str) -> Self {
         write("trace", "");
         write("set_ftrace_filter", &FUNCTIONS.join("\n"));
@@ -69,7 +69,7 @@ impl Tracer {
         tracer
     }
 
-    /// Which functions were called since the start, or since this was asked last.
+    /// Returns the functions that were called since the start or the last call of `seen`.
     pub fn seen(&self) -> Vec<&'static str> {
         let trace = read("trace");
         write("trace", "");
@@ -91,7 +91,7 @@ impl Drop for Tracer {
     }
 }
 
-/// A kprobe and a kretprobe on each of [`FUNCTIONS`], until it is dropped.
+/// A kprobe and a kretprobe on each of [`FUNCTIONS`], until the value is dropped.
 #[derive(Debug)]
 pub struct Probes(());
 
@@ -108,27 +108,27 @@ impl Probes {
         probes
     }
 
-    /// How often the function was entered, and left, by those that the probes ran for.
+    /// Returns the hits of the function's two probes: entries and exits.
     #[track_caller]
     pub fn hits(&self, function: &str) -> [u64; 2] {
         Self::counts(function).map(|[hits, _]| hits)
     }
 
-    /// How often the function was called, as soon as nobody is in it: a connection
-    /// can be accepted before its `tcp_child_process` returns on another processor.
-    /// A probe in a softirq that interrupts another probe does not run, and counts
-    /// as missed.
+    /// Returns the number of calls, when no call is running: a connection can be accepted
+    /// before its `tcp_child_process` returns on another processor. A probe in a softirq
+    /// that interrupts another probe does not run, and counts as missed.
     #[track_caller]
     pub fn calls(&self, function: &str) -> u64 {
-        wait::until("everybody has left the function", || {
-            match Self::counts(function).map(|[hits, missed]| hits + missed) {
+        wait::until(
+            "all calls of the function have returned",
+            || match Self::counts(function).map(|[hits, missed]| hits + missed) {
                 [entered, left] if entered == left => Ok(entered),
                 [entered, left] => Err(format!("{function}: {entered} in, {left} out")),
-            }
-        })
+            },
+        )
     }
 
-    /// The hits and misses of both probes.
+    /// Returns the hits and misses of both probes.
     #[track_caller]
     fn counts(function: &str) -> [[u64; 2]; 2] {
         let profile = read("kprobe_profile");
@@ -150,7 +150,7 @@ impl Probes {
 impl Drop for Probes {
     fn drop(&mut self) {
         let _ = fs::write(format!("{TRACING}/events/kprobes/enable"), "0");
-        // Truncating it removes them.
+        // Truncating the file removes the probes.
         write("kprobe_events", "");
         write("trace", "");
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bounded waits: for something to read or write, and for a state that nothing
-//! announces (a counter in a proc file), which is looked at again and again.
+//! Bounded waits, for an event on a descriptor, and for a state without events (a
+//! counter in a proc file), which is polled.
 
 use std::os::fd::AsFd;
 use std::thread;
@@ -14,13 +14,13 @@ use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
 
-/// How long anything may take: emulated processors are slow, but this is a hang.
+/// The time limit of every wait. Emulated processors are slow, but longer is a hang.
 pub const BOUND: Duration = Duration::from_secs(45);
 
-/// Between two looks.
+/// The pause between two polls.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Looks until `state` has an answer; panics with the last `Err` of it otherwise.
+/// Polls `state` until it returns `Ok`; panics with its last `Err` at the time limit.
 #[track_caller]
 pub fn until<T>(what: &str, state: impl FnMut() -> Result<T, String>) -> T {
     match try_until(state) {
@@ -29,7 +29,7 @@ pub fn until<T>(what: &str, state: impl FnMut() -> Result<T, String>) -> T {
     }
 }
 
-/// The same for those who must not panic.
+/// Polls as [`until`] does, but returns the last `Err` instead of a panic.
 pub fn try_until<T>(mut state: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let end = Instant::now() + BOUND;
     loop {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of the module's files that import nothing from the kernel. They are
-//! compiled here as they are, at the crate's root, as in the module.
+//! Tests of the module's files that import nothing from the kernel. The files are
+//! compiled unchanged at the crate's root, as in the module.
 //!
 //! The crate is for tests only: without `cfg(test)` it is empty.
 //!
-//! A failed property leaves its input in `proptest-regressions`, to be committed
-//! with the mend. `PROPTEST_CASES=` asks for more cases than 256 each.
+//! A failed property writes its input to `proptest-regressions`: commit it with the
+//! fix. `PROPTEST_CASES=` sets the number of cases, 256 by default.
 
 #![cfg(test)]
 
@@ -18,7 +18,7 @@ mod option;
 #[path = "../../../shares.rs"]
 mod shares;
 
-/// The parser with the table of the module.
+/// Parses with the module's table of kinds.
 fn find_client(options: &[u8]) -> option::ParsedOptions {
     option::find_client(options, option::KINDS)
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Option lists of all sorts, for the properties.
+//! Strategies for option lists of all sorts, for the property tests.
 
 use crate::endpoint::Endpoint;
+use crate::reference;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
@@ -14,16 +15,16 @@ pub(crate) const KIND: u8 = 254;
 /// A NOP or one whole option, as bytes.
 pub(crate) type Piece = Vec<u8>;
 
-/// No option in a TCP header is longer.
+/// Length of the longest option list in a TCP header.
 const MAX_LEN: usize = 40;
 
-/// `length` counts the kind and length bytes, as on the wire.
+/// Returns an option. Its length byte counts the kind and length bytes, as on the wire.
 pub(crate) fn option(kind: u8, data: &[u8]) -> Piece {
     let length = u8::try_from(data.len() + 2).unwrap();
     [&[kind, length], data].concat()
 }
 
-/// The option as a balancer writes it for an IPv4 client.
+/// Returns the option that a balancer writes for an IPv4 client.
 pub(crate) fn written_v4(address: Ipv4Addr, port: u16) -> Piece {
     option(
         KIND,
@@ -31,7 +32,7 @@ pub(crate) fn written_v4(address: Ipv4Addr, port: u16) -> Piece {
     )
 }
 
-/// The option as a balancer writes it for an IPv6 client.
+/// Returns the option that a balancer writes for an IPv6 client.
 pub(crate) fn written_v6(address: Ipv6Addr, port: u16) -> Piece {
     option(
         KIND,
@@ -39,7 +40,7 @@ pub(crate) fn written_v6(address: Ipv6Addr, port: u16) -> Piece {
     )
 }
 
-/// A client, and the option in which a balancer writes it.
+/// A client, and the option that a balancer writes for it.
 pub(crate) fn client() -> impl Strategy<Value = (Endpoint, Piece)> {
     prop_oneof![
         (any::<Ipv4Addr>(), 1..=u16::MAX)
@@ -62,7 +63,7 @@ pub(crate) fn client() -> impl Strategy<Value = (Endpoint, Piece)> {
     ]
 }
 
-/// An IPv4 address that is no source of a segment.
+/// An IPv4 address that cannot be the source of a segment.
 fn impossible_v4() -> impl Strategy<Value = Ipv4Addr> {
     let within =
         |first: u8| any::<[u8; 3]>().prop_map(move |[b, c, d]| Ipv4Addr::new(first, b, c, d));
@@ -74,7 +75,7 @@ fn impossible_v4() -> impl Strategy<Value = Ipv4Addr> {
     ]
 }
 
-/// An IPv6 address that is no source of a segment, or that holds an IPv4 one.
+/// An IPv6 address that embeds an IPv4 address, or cannot be the source of a segment.
 fn impossible_v6() -> impl Strategy<Value = Ipv6Addr> {
     prop_oneof![
         Just(Ipv6Addr::UNSPECIFIED),
@@ -89,7 +90,7 @@ fn impossible_v6() -> impl Strategy<Value = Ipv6Addr> {
     ]
 }
 
-/// An option with the length of an address that names an impossible client.
+/// An option with an address's length and an impossible client.
 pub(crate) fn impossible() -> impl Strategy<Value = Piece> {
     prop_oneof![
         (impossible_v4(), any::<u16>()).prop_map(|(address, port)| written_v4(address, port)),
@@ -99,14 +100,14 @@ pub(crate) fn impossible() -> impl Strategy<Value = Piece> {
     ]
 }
 
-/// An option of the kind that is no address.
+/// An option of our kind without an address.
 pub(crate) fn no_address() -> impl Strategy<Value = Piece> {
     vec(any::<u8>(), 0..=MAX_LEN - 2)
         .prop_filter("an address", |data| ![6, 18].contains(&data.len()))
         .prop_map(|data| option(KIND, &data))
 }
 
-/// Any option of the kind.
+/// Any option of our kind.
 pub(crate) fn of_the_kind() -> impl Strategy<Value = Piece> {
     prop_oneof![
         client().prop_map(|(_, option)| option),
@@ -132,7 +133,7 @@ pub(crate) fn well_known() -> impl Strategy<Value = Piece> {
 /// NOPs and options of any kind but ours.
 pub(crate) fn others() -> impl Strategy<Value = Vec<Piece>> {
     let unknown = (2..=u8::MAX, vec(any::<u8>(), 0..=MAX_LEN - 2))
-        .prop_filter("our kind", |(kind, _)| *kind != KIND)
+        .prop_filter("our kind", |(kind, _)| !reference::has_kind(*kind))
         .prop_map(|(kind, data)| option(kind, &data));
     vec(prop_oneof![well_known(), unknown], 0..4)
 }
@@ -143,8 +144,8 @@ pub(crate) fn well_formed() -> impl Strategy<Value = Vec<Piece>> {
     some_of_ours.prop_map(|lists| lists.concat())
 }
 
-/// Bytes without order, of which many mean something. At times more than a header
-/// holds, so that every length byte can be true.
+/// Random bytes, many of them kinds and lengths in use. Some lists are longer than a
+/// header's, so that every length byte can be valid.
 pub(crate) fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         any::<u8>(),
@@ -154,7 +155,7 @@ pub(crate) fn bytes() -> impl Strategy<Value = Vec<u8>> {
         vec(byte.clone(), 0..=MAX_LEN),
         vec(byte, 0..=300),
         vec(any::<u8>(), 0..=MAX_LEN),
-        // Whole options at first, so that the walk comes far.
+        // Whole options first, so that the parser reaches the later bytes.
         (well_formed(), vec(any::<u8>(), 0..=MAX_LEN)).prop_map(|(pieces, rest)| [
             pieces.concat(),
             rest

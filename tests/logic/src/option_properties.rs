@@ -14,8 +14,8 @@ use etherparse::TcpOptionsIterator;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// The options of our kind in a list of whole options, and whether it ends well,
-/// when etherparse walks over all others.
+/// Returns the options of our kind in a list of whole options, while etherparse walks
+/// over all others. Returns its error if the list is malformed.
 fn ours_by_etherparse(list: &[u8]) -> Result<Vec<&[u8]>, TcpOptionReadError> {
     let mut ours = Vec::new();
     let mut walk = TcpOptionsIterator::from_slice(list);
@@ -24,7 +24,7 @@ fn ours_by_etherparse(list: &[u8]) -> Result<Vec<&[u8]>, TcpOptionReadError> {
         match walk.next() {
             None => return Ok(ours),
             Some(Ok(_)) => {}
-            // Known to etherparse by its kind alone.
+            // etherparse reports an option of our kind by its kind alone.
             Some(Err(TcpOptionReadError::UnknownId(KIND))) => {
                 let (option, rest) = here.split_at(usize::from(here[1]));
                 ours.push(option);

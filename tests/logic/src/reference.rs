@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `option.rs` a second time, in the plainest way: by indices into the whole list,
-//! with every length written out. The fuzz target compiles this file too.
+//! The reference parser: a second implementation of `option.rs` in the plainest form.
+//! It uses indices into the whole list and literal lengths. The fuzz target compiles
+//! this file too.
 
 use crate::endpoint::Endpoint;
 use crate::option::Claim;
@@ -9,11 +10,16 @@ use crate::option::ParsedOptions;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
-/// Kind, length, and the reader of the address and of whether it is impossible.
+/// Kind, length, and a function that returns the address and whether it is impossible.
 type Row = (u8, u8, fn(&[u8]) -> (Ipv6Addr, bool));
 
-/// The table of kinds a second time.
+/// The reference parser's table of kinds.
 const ROWS: &[Row] = &[(254, 8, client4), (254, 20, client6)];
+
+/// Whether the table has a kind.
+pub(crate) fn has_kind(kind: u8) -> bool {
+    ROWS.iter().any(|row| row.0 == kind)
+}
 
 /// The result that [`crate::option::find_client`] must have.
 pub(crate) fn find_client(list: &[u8]) -> ParsedOptions {
@@ -29,7 +35,7 @@ pub(crate) fn find_client(list: &[u8]) -> ParsedOptions {
             broken_off = true;
             break;
         }
-        if ROWS.iter().any(|row| row.0 == list[at]) {
+        if has_kind(list[at]) {
             places.push(at);
         }
         at += list[at + 1] as usize;
@@ -66,7 +72,7 @@ fn client4(bytes: &[u8]) -> (Ipv6Addr, bool) {
 fn client6(bytes: &[u8]) -> (Ipv6Addr, bool) {
     let sixteen: [u8; 16] = bytes.try_into().unwrap();
     let address = Ipv6Addr::from(sixteen);
-    // `to_ipv4` takes mapped and compatible addresses, :: and ::1.
+    // `to_ipv4` accepts mapped and compatible addresses, :: and ::1.
     (
         address,
         address.to_ipv4().is_some() || address.is_multicast(),

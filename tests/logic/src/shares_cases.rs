@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The shares of namespaces, at the bounds and for every number of records.
+//! Tests of the namespaces' shares, at the bounds and for every number of records.
 
 use crate::shares::Shares;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command line.
+//! The program's command line.
 
 use std::path::PathBuf;
 use std::process::exit;
@@ -22,10 +22,10 @@ toa-vm judge CONSOLE OUTPUT   judge the logs of an earlier run
   --initrd FILE     the initial RAM disk
   --disk FILE       a disk whose changes are dropped; repeat for the next one
   --payload FILE    the last disk, whose changes are kept
-  --out DIR         where console.log, ktap.log and summary go (default: .)
+  --out DIR         directory of console.log, ktap.log and summary (default: .)
   --memory MB       (default: 2048)
-  --timeout S       stop the machine after that many seconds (default: 900)
-  --idle S          stop it after so many seconds without output (default: 120)
+  --timeout S       stop the machine after S seconds (default: 900)
+  --idle S          stop it after S seconds without output (default: 120)
   --expect N        fail if there are fewer results than N (default: 1)
   --skips FILE      the skips of each kernel: fail if others are skipped, or one
                     of these is not; needs --release
@@ -34,13 +34,13 @@ toa-vm judge CONSOLE OUTPUT   judge the logs of an earlier run
   --append TEXT     more of the kernel's command line
   --threads KIND    `single` or `multi`: QEMU's TCG threads (default: single)
   --firmware FILE   UEFI firmware with Secure Boot, which checks the kernel
-  --variables FILE  the firmware's variables, which it may change
+  --variables FILE  the firmware's variables; the run may change the file
   --icount          one processor, whose clock counts its instructions
   --qemu PROGRAM    (default: qemu-system-x86_64)
-  --label TEXT      goes before the closing line
+  --label TEXT      text before the closing line
 ";
 
-/// What to do, and how to judge it.
+/// The run's mode, and the limits by which it is judged.
 pub struct Args {
     pub mode: Mode,
     pub out: PathBuf,
@@ -62,7 +62,7 @@ impl Args {
         Self::from_parser(lexopt::Parser::from_env())
     }
 
-    /// Judges logs that are no files.
+    /// Returns arguments for judging logs that are not in files.
     #[cfg(test)]
     pub fn for_tests(out: PathBuf, timeout: Duration, idle: Duration) -> Self {
         Self {
@@ -138,7 +138,7 @@ fn firmware(
     match (code, variables) {
         (None, None) => Ok(None),
         (Some(code), Some(variables)) => Ok(Some(Firmware { code, variables })),
-        _ => Err("--firmware and --variables come together".into()),
+        _ => Err("--firmware and --variables need each other".into()),
     }
 }
 
@@ -162,7 +162,7 @@ fn mode(machine: Machine, words: &[String]) -> Result<Mode, lexopt::Error> {
             console: console.into(),
             output: output.into(),
         }),
-        _ => Err(format!("cannot do '{}'", words.join(" ")).into()),
+        _ => Err(format!("unknown command '{}'", words.join(" ")).into()),
     }
 }
 
@@ -189,9 +189,9 @@ mod tests {
         assert!(with(&["--variables", "v"]).is_err());
         let args = with(&["--firmware", "f", "--variables", "v"]).expect("valid");
         let Mode::Boot(machine) = args.mode else {
-            panic!("it boots");
+            panic!("not a boot");
         };
-        let firmware = machine.firmware.expect("it was named");
+        let firmware = machine.firmware.expect("the firmware is set");
         assert_eq!(firmware.code, PathBuf::from("f"));
         assert_eq!(firmware.variables, PathBuf::from("v"));
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finds in a kernel log what a healthy kernel does not say.
+//! Finds the lines in a kernel log that a healthy kernel does not print.
 
 /// Parts of lines, as the kernel's sources print them.
 const ALARMS: &[&str] = &[
@@ -41,11 +41,11 @@ const ALARMS: &[&str] = &[
     "ftrace bug",
 ];
 
-/// Lines after an alarm that belong to it: the registers, code and trace of one
-/// splat name several alarms, and it is reported once.
+/// Number of lines after an alarm that belong to it. The registers, code and trace
+/// of one splat contain several alarms; the splat is reported once.
 const SPLAT_LINES: usize = 60;
 
-/// The first line of each splat.
+/// Returns the first line of each splat.
 pub fn splats(log: &str) -> Vec<&str> {
     let mut found: Vec<(usize, &str)> = Vec::new();
     for (number, line) in log.lines().enumerate() {
@@ -64,7 +64,7 @@ fn is_alarm(line: &str) -> bool {
     ALARMS.iter().any(|alarm| line.contains(alarm))
 }
 
-/// A line that is never the continuation of another splat.
+/// Returns whether the line always starts a splat.
 fn starts_splat(line: &str) -> bool {
     ["WARNING:", "BUG:", "leaked", "unreferenced object"]
         .iter()

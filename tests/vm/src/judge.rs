@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Says whether a run is good, from all that is known of it.
+//! Judges a run by its ending, its console, and the command's output and status.
 
 use std::fmt;
 
@@ -12,12 +12,13 @@ use crate::watch::Ending;
 /// The guest's closing line: `toa-vm: exit STATUS tainted FLAGS`.
 pub const MARKER: &str = "toa-vm: exit ";
 
-/// Bits of `/proc/sys/kernel/tainted` that tell of a fault (the kernel's
+/// Bits of `/proc/sys/kernel/tainted` that indicate a fault (the kernel's
 /// `Documentation/admin-guide/tainted-kernels.rst`): machine check, bad page,
-/// death, warning, lockup. Out-of-tree and unsigned modules are ours.
+/// death, warning, lockup. The module under test sets the out-of-tree and unsigned
+/// bits.
 const FAULT_TAINTS: u64 = (1 << 4) | (1 << 5) | (1 << 7) | (1 << 9) | (1 << 14);
 
-/// The counts of the tests, and what else is wrong; each problem is a failure.
+/// The tests' counts and all other problems; each problem counts as a failure.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub report: Report,
@@ -29,7 +30,7 @@ impl Verdict {
         self.counts().1 == 0
     }
 
-    /// Passed, failed, skipped.
+    /// Returns the numbers of passed, failed and skipped tests.
     pub fn counts(&self) -> (usize, usize, usize) {
         let report = &self.report;
         (
@@ -39,7 +40,7 @@ impl Verdict {
         )
     }
 
-    /// For a run that was no test.
+    /// Returns the closing sentence for a run of a plain command.
     pub fn sentence(&self) -> &'static str {
         if self.is_good() {
             "the command succeeded and the kernel's log is clean"
@@ -76,14 +77,14 @@ pub fn judge(ending: &Ending, console: &str, output: &str, args: &Args) -> Verdi
     verdict
 }
 
-/// A plain command is one test: its exit status.
+/// Judges a plain command as one test, by its exit status.
 fn judge_status(status: Option<i32>, verdict: &mut Verdict) {
     match status {
         Some(0) => verdict.report.passed = 1,
         Some(status) => verdict
             .problems
             .push(format!("the command's exit status is {status}")),
-        // `closing` has said so.
+        // `closing` has reported the problem.
         None => {}
     }
 }
@@ -102,13 +103,15 @@ fn judge_report(mut report: Report, status: Option<i32>, expect: usize, verdict:
     }
     if let Some(status) = status {
         if status != 0 && report.failed == 0 {
-            problems.push(format!("all is well, but the exit status is {status}"));
+            problems.push(format!(
+                "all results are good, but the exit status is {status}"
+            ));
         }
     }
     verdict.report = report;
 }
 
-/// The exit status in the guest's closing line.
+/// Returns the exit status from the guest's closing line.
 fn closing(output: &str, problems: &mut Vec<String>) -> Option<i32> {
     let line = output.lines().find_map(|line| line.strip_prefix(MARKER));
     let Some((status, taints)) = line.and_then(parse_closing) else {

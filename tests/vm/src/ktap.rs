@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads KTAP, version 1 (the kernel's `Documentation/dev-tools/ktap.rst`).
+//! Parses KTAP, version 1 (the kernel's `Documentation/dev-tools/ktap.rst`).
 //!
-//! Only the top level counts; indented lines are somebody's diagnostics.
+//! Only the top level counts; indented lines are diagnostics of nested tests.
 
-/// What the tests said.
+/// The results of the tests, and the faults of their output.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub plan: Option<usize>,
@@ -15,7 +15,7 @@ pub struct Report {
     pub skips: Vec<String>,
     /// The names of the tests that passed or failed.
     pub ran: Vec<String>,
-    /// Where the output is not what it claims to be.
+    /// Contradictions in the output.
     pub faults: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl Report {
     }
 }
 
-/// One line that says something.
+/// One line that has a meaning in KTAP.
 enum Line<'a> {
     Plan(usize),
     Result {
@@ -71,10 +71,10 @@ impl Report {
                     (true, true) => self.skipped += 1,
                     (false, _) => self.failed += 1,
                 }
-                let wanted = self.total();
-                if number != Some(wanted) {
+                let expected = self.total();
+                if number != Some(expected) {
                     self.faults
-                        .push(format!("result {wanted} is numbered {number:?}"));
+                        .push(format!("result {expected} is numbered {number:?}"));
                 }
             }
             Line::BailOut(reason) => self.faults.push(format!("bailed out: {reason}")),
@@ -128,7 +128,7 @@ fn name(rest: &str) -> &str {
     words.next().unwrap_or("")
 }
 
-/// The word after the `#` of a result line.
+/// Returns the word after the `#` of a result line.
 fn directive(rest: &str) -> Option<&str> {
     rest.split_once(" # ")?.1.split_whitespace().next()
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Boots a kernel in QEMU, passes on what its tests say, and judges the run.
+//! Boots a kernel in QEMU, prints the output of its tests, and judges the run.
 //!
-//! The virtual machine's first serial line is the kernel's console, the second
-//! one carries the output of the command that the payload brings: KTAP, unless
-//! `--plain`. Nothing is decided by the tests' word alone: [`console`] looks for
-//! what a healthy kernel never says, [`ktap`] holds the tests to their plan, and
-//! [`watch`] ends a machine that makes no progress.
+//! The virtual machine's first serial line is the kernel's console. The second one
+//! carries the output of the payload's command: KTAP, unless `--plain` is given. The
+//! tests' own results do not suffice. [`console`] searches for lines that a healthy
+//! kernel never prints. [`ktap`] compares the results with the tests' plan. [`watch`]
+//! stops a machine that makes no progress.
 
 mod args;
 mod console;
@@ -25,7 +25,7 @@ use args::{Args, Mode};
 use judge::Verdict;
 use watch::Ending;
 
-/// How much of the console is shown when the machine had to be stopped.
+/// Number of console lines that are printed for a machine that was stopped.
 const CONSOLE_TAIL_LINES: usize = 40;
 
 fn main() -> ExitCode {
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether the run is good.
+/// Runs or judges; returns whether the run is good.
 fn run(args: &Args) -> io::Result<bool> {
     let (ending, console, output) = match &args.mode {
         Mode::Boot(machine) => {

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
-/// The console as the first serial line; an Oops ends the machine at once, a
-/// warning does not, so that the tests after it still report.
+/// The kernel's command line, with the console on the first serial line. An Oops ends
+/// the machine at once. A warning does not, so the tests after it still report.
 const COMMAND_LINE: &str =
     "console=ttyS0 loglevel=7 panic=-1 oops=panic net.ifnames=0 random.trust_cpu=on";
 
-/// Whether TCG runs each processor in a thread of its own.
+/// The number of threads in which TCG runs the processors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Threads {
     #[default]
@@ -36,25 +36,25 @@ impl FromStr for Threads {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Firmware {
     pub code: PathBuf,
-    /// Its variables, the keys that it trusts among them: this run's own.
+    /// The firmware's variables with its trusted keys: a file of this run alone.
     pub variables: PathBuf,
 }
 
-/// What QEMU is started with.
+/// The parameters of the virtual machine.
 pub struct Machine {
     pub qemu: OsString,
     pub kernel: PathBuf,
     pub initrd: PathBuf,
-    /// Shared between runs: changes go to a temporary file.
+    /// Disks that runs share: changes are written to a temporary file.
     pub disks: Vec<PathBuf>,
-    /// This run's own.
+    /// The disk of this run alone.
     pub payload: PathBuf,
     pub memory_mb: u32,
     pub append: String,
     pub threads: Threads,
     pub firmware: Option<Firmware>,
-    /// One processor, and a nanosecond of time for each instruction that it
-    /// executes; where it has nothing to do, time jumps to the next timer.
+    /// One processor, and one nanosecond of time for each executed instruction. While
+    /// the processor idles, time jumps to the next timer.
     pub icount: bool,
 }
 
@@ -76,7 +76,7 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// Whether everything that has no default was named.
+    /// Checks that every option without a default is given.
     pub fn check(&self) -> Result<(), String> {
         let named = [
             ("--kernel", &self.kernel),
@@ -89,7 +89,7 @@ impl Machine {
         }
     }
 
-    /// QEMU's command: console on its standard output, the second serial line
+    /// Returns QEMU's command: the console on standard output, the second serial line
     /// on the Unix socket at `output`.
     pub fn command(&self, output: &Path) -> Command {
         let accel = match self.threads {
@@ -131,7 +131,7 @@ impl Machine {
     }
 }
 
-/// A virtio disk. `cache=unsafe`: no run outlives the host.
+/// Returns the options for a virtio disk. `cache=unsafe`: no run outlives the host.
 fn disk_arguments(path: &Path, snapshot: &str) -> [String; 2] {
     let path = in_option(path);
     [
@@ -140,8 +140,8 @@ fn disk_arguments(path: &Path, snapshot: &str) -> [String; 2] {
     ]
 }
 
-/// Flash that only system management mode can write to: the firmware of Secure
-/// Boot insists on it.
+/// Returns the options for flash that only system management mode can write. The
+/// firmware of Secure Boot requires it.
 fn firmware_arguments(firmware: &Firmware) -> [String; 8] {
     let code = in_option(&firmware.code);
     let variables = in_option(&firmware.variables);
@@ -157,7 +157,7 @@ fn firmware_arguments(firmware: &Firmware) -> [String; 8] {
     ]
 }
 
-/// A comma in a file name is written twice in a list of QEMU's options.
+/// Doubles the commas of a file name, as QEMU's option lists require.
 fn in_option(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

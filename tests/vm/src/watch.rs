@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the machine: keeps both serial lines, shows the output as it comes, and
-//! stops a machine that takes too long or falls silent.
+//! Runs the machine, records both serial lines and prints the output as it arrives.
+//! Stops a machine that exceeds its time or prints nothing for too long.
 
 use std::env;
 use std::fmt;
@@ -18,26 +18,26 @@ use crate::args::Args;
 use crate::judge::MARKER;
 use crate::qemu::Machine;
 
-/// Chunks that wait to be read; QEMU waits when there are more.
+/// Limit of chunks that wait to be read; above it QEMU waits.
 const CHUNKS: usize = 64;
 
 const ESCAPE: u8 = 0x1b;
 
-/// More than any run says: a machine that talks without end is stopped.
+/// Limit of a run's output; a machine that prints more is stopped.
 const MOST_BYTES: usize = 64 << 20;
 
-/// How the machine came to its end.
+/// The way in which the machine ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// By itself: it powered off, or the kernel panicked.
+    /// The machine powered off, or the kernel panicked.
     Exited,
     /// QEMU itself failed.
     Broken(String),
-    /// Stopped: not done in time.
+    /// Stopped: the time limit passed.
     TimedOut(Duration),
     /// Stopped: no output for too long.
     Silent(Duration),
-    /// Stopped: more output than anybody reads.
+    /// Stopped: too much output.
     Flood,
 }
 
@@ -61,10 +61,10 @@ enum Line {
     Output,
 }
 
-/// Bytes of a line; an empty chunk is the line's end.
+/// Bytes of a serial line; an empty chunk marks its end.
 type Chunk = (Line, Vec<u8>);
 
-/// A directory that goes away with its owner: the socket's path has to be short.
+/// A temporary directory, removed on drop. The path of the socket in it must be short.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -77,18 +77,18 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left is in a directory for temporary files.
+        // Files that stay behind are in a directory for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Boots and waits for the end. Returns the console and the command's output.
+/// Boots and waits for the end. Returns the ending, the console and the output.
 pub fn run(machine: &Machine, args: &Args) -> io::Result<(Ending, String, String)> {
     let scratch = Scratch::new()?;
     run_in(&scratch.0, machine, args)
 }
 
-/// The same, with the directory that the socket is made in.
+/// Runs as [`run`] does, with the output's socket in `scratch`.
 fn run_in(scratch: &Path, machine: &Machine, args: &Args) -> io::Result<(Ending, String, String)> {
     let socket = scratch.join("output");
     let listener = UnixListener::bind(&socket)?;
@@ -116,7 +116,7 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\r', "")
 }
 
-/// Sends what is read until the end. A receiver that is gone wants no more.
+/// Sends all chunks until the end, or until the receiver is dropped.
 fn pass_on(mut from: impl Read, line: Line, sender: &SyncSender<Chunk>) {
     let mut buffer = [0; 4096];
     loop {
@@ -127,7 +127,7 @@ fn pass_on(mut from: impl Read, line: Line, sender: &SyncSender<Chunk>) {
     }
 }
 
-/// Until QEMU closes its console, or a limit is reached.
+/// Waits until QEMU closes its console or a limit is reached.
 fn wait(
     child: &mut Child,
     chunks: &Receiver<Chunk>,
@@ -140,8 +140,8 @@ fn wait(
         return Ok(ending);
     }
     let status = child.wait()?;
-    // The output's reader ends by itself too: its socket is closed by now. If
-    // QEMU never connected, nothing was sent and the listener is left waiting.
+    // The output's reader ends too, since its socket is closed now. If QEMU never
+    // connected, nothing was sent and the listener keeps waiting.
     while let Ok((line, bytes)) = chunks.recv_timeout(Duration::from_secs(1)) {
         if bytes.is_empty() {
             break;
@@ -155,8 +155,8 @@ fn wait(
     })
 }
 
-/// Keeps what comes until the console closes. Returns why the machine has to be
-/// stopped, if it has to.
+/// Records the chunks until the console closes. Returns the reason if the machine has
+/// to be stopped.
 fn follow(chunks: &Receiver<Chunk>, logs: &mut Logs, args: &Args) -> io::Result<Option<Ending>> {
     let deadline = Instant::now() + args.timeout;
     loop {
@@ -179,13 +179,13 @@ fn follow(chunks: &Receiver<Chunk>, logs: &mut Logs, args: &Args) -> io::Result<
     }
 }
 
-/// Both lines, in memory for the judge and in files for people.
+/// The logs of both lines, in memory for the judge and in files for people.
 struct Logs {
     console: Vec<u8>,
     output: Vec<u8>,
     console_file: File,
     output_file: File,
-    /// How much of `output` was shown.
+    /// Number of bytes of `output` that are printed already.
     shown: usize,
 }
 
@@ -218,7 +218,7 @@ impl Logs {
         }
     }
 
-    /// Shows the whole lines that are new, less the guest's closing mark.
+    /// Prints the new whole lines, without the guest's closing line.
     fn show(&mut self) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         while let Some(length) = self.output[self.shown..].iter().position(|&b| b == b'\n') {
@@ -233,9 +233,8 @@ impl Logs {
     }
 }
 
-/// The line without what moves a terminal's cursor: firmware clears the screen of
-/// every serial line. What it writes is ECMA-48's control sequences: ESC `[`, and
-/// then anything up to a letter.
+/// Removes the control sequences from a line: firmware clears the screen of every
+/// serial line. An ECMA-48 control sequence is ESC `[` and the bytes up to a letter.
 fn without_escapes(line: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(line.len());
     let mut rest = line;
@@ -258,7 +257,7 @@ mod tests {
 
     use super::*;
 
-    /// The ending of a machine whose QEMU is the given shell script.
+    /// Returns the ending of a machine whose QEMU is the given shell script.
     fn ending_of(name: &str, script: &str, timeout: u64, idle: u64) -> (Ending, String) {
         let dir = env::temp_dir().join(format!("toa-vm-test-{name}-{}", process::id()));
         fs::create_dir_all(&dir).expect("a directory for temporary files");
@@ -275,7 +274,7 @@ mod tests {
             Duration::from_millis(idle),
         );
         let (ending, console, _) = run_in(&dir, &machine, &args).expect("the script runs");
-        fs::remove_dir_all(&dir).expect("the directory was ours");
+        fs::remove_dir_all(&dir).expect("the directory is removed");
         (ending, console)
     }
 

@@ -56,7 +56,7 @@ func serve(listener *net.TCPListener) error {
 	return server.Serve(listener)
 }
 
-// peerOf asks getpeername, and writes the answer as package net does.
+// peerOf calls getpeername, and formats the address as package net does.
 func peerOf(conn *net.TCPConn) (peer netip.AddrPort, err error) {
 	err = onSocket(conn, func(fd int) error {
 		name, err := syscall.Getpeername(fd)

@@ -2,30 +2,32 @@
 
 //! A clock that counts instructions.
 //!
-//! QEMU's `-icount shift=0` lets the machine's time pass by one nanosecond for
-//! each instruction that its one processor executes, in user space and in the
-//! kernel. A program that never waits can then take the time as a count.
+//! With QEMU's `-icount shift=0` the machine's time advances by one nanosecond for
+//! each instruction of its only processor, in user space and in the kernel. For a
+//! program that never waits, elapsed time is then the number of instructions.
 
 use std::fmt;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Times that the clock itself is measured.
+/// Number of measurements of the clock itself.
 const TRIALS: usize = 1001;
 
-/// Turns of the loop that shows what the clock counts.
+/// Turns of the loop that calibrates the clock.
 const TURNS: u64 = 10_000;
 
-/// Knows what it costs to look at it.
+/// The clock, calibrated by the cost of reading it.
 pub struct Clock {
     look: u64,
     turn: f64,
 }
 
 impl Clock {
+    /// Measures the clock's own cost.
+    ///
     /// # Panics
     ///
-    /// If this machine's clock shows the time, and not instructions.
+    /// Panics if this machine's clock counts real time instead of instructions.
     pub fn calibrate() -> Self {
         let mut clock = Self { look: 0, turn: 0.0 };
         let trial = |_| clock.count(|| ()).0;
@@ -39,14 +41,14 @@ impl Clock {
         let whole = clock.turn.round();
         assert!(
             (1.0..=8.0).contains(&whole) && (clock.turn - whole).abs() < 0.002,
-            "a turn of a loop takes {} ns, which is no number of instructions: \
+            "a turn of a loop takes {} ns, not a whole number of instructions: \
              is the machine's option --icount missing?",
             clock.turn
         );
         clock
     }
 
-    /// Does `work` and tells how many instructions it took.
+    /// Runs `work` and returns its number of instructions.
     pub fn count<T>(&self, work: impl FnOnce() -> T) -> (u64, T) {
         let start = Instant::now();
         let value = work();
@@ -59,13 +61,13 @@ impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "The clock counts {:.4} instructions for a turn of a loop; a look at it is {}.",
+            "The clock counts {:.4} instructions for a turn of a loop; reading it takes {}.",
             self.turn, self.look
         )
     }
 }
 
-/// A loop of few instructions, which the compiler neither unrolls nor drops.
+/// Runs a loop of few instructions, which the compiler neither unrolls nor drops.
 #[inline(never)]
 fn spin(turns: u64) {
     for turn in 0..turns {
@@ -73,7 +75,7 @@ fn spin(turns: u64) {
     }
 }
 
-/// The one in the middle: a timer's interrupt in a few of them does not count.
+/// Returns the median: a timer interrupt in a few of the counts does not change it.
 pub fn median(mut counts: Vec<u64>) -> f64 {
     counts.sort_unstable();
     counts[counts.len() / 2] as f64

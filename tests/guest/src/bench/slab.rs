@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel has allocated, from `/proc/slabinfo`.
+//! The kernel's allocations, from `/proc/slabinfo`.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-/// Caches of which there are many for one size, to make attacks harder.
+/// The prefix of the randomised caches: several for one size, to make attacks harder.
 const RANDOM: &str = "kmalloc-rnd-";
 
-/// Objects by cache: how many, and the size of one.
+/// The number of objects in each cache, and the size of one.
 #[derive(Debug, Default)]
 pub struct Slabs {
     caches: BTreeMap<String, (i64, i64)>,
 }
 
 impl Slabs {
-    /// As it is now.
+    /// Reads the current state.
     pub fn read() -> Self {
-        Self::parse(&fs::read_to_string("/proc/slabinfo").expect("slabinfo is there"))
+        Self::parse(&fs::read_to_string("/proc/slabinfo").expect("slabinfo is readable"))
     }
 
     fn parse(text: &str) -> Self {
@@ -36,7 +36,7 @@ impl Slabs {
         slabs
     }
 
-    /// What came since `before`.
+    /// Returns the difference to `before`.
     pub fn since(&self, before: &Self) -> Self {
         let change = |(name, &(objects, size)): (&String, &(i64, i64))| {
             let earlier = before.caches.get(name).map_or(0, |cache| cache.0);
@@ -54,7 +54,7 @@ impl Slabs {
             .sum()
     }
 
-    /// Caches of at least so many objects, more or less: name, objects, bytes.
+    /// Returns the caches that differ by at least `least` objects: name, objects, bytes.
     pub fn notable(&self, least: i64) -> impl Iterator<Item = (&str, i64, i64)> + '_ {
         let caches = self.caches.iter();
         caches
@@ -63,7 +63,8 @@ impl Slabs {
     }
 }
 
-/// `kmalloc-rnd-07-96` is one of the caches that are `kmalloc-96` together.
+/// Maps the randomised caches of one size to one name: `kmalloc-rnd-07-96` to
+/// `kmalloc-96`.
 fn common_name(name: &str) -> String {
     match name
         .strip_prefix(RANDOM)

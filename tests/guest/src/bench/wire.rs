@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Clients that are no more than their segments, written to a TUN device: the
-//! kernel receives a segment, and does all that follows, within that one call.
+//! Clients that consist of segments written to a TUN device: within one write, the
+//! kernel receives a segment and does all the resulting work.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -25,18 +25,18 @@ use crate::wait;
 
 const DEVICE: &str = "tbench";
 
-/// Where the segments come from, as those of a balancer.
+/// The source of the segments, a local address of a balancer.
 const LOCAL_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 const LOCAL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 1, 0, 0, 0, 1);
 
-/// The ports there, in turn.
+/// The first of the source ports, which are used in turn.
 const FIRST_PORT: u16 = 1024;
 
 const WINDOW: u16 = 65_535;
 const FIRST_SEQUENCE: u32 = 1_000_000;
 const HOPS: u8 = 64;
 
-/// Longer than any packet on the device.
+/// Size of a buffer that is longer than any packet on the device.
 const PACKET_MAX: usize = 1500;
 
 /// The device, up and with routes in the server's namespace.
@@ -64,8 +64,8 @@ impl Wire {
         }
     }
 
-    /// The first half of a handshake. Gives the address that it comes from, and
-    /// the segment that completes it, with `options`.
+    /// Makes the first half of a handshake. Returns the source address, and the segment
+    /// that completes the handshake, with `options`.
     #[track_caller]
     pub fn shake_hands(&mut self, server: SocketAddr, options: &[u8]) -> (SocketAddr, Vec<u8>) {
         self.port = self.port.checked_add(1).unwrap_or(FIRST_PORT);
@@ -74,7 +74,7 @@ impl Wire {
             SocketAddr::V6(_) => LOCAL_V6.into(),
         };
         let from = SocketAddr::new(local, self.port);
-        // What was left over of the connection before.
+        // Segments of the previous connection may be left.
         self.drain();
         self.send(&segment(from, server, None, &[]));
         let expected = self.sequence_of_answer(self.port).wrapping_add(1);
@@ -88,7 +88,7 @@ impl Wire {
             .expect("the kernel takes the packet");
     }
 
-    /// What the kernel has sent next, if there is more.
+    /// Returns the next packet that the kernel sent, if any.
     #[track_caller]
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
         match (&self.tun).read(buffer) {
@@ -98,7 +98,7 @@ impl Wire {
         }
     }
 
-    /// The sequence number of the SYN-ACK to that port.
+    /// Returns the sequence number of the SYN-ACK to that port.
     #[track_caller]
     fn sequence_of_answer(&self, port: u16) -> u32 {
         let mut buffer = [0; PACKET_MAX];
@@ -115,7 +115,7 @@ impl Wire {
         }
     }
 
-    /// Drops what the kernel has sent.
+    /// Drops all packets that the kernel sent.
     #[track_caller]
     pub fn drain(&self) {
         let mut buffer = [0; PACKET_MAX];
@@ -123,7 +123,7 @@ impl Wire {
     }
 }
 
-/// A client's SYN, or its segment that acknowledges the server's.
+/// Returns a client's SYN, or its segment that acknowledges the server's SYN.
 fn segment(from: SocketAddr, to: SocketAddr, acknowledged: Option<u32>, options: &[u8]) -> Vec<u8> {
     let ip = match (from.ip(), to.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), HOPS),

@@ -56,7 +56,7 @@ const MAPPED_OWN: IpAddr = IpAddr::V6(SERVER_V4.to_ipv6_mapped());
 /// The addresses of the server's host in IPv4 segments to an IPv4 socket.
 const FORGED_V4: &[IpAddr] = &[LOOPBACK_V4, IpAddr::V4(Ipv4Addr::new(127, 9, 9, 9)), OWN_V4];
 
-/// The same in IPv6 segments, and in IPv4 segments (as by NAT64) to a dual-stack socket.
+/// The addresses in IPv6 segments, and in IPv4 segments (as by NAT64) to a dual-stack socket.
 const FORGED_V6: &[IpAddr] = &[LOOPBACK_V6, MAPPED_LOOPBACK, OWN_V6, MAPPED_OWN];
 
 /// The counters of one refused option.
@@ -149,7 +149,7 @@ impl<'a> Forger<'a> {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// The same; the module must have refused the option.
+    /// Asks with an option that the module must refuse.
     #[track_caller]
     fn ask_in_vain(&self, attempt: Attempt, request: &[u8]) -> String {
         let before = self.net.stats();

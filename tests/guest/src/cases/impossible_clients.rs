@@ -19,6 +19,7 @@ use crate::cases::options::NAMED;
 use crate::handmade::HandmadeClient;
 use crate::handmade::HandmadeConnection;
 use crate::kmsg::KernelLog;
+use crate::ktap::note;
 use crate::net::Net;
 use crate::net::Way;
 use crate::runner::cases;
@@ -37,6 +38,7 @@ pub const CASES: &[Case] = cases![Loaded:
     impossible_ipv6_client_leaves_the_sender,
     ipv4_client_in_a_20_byte_option_leaves_the_sender,
     client_with_port_0_leaves_the_sender,
+    forged_burst_makes_no_record_and_no_log_line,
     loopback_client_through_the_balancer_leaves_the_balancer,
     ipv4_option_in_ipv6_segments_leaves_the_sender,
     clients_next_to_impossible_ones_are_seen,
@@ -273,6 +275,30 @@ fn client_with_port_0_leaves_the_sender() {
             let ip: IpAddr = ip.parse().expect("an address");
             stage.check(SocketAddr::new(ip, 0), IMPOSSIBLE);
         }
+    });
+}
+
+/// The connections of a burst.
+const BURST: usize = 500;
+
+fn forged_burst_makes_no_record_and_no_log_line() {
+    Stage::each(|stage| {
+        let before = stage.net.stats();
+        let forged = clients(&["::1", "::ffff:127.0.0.1", "ff02::1", "::", "fd00::1"]);
+        for named in forged.iter().cycle().take(BURST) {
+            let (_, sender) = stage.connect(*named);
+            let accepted = stage.listener.accept().ending_by_reset();
+            assert_eq!(accepted.name, stage.listener.family.name(sender));
+        }
+        let burst = BURST as i64;
+        let counted = [
+            ("syn_recv_sock_no_toa", burst),
+            ("getname_toa_empty", burst),
+            ("impossible_client", burst),
+        ];
+        let change = stage.net.stats().since(&before);
+        note(&format!("{BURST} forged connections: {change:?}"));
+        assert_eq!(change, counted);
     });
 }
 

@@ -108,7 +108,7 @@ impl<'a> Rules<'a> {
             .split(' ')
             .next()
             .and_then(|number| number.parse().ok());
-        number.unwrap_or_else(|| panic!("nft says {text:?}"))
+        number.unwrap_or_else(|| panic!("nft prints {text:?}"))
     }
 
     /// Forged options and fragments.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The programs. None runs as a service: each gets a configuration of the test's,
-//! in a directory of the test's.
+//! The table of programs. None runs as a service: each gets the test's configuration
+//! in the test's directory.
 
 use std::fs;
 use std::io;
@@ -36,22 +36,22 @@ pub const V4: u16 = 8101;
 pub const V6_ONLY: u16 = 8102;
 pub const DUAL_STACK: u16 = 8103;
 
-/// Of a program that can be told what to listen on.
+/// The sockets of a program whose listening sockets can be configured.
 const EACH: &[(Family, u16)] = &[
     (Family::V4, V4),
     (Family::V6Only, V6_ONLY),
     (Family::DualStack, DUAL_STACK),
 ];
 
-/// Of one that makes all its IPv6 sockets dual-stack ones.
+/// The sockets of a program that makes all its IPv6 sockets dual-stack ones.
 const NOT_V6_ONLY: &[(Family, u16)] = &[(Family::V4, V4), (Family::DualStack, DUAL_STACK)];
 
 const DUAL_STACK_ONLY: &[(Family, u16)] = &[(Family::DualStack, DUAL_STACK)];
 
-/// Of one that makes none so, and knows one port.
+/// The sockets of a program with one port and no dual-stack sockets.
 const NOT_DUAL_STACK: &[(Family, u16)] = &[(Family::V4, V4), (Family::V6Only, V4)];
 
-/// `%a` and `%{remote}p` of its access log.
+/// Apache: `%a` and `%{remote}p` of its access log.
 pub const APACHE: Program = Program {
     listens: NOT_V6_ONLY,
     mapped: Mapped::AsIpv4,
@@ -85,7 +85,7 @@ pub const APACHE: Program = Program {
     client: Seen::parse,
 };
 
-/// `%[src]` and `%[src_port]`.
+/// HAProxy: `%[src]` and `%[src_port]`.
 pub const HAPROXY: Program = Program {
     listens: EACH,
     mapped: Mapped::AsItIs,
@@ -114,7 +114,7 @@ pub const HAPROXY: Program = Program {
     client: Seen::parse,
 };
 
-/// `Connection from ADDRESS port PORT on …`, of LogLevel VERBOSE.
+/// sshd: `Connection from ADDRESS port PORT on …`, of LogLevel VERBOSE.
 pub const SSHD: Program = Program {
     listens: NOT_DUAL_STACK,
     mapped: Mapped::AsItIs,
@@ -124,8 +124,11 @@ pub const SSHD: Program = Program {
     ask: |stream| {
         let mut banner = String::new();
         let mut reader = BufReader::new(stream);
-        reader.read_line(&mut banner).expect("the banner comes");
-        assert!(banner.starts_with("SSH-2.0-OpenSSH"), "it says {banner:?}");
+        reader.read_line(&mut banner).expect("the banner arrives");
+        assert!(
+            banner.starts_with("SSH-2.0-OpenSSH"),
+            "the banner is {banner:?}"
+        );
         banner
     },
     says: Says::InLog("log", "Connection from "),
@@ -136,7 +139,7 @@ pub const SSHD: Program = Program {
     },
 };
 
-/// `SSH_CONNECTION` of a login, and `SSH_CLIENT`, which must tell the same.
+/// sshd with a login: `SSH_CONNECTION`, and `SSH_CLIENT`, which must agree.
 pub const SSH_LOGIN: Program = Program {
     command: |root| {
         let key = new_key(&Path::new(SSH_HOME).join("id_ed25519"));
@@ -161,11 +164,11 @@ pub const SSH_LOGIN: Program = Program {
     ..SSHD
 };
 
-/// Where the client's ssh looks for root's keys.
+/// The directory in which the client's ssh looks for root's keys.
 const SSH_HOME: &str = "/root/.ssh";
 
-/// sshd leaves a source alone that often connects without a login, unless it is told
-/// not to.
+/// Returns sshd's command. The configuration turns off sshd's penalties for sources
+/// that often connect without a login.
 fn sshd(root: &Path) -> Command {
     let key = new_key(&root.join("host_key"));
     fs::create_dir_all("/run/sshd").expect("sshd's empty directory");
@@ -187,7 +190,7 @@ fn sshd(root: &Path) -> Command {
     command
 }
 
-/// Makes a pair of keys in the place of an older one; gives the private one's path.
+/// Makes a key pair in place of an older one; returns the private key's path.
 fn new_key(path: &Path) -> String {
     fs::create_dir_all(path.parent().expect("a directory")).expect("a directory for keys");
     let _ = fs::remove_file(path);
@@ -196,7 +199,7 @@ fn new_key(path: &Path) -> String {
     path
 }
 
-/// A login over a connection that exists: ssh talks to it through a UNIX socket.
+/// Logs in over an existing connection, which ssh reaches through a UNIX socket.
 fn log_in(stream: &mut TcpStream) -> String {
     let path = Path::new(SSH_HOME).join("connection");
     let _ = fs::remove_file(&path);
@@ -218,14 +221,14 @@ fn log_in(stream: &mut TcpStream) -> String {
     thread::scope(|scope| {
         scope.spawn(|| {
             wait::ready(&door, PollFlags::POLLIN, "ssh at its door");
-            let (inner, _) = door.accept().expect("ssh comes");
+            let (inner, _) = door.accept().expect("ssh connects");
             join(stream, &inner);
         });
         namespace::run(&mut ssh).trim_end().to_owned()
     })
 }
 
-/// Copies both ways until both have ended.
+/// Copies in both directions until both have ended.
 fn join(outer: &TcpStream, inner: &UnixStream) {
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -237,7 +240,7 @@ fn join(outer: &TcpStream, inner: &UnixStream) {
     });
 }
 
-/// `addr=ADDRESS:PORT` of CLIENT LIST.
+/// Redis: `addr=ADDRESS:PORT` of CLIENT LIST.
 pub const REDIS: Program = Program {
     listens: NOT_DUAL_STACK,
     mapped: Mapped::AsItIs,
@@ -300,7 +303,7 @@ pub const ASYNCIO: Program = Program {
     client: Seen::parse,
 };
 
-/// AppArmor's line in the kernel's log about a read that it denies.
+/// A confined server: AppArmor's line in the kernel's log about a denied read.
 pub const CONFINED: Program = Program {
     listens: EACH,
     mapped: Mapped::AsItIs,
@@ -320,8 +323,8 @@ pub const CONFINED: Program = Program {
     client: apparmor::source,
 };
 
-/// net/http, whose listeners are MPTCP sockets: `Request.RemoteAddr`, which is
-/// accept's answer, and getpeername's must be the same.
+/// Go's net/http, whose listeners are MPTCP sockets: `Request.RemoteAddr`, which is
+/// accept's address. getpeername must return the same address.
 pub const GO: Program = Program {
     listens: EACH,
     mapped: Mapped::AsIpv4,
@@ -347,7 +350,7 @@ pub const GO: Program = Program {
     },
 };
 
-/// `socket.remoteAddress` and `socket.remotePort`.
+/// Node.js: `socket.remoteAddress` and `socket.remotePort`.
 pub const NODE: Program = Program {
     listens: EACH,
     mapped: Mapped::AsItIs,
@@ -367,7 +370,7 @@ pub const NODE: Program = Program {
     client: Seen::parse,
 };
 
-/// com.sun.net.httpserver, as `jwebserver` starts it; its log has no port.
+/// Java's com.sun.net.httpserver, as `jwebserver` starts it; its log has no port.
 pub const JAVA: Program = Program {
     listens: DUAL_STACK_ONLY,
     mapped: Mapped::AsIpv4,
@@ -390,8 +393,8 @@ pub const JAVA: Program = Program {
     client: |line| Seen::parse(line.split(' ').next()?),
 };
 
-/// `{http.request.remote.host}` and `{http.request.remote.port}`.
-/// Its listeners are dual-stack ones even where it is told 0.0.0.0, as Go's are.
+/// Caddy: `{http.request.remote.host}` and `{http.request.remote.port}`.
+/// Caddy's listeners are dual-stack ones, even for 0.0.0.0, as Go's are.
 pub const CADDY: Program = Program {
     listens: DUAL_STACK_ONLY,
     mapped: Mapped::AsIpv4,
@@ -416,7 +419,7 @@ pub const CADDY: Program = Program {
     client: Seen::parse,
 };
 
-/// `pg_stat_activity` of the very connection that asks it.
+/// PostgreSQL: `pg_stat_activity` of the connection that runs the query.
 pub const POSTGRESQL: Program = Program {
     listens: NOT_DUAL_STACK,
     mapped: Mapped::AsItIs,
@@ -428,7 +431,7 @@ pub const POSTGRESQL: Program = Program {
     client: Seen::parse,
 };
 
-/// PostgreSQL that trusts clients of its own host, and no others.
+/// PostgreSQL that trusts clients on its host, and no others.
 pub const LOCAL_POSTGRESQL: Program = Program {
     command: |root| {
         let trust = "host all all samehost trust\n\
@@ -471,11 +474,11 @@ fn read_to_end(stream: &mut TcpStream) -> String {
     let mut answer = String::new();
     stream
         .read_to_string(&mut answer)
-        .expect("the answer comes");
+        .expect("the answer arrives");
     answer
 }
 
-/// An HTTP request; the answer's body, without its line's end.
+/// Makes an HTTP request; returns the answer's body without the line's end.
 fn get(stream: &mut TcpStream) -> String {
     send(stream, b"GET /index.html HTTP/1.0\r\nHost: toa\r\n\r\n");
     let answer = read_to_end(stream);
@@ -485,7 +488,8 @@ fn get(stream: &mut TcpStream) -> String {
     body.trim_end().to_owned()
 }
 
-/// "ADDRESS PORT", by its protocol 3.0: start-up, a simple query, termination.
+/// Queries "ADDRESS PORT" by PostgreSQL's protocol 3.0: start-up, simple query,
+/// termination.
 fn ask_postgresql(stream: &mut TcpStream) -> String {
     const QUERY: &[u8] = b"select host(client_addr) || ' ' || client_port \
         from pg_stat_activity where pid = pg_backend_pid()\0";
@@ -495,7 +499,7 @@ fn ask_postgresql(stream: &mut TcpStream) -> String {
     send(stream, &[b"Q", &with_length(QUERY)[..]].concat());
     let row = until_ready(stream).expect("the query gives a row");
     send(stream, &[b"X", &with_length(b"")[..]].concat());
-    // Two bytes count the columns, four are the length of the only one.
+    // Two bytes count the columns, four are the length of the only column.
     String::from_utf8_lossy(&row[6..]).into_owned()
 }
 
@@ -505,7 +509,7 @@ pub fn with_length(content: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), content].concat()
 }
 
-/// Reads messages until ReadyForQuery; gives the last DataRow.
+/// Reads messages until ReadyForQuery; returns the last DataRow.
 fn until_ready(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut row = None;
     loop {
@@ -517,7 +521,7 @@ fn until_ready(stream: &mut TcpStream) -> Option<Vec<u8>> {
         match kind {
             b'Z' => return row,
             b'D' => row = Some(content),
-            b'E' => panic!("it answers {}", String::from_utf8_lossy(&content)),
+            b'E' => panic!("PostgreSQL answers {}", String::from_utf8_lossy(&content)),
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The calls of bpf(2) for programs of three instructions (the kernel's
+//! Calls of bpf(2) for programs of three instructions (the kernel's
 //! `include/uapi/linux/bpf.h`).
 
 use std::os::fd::AsRawFd;
@@ -20,14 +20,14 @@ const LINK_CREATE: u32 = 28;
 
 const MAP_TYPE_SOCKMAP: u64 = 15;
 
-/// What a program is run for.
+/// The event for which a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Data that a socket of a sockmap sends.
     SkMsg,
     /// getpeername of an AF_INET socket.
     GetPeerName4,
-    /// The same of AF_INET6.
+    /// getpeername of an AF_INET6 socket.
     GetPeerName6,
 }
 
@@ -55,7 +55,7 @@ pub const fn set_register(register: u8, value: u32) -> u64 {
     0xb7 | ((register as u64) << 8) | ((value as u64) << 32)
 }
 
-/// `BPF_STX_MEM(BPF_W, r1, r2, offset)`: into the context, register 2.
+/// `BPF_STX_MEM(BPF_W, r1, r2, offset)`: stores register 2 in the context.
 pub const fn store_register_2(offset: u16) -> u64 {
     0x63 | (0x21 << 8) | ((offset as u64) << 16)
 }
@@ -63,18 +63,18 @@ pub const fn store_register_2(offset: u16) -> u64 {
 /// `BPF_EXIT_INSN()`
 pub const EXIT: u64 = 0x95;
 
-/// bpf(2), whose attributes are 8 bytes each here, or two of 4.
+/// Calls bpf(2). Each attribute here is 8 bytes, or a pair of 4 bytes.
 fn bpf(command: u32, attributes: &[u64]) -> Result<RawFd, Errno> {
     let size = size_of_val(attributes);
-    // SAFETY: the kernel reads `size` bytes. The addresses in them are those of
-    // what the callers borrow, of which it reads no more than there is.
+    // SAFETY: the kernel reads `size` bytes. The addresses in them are those of the
+    // callers' borrowed data, which the kernel reads within its bounds.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size) };
     Errno::result(result).map(|result| result as RawFd)
 }
 
 fn new_descriptor(command: u32, attributes: &[u64]) -> Result<OwnedFd, Errno> {
     let fd = bpf(command, attributes)?;
-    // SAFETY: the descriptor is new, and nobody else knows of it.
+    // SAFETY: the descriptor is new, and no other value owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -106,7 +106,7 @@ pub fn load(kind: Kind, instructions: &[u64]) -> Result<OwnedFd, Errno> {
     )
 }
 
-/// A sockmap with room for `entries` sockets.
+/// Makes a sockmap with room for `entries` sockets.
 pub fn sockmap(entries: u32) -> Result<OwnedFd, Errno> {
     let (key, value) = (4, 4);
     new_descriptor(
@@ -122,13 +122,13 @@ pub fn add_to_sockmap(map: &OwnedFd, key: u32, socket: RawFd) -> Result<(), Errn
     bpf(MAP_UPDATE_ELEM, &[number(map), key, value, 0]).map(drop)
 }
 
-/// Runs a program for the sockets of a sockmap, as long as that is there.
+/// Runs a program for the sockets of a sockmap, as long as the sockmap exists.
 pub fn attach_to_sockmap(map: &OwnedFd, kind: Kind, program: &OwnedFd) -> Result<(), Errno> {
     let attributes = [pair(number(map), number(program)), kind.attachment()];
     bpf(PROG_ATTACH, &attributes).map(drop)
 }
 
-/// Runs a program for the sockets of a cgroup, until what it returns is dropped.
+/// Runs a program for the sockets of a cgroup, until the returned link is dropped.
 pub fn link_to_cgroup(
     cgroup: BorrowedFd<'_>,
     kind: Kind,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! System calls as 32-bit programs make them: `int $0x80`, with addresses below
-//! 4 GiB. The kernel takes them for a 32-bit program's from this one too.
+//! 4 GiB. The kernel treats them as a 32-bit program's, from this one too.
 
 use std::arch::asm;
 use std::os::fd::FromRawFd;
@@ -22,16 +22,16 @@ use super::ROOM;
 /// `arch/x86/entry/syscalls/syscall_32.tbl`
 const SOCKETCALL: u32 = 102;
 
-/// How a C library makes the call.
+/// The way in which a C library makes the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Convention {
     /// `socketcall`, with the arguments in memory.
     Socketcall,
-    /// A call of its own.
+    /// A separate system call.
     Direct,
 }
 
-/// What one page below 4 GiB is used for.
+/// The contents of one page below 4 GiB.
 #[repr(C)]
 struct Page {
     name: [u8; ROOM],
@@ -43,7 +43,7 @@ struct LowPage(*mut Page);
 
 impl LowPage {
     fn new() -> Result<Self, Errno> {
-        // SAFETY: the kernel chooses an address where nothing is.
+        // SAFETY: the kernel chooses an unused address.
         let page = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -67,25 +67,25 @@ impl LowPage {
 
 impl Drop for LowPage {
     fn drop(&mut self) {
-        // SAFETY: it was mapped so, and nobody borrows from it.
+        // SAFETY: the page was mapped with this size, and no borrow of it is left.
         unsafe { libc::munmap(self.0.cast::<c_void>(), size_of::<Page>()) };
     }
 }
 
-/// Asks as [`super::ask`] does, of good memory that is said to be so long.
+/// Calls as [`super::ask`] does, with valid memory of the given length.
 pub fn ask(convention: Convention, call: Call, fd: RawFd, room: i32) -> Result<Answer, Errno> {
     let numbers = (subcall(call), direct(call));
     let (result, name) = call_with(convention, numbers, room, |name_at, length_at| {
         [fd as u32, name_at, length_at, 0, 0]
     })?;
     let socket = matches!(call, Call::Accept | Call::Accept4).then(|| {
-        // SAFETY: the descriptor is new, and nobody else knows of it.
+        // SAFETY: the descriptor is new, and no other value owns it.
         unsafe { OwnedFd::from_raw_fd(result) }
     });
     Ok(Answer { name, socket })
 }
 
-/// Asks as [`super::get_option`] does, of good memory that is said to be so long.
+/// Calls as [`super::get_option`] does, with valid memory of the given length.
 pub fn get_option(
     convention: Convention,
     fd: RawFd,
@@ -98,8 +98,8 @@ pub fn get_option(
     call_with(convention, GETSOCKOPT, room, arguments).map(|(_, value)| value)
 }
 
-/// Makes a call, `socketcall`'s or one of its own, with arguments among which are
-/// the addresses of the room and of its length.
+/// Makes a call, by `socketcall` or directly. Its arguments include the addresses of
+/// the room and of its length.
 fn call_with(
     convention: Convention,
     (subcall, direct): (u32, u32),
@@ -130,12 +130,12 @@ fn call_with(
     if result < 0 {
         return Err(Errno::from_raw(-result));
     }
-    // SAFETY: the page is mapped; the kernel has left a good `Page` in it.
+    // SAFETY: the page is mapped; the kernel has left a valid `Page` in it.
     let told = unsafe { page.0.read_volatile() };
     Ok((result, Name::read(&told.name, told.length)))
 }
 
-/// The numbers of `getsockopt`, as [`subcall`] and [`direct`] have them.
+/// The numbers of `getsockopt`, as [`subcall`] and [`direct`] return them.
 const GETSOCKOPT: (u32, u32) = (15, 365);
 
 /// `include/uapi/linux/net.h`
@@ -148,8 +148,8 @@ fn subcall(call: Call) -> u32 {
     }
 }
 
-/// `arch/x86/entry/syscalls/syscall_32.tbl`: there is no accept without flags, and
-/// accept4 is the same with none.
+/// `arch/x86/entry/syscalls/syscall_32.tbl`, which has no accept without flags:
+/// accept4 without flags replaces it.
 fn direct(call: Call) -> u32 {
     match call {
         Call::Accept | Call::Accept4 => 364,
@@ -158,13 +158,15 @@ fn direct(call: Call) -> u32 {
     }
 }
 
+/// Makes the system call.
+///
 /// # Safety
 ///
-/// That of the system call.
+/// The arguments must meet the system call's own safety requirements.
 unsafe fn interrupt(number: u32, arguments: [u32; 5]) -> c_int {
     let result: u64;
-    // SAFETY: it is the caller's. The compiler keeps `rbx` for itself, so it is
-    // lent and given back.
+    // SAFETY: the caller meets the requirements. The compiler reserves `rbx`, so the
+    // code saves and restores it.
     unsafe {
         asm!(
             "xchg rbx, {first}",

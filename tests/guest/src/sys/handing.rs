@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Descriptors in other processes' hands: a child of fork, and whoever they are
-//! sent to over a UNIX socket.
+//! Descriptors in other processes: in a child of fork, and in the receiver of a UNIX
+//! socket's message.
 
 use std::io::Read;
 use std::mem;
@@ -20,7 +20,7 @@ use super::Name;
 use super::CANARY;
 use super::ROOM;
 
-/// What the child tells of its call.
+/// The child's report of its call.
 #[repr(C)]
 struct Report {
     error: c_int,
@@ -28,7 +28,7 @@ struct Report {
     name: [u8; ROOM],
 }
 
-/// What getpeername says in a child of fork, which has a copy of the descriptor.
+/// Returns getpeername's answer in a child of fork, which has a copy of the descriptor.
 pub fn peer_in_child(fd: RawFd) -> Result<Name, Errno> {
     let (mut reader, writer) = UnixStream::pair().expect("two sockets");
     let mut report = Report {
@@ -36,8 +36,8 @@ pub fn peer_in_child(fd: RawFd) -> Result<Name, Errno> {
         length: ROOM as i32,
         name: [CANARY; ROOM],
     };
-    // SAFETY: the child makes system calls and nothing else, with addresses in its
-    // copy of `report`, and ends before it returns from here.
+    // SAFETY: the child makes only system calls, with addresses in its copy of
+    // `report`, and ends before it returns from here.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: as above.
@@ -55,9 +55,9 @@ pub fn peer_in_child(fd: RawFd) -> Result<Name, Errno> {
     drop(writer);
     let mut bytes = [0; size_of::<Report>()];
     reader.read_exact(&mut bytes).expect("the child reports");
-    // SAFETY: a `Report` is numbers only, and the child has written one.
+    // SAFETY: a `Report` holds numbers only, and the child has written one.
     let report: Report = unsafe { mem::transmute(bytes) };
-    // SAFETY: the child is ours, and nobody else waits for it.
+    // SAFETY: the child is ours, and no other code waits for it.
     Errno::result(unsafe { libc::waitpid(child, ptr::null_mut(), 0) })?;
     match report.error {
         0 => Ok(Name::read(&report.name, report.length)),
@@ -65,7 +65,7 @@ pub fn peer_in_child(fd: RawFd) -> Result<Name, Errno> {
     }
 }
 
-/// A control message with one descriptor, aligned as the kernel wants it.
+/// A control message with one descriptor, aligned as the kernel requires.
 #[repr(C)]
 struct Rights {
     header: libc::cmsghdr,
@@ -73,14 +73,14 @@ struct Rights {
     _padding: c_int,
 }
 
-/// Does `job` with a message of one byte that has `rights`.
+/// Runs `job` with a message of one byte that carries `rights`.
 fn with_message<T>(rights: &mut Rights, job: impl FnOnce(&mut libc::msghdr) -> T) -> T {
     let mut byte = [0_u8];
     let mut part = libc::iovec {
         iov_base: byte.as_mut_ptr().cast(),
         iov_len: byte.len(),
     };
-    // SAFETY: a `msghdr` of zeroes is a good one.
+    // SAFETY: a `msghdr` of zeroes is valid.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
@@ -104,22 +104,22 @@ fn rights(descriptor: c_int) -> Rights {
 /// Sends a copy of a descriptor (SCM_RIGHTS).
 pub fn send(socket: &UnixStream, fd: RawFd) -> Result<(), Errno> {
     with_message(&mut rights(fd), |message| {
-        // SAFETY: the addresses and sizes in it are those of what lives until then.
+        // SAFETY: the addresses and sizes in the message are those of data that outlives the call.
         let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), message, 0) };
         Errno::result(sent).map(drop)
     })
 }
 
-/// Receives one.
+/// Receives a descriptor (SCM_RIGHTS).
 pub fn receive(socket: &UnixStream) -> Result<OwnedFd, Errno> {
     let mut rights = rights(-1);
     with_message(&mut rights, |message| {
         let flags = libc::MSG_CMSG_CLOEXEC;
-        // SAFETY: the addresses and sizes in it are those of what lives until then.
+        // SAFETY: the addresses and sizes in the message are those of data that outlives the call.
         let received = unsafe { libc::recvmsg(socket.as_raw_fd(), message, flags) };
         Errno::result(received).map(drop)
     })?;
-    assert!(rights.descriptor >= 0, "a descriptor came");
-    // SAFETY: the descriptor is new, and nobody else knows of it.
+    assert!(rights.descriptor >= 0, "a descriptor arrived");
+    // SAFETY: the descriptor is new, and no other value owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(rights.descriptor) })
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A ring of io_uring (`include/uapi/linux/io_uring.h`), as far as it asks for
-//! sockets' names: one request at a time, in the calling thread's context.
+//! A ring of io_uring (`include/uapi/linux/io_uring.h`) for calls that return sockets'
+//! names: one request at a time, in the calling thread's context.
 
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
@@ -60,15 +60,15 @@ struct Completion {
     flags: u32,
 }
 
-/// What a request has given.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub result: Result<i32, Errno>,
-    /// Whether the request goes on.
+    /// Whether the request continues.
     pub more: bool,
 }
 
-/// Where the kernel writes names: it has the address as long as a request goes on.
+/// The memory for names, to which the kernel may write as long as a request runs.
 #[repr(C)]
 struct Room {
     name: [u8; ROOM],
@@ -83,7 +83,7 @@ struct Mapping {
 
 impl Mapping {
     fn new(ring: &OwnedFd, length: usize, offset: i64) -> Result<Self, Errno> {
-        // SAFETY: the kernel chooses an address where nothing is.
+        // SAFETY: the kernel chooses an unused address.
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -101,35 +101,35 @@ impl Mapping {
         Ok(Self { start, length })
     }
 
-    /// Where the kernel has put a `T`.
+    /// Returns the address of the kernel's `T` at that offset.
     fn at<T>(&self, offset: u32) -> *mut T {
         let offset = offset as usize;
         assert!(offset + size_of::<T>() <= self.length, "in the mapping");
         self.start.wrapping_add(offset).cast()
     }
 
-    /// A number that the kernel reads or writes as well.
+    /// Returns a number that the kernel also reads or writes.
     fn number(&self, offset: u32) -> &AtomicU32 {
-        // SAFETY: it is in the mapping, which lives as long as `self`, aligned as
-        // the kernel has it, and everybody's accesses are atomic.
+        // SAFETY: the number is in the mapping, which lives as long as `self`. It is
+        // aligned by the kernel, and all accesses to it are atomic.
         unsafe { AtomicU32::from_ptr(self.at(offset)) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: it was mapped so, and nobody borrows from it any more.
+        // SAFETY: the memory was mapped with this length, and no borrow of it is left.
         unsafe { libc::munmap(self.start.cast::<c_void>(), self.length) };
     }
 }
 
-/// Ends its requests when it is dropped.
+/// A ring, whose requests end when it is dropped.
 pub struct Ring {
     ring: OwnedFd,
     offsets: [u32; WORDS],
     queues: Mapping,
     requests: Mapping,
-    /// Never freed: a request that is being ended may still write to it.
+    /// The room for names, never freed: a cancelled request may still write to it.
     room: *mut Room,
 }
 
@@ -141,12 +141,12 @@ impl Ring {
 
     fn try_new() -> Result<Self, Errno> {
         let mut offsets = [0_u32; WORDS];
-        // SAFETY: the kernel reads and writes a `struct io_uring_params`, of which
-        // `offsets` has the size.
+        // SAFETY: the kernel reads and writes a `struct io_uring_params`, and `offsets`
+        // has its size.
         let ring =
             unsafe { libc::syscall(libc::SYS_io_uring_setup, ENTRIES, offsets.as_mut_ptr()) };
         let ring = Errno::result(ring)?;
-        // SAFETY: the descriptor is new, and nobody else knows of it.
+        // SAFETY: the descriptor is new, and no other value owns it.
         let ring = unsafe { OwnedFd::from_raw_fd(ring as RawFd) };
         assert_ne!(offsets[FEATURES] & IORING_FEAT_SINGLE_MMAP, 0, "since 5.4");
         let queues = (offsets[SQ_ARRAY] + 4 * offsets[SQ_ENTRIES])
@@ -164,7 +164,7 @@ impl Ring {
         })
     }
 
-    /// accept, once or again and again.
+    /// Submits accept, once or as a multishot request.
     #[track_caller]
     pub fn accept(&self, listener: RawFd, multishot: bool) {
         self.clear(ROOM as i32);
@@ -177,7 +177,7 @@ impl Ring {
         self.submit([start, self.length_at(), self.name_at(), 0, 0, 0, 0, 0]);
     }
 
-    /// getsockname, or getpeername, with that length of the room.
+    /// Calls getsockname or getpeername with that length of the room.
     #[track_caller]
     pub fn name_of(&self, socket: RawFd, peer: bool, room: i32) -> Outcome {
         self.clear(room);
@@ -195,7 +195,7 @@ impl Ring {
         self.outcome()
     }
 
-    /// getsockopt(SO_PEERNAME): the result is the length.
+    /// Calls getsockopt(SO_PEERNAME), whose result is the length.
     #[track_caller]
     pub fn so_peername(&self, socket: RawFd, room: i32) -> Outcome {
         self.clear(room);
@@ -214,15 +214,15 @@ impl Ring {
         self.outcome()
     }
 
-    /// The name that was written last.
+    /// Returns the name that was written last.
     pub fn name(&self) -> Name {
-        // SAFETY: `room` is ours until we are dropped; volatile, since the kernel
-        // writes to it behind the compiler's back.
+        // SAFETY: `room` is ours until the ring is dropped. The read is volatile, since
+        // the kernel writes to the room without the compiler's knowledge.
         let room = unsafe { self.room.read_volatile() };
         Name::read(&room.name, room.length)
     }
 
-    /// The next thing that a request has to say.
+    /// Waits for the next completion of a request.
     #[track_caller]
     pub fn outcome(&self) -> Outcome {
         wait::ready(self, PollFlags::POLLIN, "a completion of io_uring");
@@ -230,13 +230,17 @@ impl Ring {
         let tail = self.queues.number(self.offsets[CQ_TAIL]);
         let mask = self.queues.number(self.offsets[CQ_MASK]);
         let next = head.load(Ordering::Relaxed);
-        assert_ne!(next, tail.load(Ordering::Acquire), "it is announced");
+        assert_ne!(
+            next,
+            tail.load(Ordering::Acquire),
+            "a completion is announced"
+        );
         let index = next & mask.load(Ordering::Relaxed);
         let at = self
             .queues
             .at::<Completion>(self.offsets[CQ_CQES] + 16 * index);
-        // SAFETY: it is in the mapping and aligned as the kernel has it, and before
-        // `head` moves the kernel leaves it alone.
+        // SAFETY: the completion is in the mapping, aligned by the kernel. The kernel does
+        // not write to it before `head` moves.
         let completion = unsafe { at.read_volatile() };
         head.store(next.wrapping_add(1), Ordering::Release);
         Outcome {
@@ -248,12 +252,12 @@ impl Ring {
         }
     }
 
-    /// The socket that a request of `accept` has made.
+    /// Waits for the next socket of an `accept` request.
     #[track_caller]
     pub fn accepted(&self) -> (OwnedFd, bool) {
         let Outcome { result, more } = self.outcome();
         let socket = result.unwrap_or_else(|error| panic!("accept: {error}"));
-        // SAFETY: the descriptor is new, and nobody else knows of it.
+        // SAFETY: the descriptor is new, and no other value owns it.
         (unsafe { OwnedFd::from_raw_fd(socket) }, more)
     }
 
@@ -268,7 +272,7 @@ impl Ring {
     /// Prepares the room for a name.
     fn clear(&self, length: i32) {
         let name = [CANARY; ROOM];
-        // SAFETY: `room` is ours, and no request that writes to it goes on.
+        // SAFETY: `room` is ours, and no running request writes to it.
         unsafe { self.room.write_volatile(Room { name, length }) };
     }
 
@@ -279,8 +283,8 @@ impl Ring {
         let next = tail.load(Ordering::Relaxed);
         let index = next & mask.load(Ordering::Relaxed);
         let at = self.requests.at::<Request>(index * 64);
-        // SAFETY: it is in the mapping and aligned; the kernel took what was there
-        // when it was submitted, which is over.
+        // SAFETY: the request's place is in the mapping and aligned. The kernel has
+        // consumed the previous request.
         unsafe { at.write_volatile(request) };
         let slot = self.queues.number(self.offsets[SQ_ARRAY] + 4 * index);
         slot.store(index, Ordering::Relaxed);
