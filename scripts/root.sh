@@ -16,7 +16,8 @@
 #           the short list of standin.txt
 #   dkms    build and DKMS
 #   rpm     dkms and rpm
-#   demo    build, QEMU and the tools for the programs of `make demo`
+#   demo    build, QEMU and the tools for the programs of `make demo`, for kernels
+#           of trixie-backports
 #   secureboot   firmware with Secure Boot, and tools that make keys for it
 #   guest   the virtual machine's user land, from which an image is made
 #   guest-more   guest and larger servers
@@ -49,8 +50,6 @@ packages_of() {
 		packages_of build
 	elif [[ $1 == demo ]]; then
 		packages_of build | grep -vE '^(rust-clippy|rustfmt)(=|$)'
-		# Only one Debian has backports.
-		[[ $(debian_of_kernel) == trixie ]] || list=${list//\/trixie-backports/}
 	elif [[ $1 == rpm ]]; then
 		packages_of dkms
 	elif [[ $1 == deb-more ]]; then

@@ -342,6 +342,7 @@ builds() {
 demo_roots() {
 	local guest status=0
 	step "compilers and QEMU" "$SCRIPTS/root.sh" make "$TOOLS"
+	[[ $BUILD_ROOT == "$TOOLS" ]] || step "kernel's compilers" "$SCRIPTS/root.sh" make "$BUILD_ROOT"
 	step "guest image" "$SCRIPTS/vm-image.sh" guest &
 	guest=$!
 	step "kernel" "$SCRIPTS/kernel.sh" fetch || status=$?

@@ -85,6 +85,12 @@ demo demo" "$(<calls)"
 	has "downloads" "0 s of CPU time, 0 MB downloaded" "$(tail -n 1 err)"
 }
 
+case_demo_of_a_newer_debian_keeps_its_programs_apart() {
+	set_stage
+	KERNEL=sid run 0 demo
+	same "first call" "demo-roots " "$(head -n 1 calls)"
+}
+
 case_demo_takes_roots_that_are_there() {
 	set_stage
 	stand_in root.sh <<<":"
