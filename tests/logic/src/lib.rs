@@ -28,5 +28,6 @@ mod layout;
 mod lists;
 mod option_cases;
 mod option_properties;
+mod prototypes;
 mod reference;
 mod shares_cases;
