@@ -49,7 +49,7 @@ packages_of() {
 	elif [[ $1 == dkms ]]; then
 		packages_of build
 	elif [[ $1 == demo ]]; then
-		packages_of build | grep -vE '^(rust-clippy|rustfmt)(=|$)'
+		packages_of build | grep -vE '^(rust-clippy|rustfmt|xz-utils)(=|$)'
 	elif [[ $1 == rpm ]]; then
 		packages_of dkms
 	elif [[ $1 == deb-more ]]; then

@@ -144,6 +144,8 @@ make_module() {
 # Makes the kernel's Rust metadata, which the archive does not have.
 metadata() {
 	kernel resolve
+	# A kernel without Rust, or the stand-in crate, takes none.
+	[[ -n ${rustc_text:-} && ${RUST:-kernel} == kernel ]] || return 0
 	"$SCRIPTS/root.sh" run "$BUILD_ROOT" "$SCRIPTS/metadata.sh" --kver "$release" >&2
 }
 
