@@ -238,10 +238,11 @@ entry() {
 }
 
 # forget_unused DIRECTORY PATTERN: removes entries that nothing has used for two
-# weeks. Each use touches its entry.
+# weeks. Each use touches its entry. An entry in the making keeps the times of its
+# packages, so its age has no meaning.
 forget_unused() {
 	local unused
-	mapfile -d '' unused < <(find "$1" -mindepth 1 -maxdepth 1 -name "$2" -mtime +14 -print0)
+	mapfile -d '' unused < <(find "$1" -mindepth 1 -maxdepth 1 -name "$2" ! -name '*.new' -mtime +14 -print0)
 	discard "${unused[@]}"
 }
 
