@@ -63,7 +63,7 @@ case_another_version_in_a_package_is_named() {
 case_no_clone_no_tarball() {
 	mkdir -p files
 	git -C "$REPO" archive HEAD | tar -x -C files
-	fails 1 "dist.sh: $TMP/files is no git clone: the tarball is made of a commit" files/scripts/dist.sh make
+	fails 1 "dist.sh: $TMP/files is no git clone, and the tarball is made from a commit" files/scripts/dist.sh make
 }
 
 need_host git=git xz=xz-utils
