@@ -86,6 +86,15 @@ impl Way {
     }
 }
 
+/// The rows of the design's table in which a socket's name shows the client.
+pub const ROWS_WITH_CLIENT: [(Family, Way); 5] = [
+    (Family::V4, Way::V4),
+    (Family::V6Only, Way::V6),
+    (Family::DualStack, Way::V4),
+    (Family::DualStack, Way::V6),
+    (Family::DualStack, Way::Nat64),
+];
+
 /// Returns whether the address is one of the balancer's local addresses.
 pub fn is_local_address(address: IpAddr) -> bool {
     match address.to_canonical() {

@@ -30,6 +30,7 @@ use crate::namespace;
 use crate::net::Net;
 use crate::net::Way;
 use crate::net::PORT;
+use crate::net::ROWS_WITH_CLIENT;
 use crate::runner::cases;
 use crate::runner::skip;
 use crate::runner::Case;
@@ -79,19 +80,10 @@ pub const UNLOADED: &[Case] = cases![Unloaded:
     kernel_tls_connection_outlives_the_module,
 ];
 
-/// The families and ways whose connections show a client.
-const ROWS: [(Family, Way); 5] = [
-    (Family::V4, Way::V4),
-    (Family::V6Only, Way::V6),
-    (Family::DualStack, Way::V4),
-    (Family::DualStack, Way::V6),
-    (Family::DualStack, Way::Nat64),
-];
-
 /// Calls `job` with a connection of each row and the name of its client.
 #[track_caller]
 fn with_rows(net: &Net, mut job: impl FnMut(&mut Client, &mut Accepted, Name)) {
-    for (family, way) in ROWS {
+    for (family, way) in ROWS_WITH_CLIENT {
         let listener = net.listen(family);
         let (mut client, mut accepted) = net.pair(&listener, way);
         let expected = family.name(client.address);
@@ -140,7 +132,7 @@ fn reset(client: &mut Client, accepted: &mut Accepted) {
 
 fn io_uring_accept_shows_the_client() {
     let net = Net::new();
-    for (family, way) in ROWS {
+    for (family, way) in ROWS_WITH_CLIENT {
         let listener = net.listen(family);
         let ring = Ring::new();
         ring.accept(listener.socket.as_raw_fd(), false);
@@ -262,7 +254,7 @@ fn another_thread_sees_the_client_while_one_receives() {
 
 fn duplicate_descriptor_shows_the_client_after_the_first_is_closed() {
     let net = Net::new();
-    for (family, way) in ROWS {
+    for (family, way) in ROWS_WITH_CLIENT {
         let listener = net.listen(family);
         let (client, accepted) = net.pair(&listener, way);
         let again = accepted.stream.try_clone().expect("dup");
@@ -302,7 +294,7 @@ fn program_started_on_the_connection_sees_the_client() {
 fn descriptor_sent_to_another_namespace_shows_the_client() {
     let net = Net::new();
     let (sender, receiver) = UnixStream::pair().expect("two sockets");
-    for (family, way) in ROWS {
+    for (family, way) in ROWS_WITH_CLIENT {
         let listener = net.listen(family);
         let (client, accepted) = net.pair(&listener, way);
         let before = (net.stats(), crate::stats::Stats::read(&net.client));
@@ -339,7 +331,7 @@ fn every_half_closed_state_shows_the_client() {
 
 fn programs_of_32_bits_see_the_client() {
     let net = Net::new();
-    for (family, way) in ROWS {
+    for (family, way) in ROWS_WITH_CLIENT {
         let listener = net.listen(family);
         for convention in [Convention::Socketcall, Convention::Direct] {
             for call in [Call::Accept, Call::Accept4] {
@@ -596,7 +588,7 @@ fn cgroups_getpeername_program_is_run_for_sockets_without_a_client_only() {
         let program = bpf::load(kind, &answer).expect("a program");
         bpf::link_to_cgroup(root.as_fd(), kind, &program).expect("it is attached")
     });
-    for (family, way) in ROWS {
+    for (family, way) in ROWS_WITH_CLIENT {
         let listener = net.listen(family);
         let (client, accepted) = net.pair(&listener, way);
         let expected = family.name(client.address);

@@ -20,6 +20,7 @@ use crate::handmade::HandmadeClient;
 use crate::net::Net;
 use crate::net::Way;
 use crate::net::PORT;
+use crate::net::ROWS_WITH_CLIENT;
 use crate::runner::cases;
 use crate::runner::Case;
 use crate::sockets;
@@ -41,15 +42,8 @@ fn listen(net: &Net, family: Family) -> Listener {
 }
 
 fn tcp_client_on_an_mptcp_listener_shows_its_client() {
-    let rows = [
-        (Family::V4, Way::V4),
-        (Family::V6Only, Way::V6),
-        (Family::DualStack, Way::V4),
-        (Family::DualStack, Way::V6),
-        (Family::DualStack, Way::Nat64),
-    ];
     let net = Net::new();
-    for (family, way) in rows {
+    for (family, way) in ROWS_WITH_CLIENT {
         let listener = listen(&net, family);
         let (mut client, mut accepted) = net.pair(&listener, way);
         let expected = family.name(client.address);

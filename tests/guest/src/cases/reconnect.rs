@@ -26,10 +26,10 @@ use crate::ktap::note;
 use crate::module;
 use crate::namespace::Namespace;
 use crate::net::Net;
-use crate::net::Way;
 use crate::net::CLIENT_V4;
 use crate::net::CLIENT_V6;
 use crate::net::PORT;
+use crate::net::ROWS_WITH_CLIENT;
 use crate::net::SERVER_V4;
 use crate::net::SERVER_V6;
 use crate::remote::Remote;
@@ -55,15 +55,6 @@ pub const CASES: &[Case] = cases![Unloaded:
 
 /// Disconnects of the race, split among the rows.
 const RACES: usize = 500;
-
-/// The rows of the design's table in which a socket's name shows the client.
-const ROWS: [(Family, Way); 5] = [
-    (Family::V4, Way::V4),
-    (Family::V6Only, Way::V6),
-    (Family::DualStack, Way::V4),
-    (Family::DualStack, Way::V6),
-    (Family::DualStack, Way::Nat64),
-];
 
 /// Asks for a socket's peer until the socket has none, and some times more. Counts the questions.
 fn ask_until_disconnected(
@@ -117,9 +108,9 @@ fn race(accepted: &Accepted, client: &Name, questions: usize) -> usize {
 fn question_that_races_a_disconnect_shows_the_client_or_no_peer() {
     let net = Net::new();
     let mut shown = 0;
-    for (family, way) in ROWS {
+    for (family, way) in ROWS_WITH_CLIENT {
         let listener = net.listen(family);
-        for number in 0..RACES / ROWS.len() {
+        for number in 0..RACES / ROWS_WITH_CLIENT.len() {
             let (client, accepted) = net.pair(&listener, way);
             let client = family.name(client.address);
             shown += race(&accepted, &client, 2 + number % 20);
