@@ -50,10 +50,6 @@ readonly NEEDED_MB=800
 # of crates and helpers. With fewer than this, the comparison itself is broken.
 readonly FEWEST_SYMBOLS=700
 
-KVER=
-KDIR=
-PRINT=directory
-
 # --- the kernel ---------------------------------------------------------------
 
 check_rust_in_kernel() {
@@ -400,26 +396,8 @@ builddir() {
 	made_overlay
 }
 
-make_vars() {
-	local clippy rustfmt vars
-	clippy=$(tool_beside clippy-driver)
-	rustfmt=$(tool_beside rustfmt)
-	vars="RUSTC=$RUSTC BINDGEN=$BINDGEN${clippy:+ CLIPPY_DRIVER=$clippy}${rustfmt:+ RUSTFMT=$rustfmt}"
-	[[ -e $KDIR/.kernelvariables || -z ${CC:-} ]] || vars+=" CC=$CC"
-	echo "$vars"
-}
-
 main() {
-	while (($#)); do
-		case $1 in
-		--kver) KVER=${2:?--kver takes a release} && shift ;;
-		--kdir) KDIR=${2:?--kdir takes a directory} && shift ;;
-		--print-make-vars) PRINT=vars ;;
-		-h | --help) usage ;;
-		*) usage 1 >&2 ;;
-		esac
-		shift
-	done
+	parse_arguments "$@"
 	find_headers
 	check_rust_in_kernel
 	check_rustc
@@ -427,7 +405,8 @@ main() {
 	check_cc
 	if [[ $PRINT == vars ]]; then
 		stop_if_lacking
-		make_vars
+		make_vars RUSTC="$RUSTC" BINDGEN="$BINDGEN" \
+			CLIPPY_DRIVER="$(tool_beside clippy-driver)" RUSTFMT="$(tool_beside rustfmt)"
 	else
 		builddir
 	fi

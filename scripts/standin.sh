@@ -20,10 +20,6 @@
 
 readonly OLDEST_MINOR=85
 
-KVER=
-KDIR=
-PRINT=directory
-
 # The minor version of a compiler, or nothing.
 minor_of() {
 	"$1" --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p'
@@ -82,32 +78,15 @@ check_kernel() {
 		die "the headers have no $KDIR/tools/objtool/objtool: $(install_command --reinstall "linux-headers-$KVER")"
 }
 
-make_vars() {
-	local clippy vars=RUSTC=$RUSTC
-	clippy=$(tool_beside clippy-driver)
-	vars+=${clippy:+ CLIPPY_DRIVER=$clippy}
-	[[ -e $KDIR/.kernelvariables || -z ${CC:-} ]] || vars+=" CC=$CC"
-	echo "$vars"
-}
-
 main() {
-	while (($#)); do
-		case $1 in
-		--kver) KVER=${2:?--kver takes a release} && shift ;;
-		--kdir) KDIR=${2:?--kdir takes a directory} && shift ;;
-		--print-make-vars) PRINT=vars ;;
-		-h | --help) usage ;;
-		*) usage 1 >&2 ;;
-		esac
-		shift
-	done
+	parse_arguments "$@"
 	find_headers
 	check_kernel
 	find_rustc
 	check_cc
 	stop_if_lacking
 	if [[ $PRINT == vars ]]; then
-		make_vars
+		make_vars RUSTC="$RUSTC" CLIPPY_DRIVER="$(tool_beside clippy-driver)"
 	else
 		echo "$KDIR"
 	fi

@@ -7,6 +7,27 @@
 #
 # Finding sets KDIR, KCONFIG, RUSTC and BINDGEN.
 
+# --- the arguments -----------------------------------------------------------
+
+KVER=
+KDIR=
+PRINT=directory
+
+# Sets KVER, KDIR and PRINT, which is directory or vars.
+# shellcheck disable=SC2034 # the scripts read PRINT
+parse_arguments() {
+	while (($#)); do
+		case $1 in
+		--kver) KVER=${2:?--kver takes a release} && shift ;;
+		--kdir) KDIR=${2:?--kdir takes a directory} && shift ;;
+		--print-make-vars) PRINT=vars ;;
+		-h | --help) usage ;;
+		*) usage 1 >&2 ;;
+		esac
+		shift
+	done
+}
+
 # --- the headers -------------------------------------------------------------
 
 find_headers() {
@@ -242,4 +263,15 @@ tool_beside() {
 	local dir name=$1
 	dir=$(dirname "$RUSTC")
 	command -v "$dir/$name${RUSTC##*/rustc}" || command -v "$dir/$name" || command -v "$name" || true
+}
+
+# make_vars NAME=VALUE…: prints the variables that have a value, and the kernel's C
+# compiler, on one line for make.
+make_vars() {
+	local pair vars=()
+	for pair; do
+		[[ -z ${pair#*=} ]] || vars+=("$pair")
+	done
+	[[ -e $KDIR/.kernelvariables || -z ${CC:-} ]] || vars+=("CC=$CC")
+	echo "${vars[*]}"
 }
