@@ -147,11 +147,9 @@ PROTOTYPE(int, ipv6_chk_addr_and_flags, struct net *, const struct in6_addr *,
 /* Exported until that function became an inline one that reads the variable. */
 #ifdef TOA_EXPORTS_ipv6_mod_enabled
 PROTOTYPE(bool, ipv6_mod_enabled, void);
-#define HAS_IPV6_MOD_ENABLED 1
 #else
 _Static_assert(__builtin_types_compatible_p(typeof(disable_ipv6_mod), int),
 	"toa: the type of disable_ipv6_mod changed in this kernel: adapt linux/c.rs");
-#define HAS_IPV6_MOD_ENABLED 0
 #endif
 #endif
 PROTOTYPE(struct net_device *, dev_get_by_index_rcu, struct net *, int);
@@ -250,7 +248,7 @@ void toa_offsets(void)
 
 	/* linux/own_address.rs */
 #if IS_ENABLED(CONFIG_IPV6)
-	CONSTANT(HAS_IPV6_MOD_ENABLED, HAS_IPV6_MOD_ENABLED);
+	CONSTANT(HAS_IPV6_MOD_ENABLED, IS_EXPORTED(ipv6_mod_enabled));
 #endif
 
 	/* linux/pernet.rs */
@@ -264,11 +262,7 @@ void toa_offsets(void)
 	CONSTANT(KVFREE_TAKES_OFFSET, KVFREE_TAKES_OFFSET);
 
 	/* linux/tracepoint.rs: what tracepoint_synchronize_unregister waits for beside the SRCU. */
-#ifdef TOA_EXPORTS_rcu_tasks_trace_srcu_struct
-	CONSTANT(HAS_RCU_TASKS_TRACE_SRCU, 1);
-#else
-	CONSTANT(HAS_RCU_TASKS_TRACE_SRCU, 0);
-#endif
+	CONSTANT(HAS_RCU_TASKS_TRACE_SRCU, IS_EXPORTED(rcu_tasks_trace_srcu_struct));
 	OFFSET_OF(TRACEPOINT_NAME, struct tracepoint, name, 8);
 
 	/* linux/ftrace.rs: the arguments and the resume address, one block per architecture. */
@@ -283,11 +277,7 @@ void toa_offsets(void)
 	CONSTANT(FTRACE_REGISTERS, FTRACE_OPS_FL_SAVE_REGS);
 #endif
 	/* Exported since 6.3, and by some older kernels. */
-#ifdef TOA_EXPORTS_ftrace_free_filter
-	CONSTANT(HAS_FTRACE_FREE_FILTER, 1);
-#else
-	CONSTANT(HAS_FTRACE_FREE_FILTER, 0);
-#endif
+	CONSTANT(HAS_FTRACE_FREE_FILTER, IS_EXPORTED(ftrace_free_filter));
 	CONSTANT(FTRACE_PERMANENT, FTRACE_OPS_FL_PERMANENT);
 	CONSTANT(FTRACE_IPMODIFY, FTRACE_OPS_FL_IPMODIFY);
 

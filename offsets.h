@@ -26,6 +26,9 @@
 		CONSTANT(name, offsetof(type, field));				\
 	} while (0)
 
+/* Whether the kernel exports the symbol, which must be in the list of Kbuild. */
+#define IS_EXPORTED(symbol) IS_ENABLED(TOA_EXPORTS_##symbol)
+
 /* The byte at `index` of a structure whose bit-field `field` is one, and of which all else is zero. */
 #define BIT_FIELD_BYTE(type, field, index) ({					\
 	const union { type of; unsigned char bytes[sizeof(type)]; } one =	\
