@@ -65,8 +65,8 @@ fn is_own_v4<T>(net: &Net<T>, device: Device, address: Ipv4Addr) -> bool {
 
 #[cfg(CONFIG_IPV6)]
 fn is_own_v6<T>(net: &Net<T>, device: Device, address: Ipv6Addr) -> bool {
-    // With `ipv6.disable=1` there are no IPv6 addresses, and the list that `ipv6_chk_addr_and_flags` walks is
-    // a null pointer.
+    // With `ipv6.disable=1` there are no IPv6 addresses, and the list that
+    // `ipv6_chk_addr_and_flags` walks is a null pointer.
     if !is_ipv6_enabled() {
         return false;
     }
