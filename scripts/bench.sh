@@ -7,6 +7,7 @@
 #   bench.sh run     build what is needed, then measure
 #
 # KERNEL=, KVER=   which kernel (see kernel.sh)
+# RUST=            which kernel crate, kernel or standin (default: make's choice)
 #
 # The table is also in build/bench/vm/ktap.log.
 
@@ -22,7 +23,7 @@ run() {
 	eval "$found"
 	rm -rf "$BENCH"
 	mkdir -p "$BENCH/payload/bin"
-	cp "$REPO/build/$release/module/toa.ko" "$BENCH/payload/"
+	cp "$REPO/build/$release${RUST:+-$RUST}/module/toa.ko" "$BENCH/payload/"
 	cp "$REPO/build/target/release/toa-guest" "$BENCH/payload/bin/"
 	export VM_DIR=$BENCH/vm VM_OPTIONS="--plain --icount --idle 600 --timeout 1800 ${VM_OPTIONS:-}"
 	stage "benchmark on $release" "$SCRIPTS/vm-test.sh" boot "$BENCH/payload" "exec /toa/bin/toa-guest bench"
