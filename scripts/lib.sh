@@ -121,9 +121,11 @@ shown() {
 	stage "$name" printed "$name" "$(log_of "$name")" "$@"
 }
 
+# TOA_LOGS= names another directory, for a run beside another one.
 log_of() {
-	mkdir -p "$REPO/build/log"
-	echo "$REPO/build/log/${1//[^A-Za-z0-9]/-}.log"
+	local dir=${TOA_LOGS:-$REPO/build/log}
+	mkdir -p "$dir"
+	echo "$dir/${1//[^A-Za-z0-9]/-}.log"
 }
 
 logged() {

@@ -19,6 +19,7 @@
 #
 # FILTER="word word"   only the tests in a virtual machine whose names contain one of
 #                      the words
+# SHORT=1              the tests of tests/short.txt, in the same way
 # KERNEL=, KVER=       which kernel (see kernel.sh); one that the archive does not
 #                      have is counted as skipped
 #
@@ -31,7 +32,8 @@ shopt -s inherit_errexit
 # "PASSED FAILED SKIPPED" of each part of the run.
 RESULTS=${TOA_RESULTS:-$REPO/build/results}
 LOG=$REPO/build/host-test.log
-SUMMARY=$REPO/build/vm-summary
+# The counts of the last virtual machine.
+export TOA_SUMMARY=${TOA_SUMMARY:-$REPO/build/vm-summary}
 
 host() {
 	local status=0 counts
@@ -69,11 +71,11 @@ unload() {
 boot() {
 	local status=0 counts
 	filtered "$2" || return 0
-	rm -f "$SUMMARY"
+	rm -f "$TOA_SUMMARY"
 	stage "$1" "$SCRIPTS/vm-test.sh" "$2" || status=$?
 	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
-	[[ -s $SUMMARY ]] || echo "0 1 0" >"$SUMMARY"
-	counts=$(cat "$SUMMARY")
+	[[ -s $TOA_SUMMARY ]] || echo "0 1 0" >"$TOA_SUMMARY"
+	counts=$(cat "$TOA_SUMMARY")
 	[[ $status == 0 || $counts != *" 0 "* ]] || counts="${counts%% *} 1 ${counts##* }"
 	echo "$counts" >>"$RESULTS"
 }
@@ -210,6 +212,8 @@ main() {
 	-h | --help | help) usage ;;
 	esac
 	need_root
+	[[ -z ${SHORT:-} ]] || FILTER=$(grep -v '^#' "$REPO/tests/short.txt" | paste -sd' ')
+	export FILTER
 	export KERNEL=${KERNEL:-trixie-backports}
 	mkdir -p "$REPO/build"
 	start_stages

@@ -53,8 +53,10 @@
 #
 # tests/skips.txt     the skips that each kernel is expected to have
 #
-# A run writes console.log, ktap.log and out/ there, and its counts to
-# build/vm-summary too.
+# TOA_SUMMARY=        a file for the counts of the run, beside the one in VM_DIR
+#
+# A run writes console.log, ktap.log and out/ to VM_DIR. Two runs can work side by
+# side in one clone: builds take turns.
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
@@ -170,9 +172,22 @@ clippy() {
 	make_module "$MADE/clippy" CLIPPY=1 W=e "M=$MADE/clippy/tests/kernel"
 }
 
+# take_turn, end_turn: between these, no other run in this clone builds or copies what was
+# built.
+take_turn() {
+	mkdir -p "$BUILD"
+	exec {TURN}>"$BUILD/.turn"
+	flock -n "$TURN" || { info "waiting for another run in $REPO" && flock "$TURN"; }
+}
+
+end_turn() {
+	exec {TURN}>&-
+}
+
 # payload DIRECTORY: copies the module and the programs as the guest expects them.
 payload() {
 	local dir=$1
+	take_turn
 	rm -rf "$dir"
 	mkdir -p "$dir/bin"
 	cp "$MADE/module/toa.ko" "$MADE/module/tests/kernel/toa_test.ko" "$dir/"
@@ -182,6 +197,7 @@ payload() {
 	rm -r "$dir"/lib/{pkgconfig,*.a}
 	[[ ! -d $BUILD/nginx/bundle ]] || cp -r "$BUILD/nginx/bundle" "$dir/nginx"
 	[[ -z ${MODULES:-} ]] || cp -r "$MODULES"/. "$dir"
+	end_turn
 }
 
 # boot DIRECTORY COMMAND [OPTION…]: boots with DIRECTORY as /toa, one machine at a
@@ -207,7 +223,7 @@ boot_in() {
 	in_tools "$SCRIPTS/vm-image.sh" unpack "$run/payload.ext4" "$run"
 	rm -f "$run/payload.ext4"
 	info "the guest's console: $run/console.log, its output: $run/ktap.log"
-	[[ ! -e $run/summary ]] || cp "$run/summary" "$BUILD/vm-summary"
+	[[ -z ${TOA_SUMMARY:-} || ! -e $run/summary ]] || cp "$run/summary" "$TOA_SUMMARY"
 	return "$status"
 }
 
@@ -332,6 +348,7 @@ roots() {
 
 # Builds all programs and modules.
 builds() {
+	take_turn
 	step "programs" "$0" programs
 	step "server in Go" "$0" go-server
 	step "example servers" "$0" peer-servers
@@ -353,6 +370,7 @@ demo_roots() {
 }
 
 demo_builds() {
+	take_turn
 	step "programs" "$0" demo-programs
 	step "kernel's Rust metadata" "$0" metadata
 	step "module" "$0" module
