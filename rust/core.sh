@@ -30,6 +30,13 @@ key=$({
 	printf '%s\n' "$@" | sed -e '/^--target=/d' -e '/standin$/d'
 } | sha256sum | cut -c 1-16)
 
+lock() {
+	flock --nonblock "$1" 7 || {
+		echo "  waiting for another build that uses $cache"
+		flock "$1" 7
+	}
+}
+
 checksum() {
 	sha256sum "$1" | cut -c 1-16
 }
@@ -49,7 +56,10 @@ copy() {
 	return 1
 }
 
+# Needs the room of the file, and of the library's metadata that the compiler writes beside it.
 compile() {
+	free=$(df -Pm "$cache" | awk 'NR == 2 { print $4 }')
+	[ "$free" -ge 120 ] || die "$cache has $free MB free, and core takes 120 MB: TOA_CORE_CACHE=/some/directory make"
 	new=$cache/.libcore-$key.$$.rlib
 	trap 'rm -f "$new"' EXIT
 	trap 'exit 1' HUP INT TERM
@@ -62,8 +72,8 @@ compile() {
 
 mkdir -p "$cache" 2>/dev/null && [ -r "$cache" ] || die "cannot make $cache: TOA_CORE_CACHE=/some/directory make"
 exec 7<"$cache"
-flock -s 7
+lock --shared
 ! copy || exit 0
 [ -w "$cache" ] || die "cannot write to $cache: TOA_CORE_CACHE=/some/directory make"
-flock -n 7 || { echo "  waiting for another build that uses $cache" && flock 7; }
+lock --exclusive
 copy || { compile "$@" && copy; }
