@@ -70,7 +70,7 @@ compile() {
 	find "$cache" \( -name 'libcore-*.rlib' -mtime +30 -o -name '.libcore-*.rlib' -mmin +60 \) -exec rm -f {} +
 }
 
-mkdir -p "$cache" 2>/dev/null && [ -r "$cache" ] || die "cannot make $cache: TOA_CORE_CACHE=/some/directory make"
+mkdir -p "$cache" 2>/dev/null || die "cannot make $cache: TOA_CORE_CACHE=/some/directory make"
 exec 7<"$cache"
 lock --shared
 ! copy || exit 0
