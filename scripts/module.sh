@@ -94,8 +94,8 @@ choose_crate() {
 announce() {
 	local name time version
 	case $CRATE in
-	kernel) name="the kernel's own Rust crate" time="10 s, and one to three minutes more if its metadata must be made" ;;
-	standin) name="the stand-in crate" time="10 s, and 20 s more for the first build" ;;
+	kernel) name="the kernel's own Rust crate" time="10 s, and one to three minutes more if its metadata must be made," ;;
+	standin) name="the stand-in crate" time="10 s, and 20 s more for the first build," ;;
 	esac
 	version=$("$SCRIPTS/version.sh" print 2>/dev/null) || version=
 	info "toa${version:+ $version} for $KVER ($KDIR) with $name: about $time of CPU time; the log is $LOG"

@@ -412,7 +412,7 @@ case_umask_and_home_of_any_kind() {
 case_says_what_it_does_first() {
 	copy_tree
 	builds
-	has "first line" "for $KVER ($HEADERS) with the stand-in crate: about 10 s, and 20 s more for the first build of CPU time; the log is $TREE/build/make.log" \
+	has "first line" "for $KVER ($HEADERS) with the stand-in crate: about 10 s, and 20 s more for the first build, of CPU time; the log is $TREE/build/make.log" \
 		"$(sed -n 1p "$TMP/stderr")"
 	has "second line" "compilers: rustc 1." "$(sed -n 2p "$TMP/stderr")"
 	has "second line" "(/usr/bin/rustc), $(config CC_VERSION_TEXT)" "$(sed -n 2p "$TMP/stderr")"
