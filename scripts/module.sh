@@ -238,15 +238,14 @@ check_objects() {
 	done
 }
 
-# cpu_seconds: those of all processes that this one has waited for.
-cpu_seconds() {
-	awk -v ticks="$(getconf CLK_TCK)" '{ sub(/^.*\) /, ""); printf "%.0f", ($14 + $15) / ticks }' "/proc/$$/stat"
-}
-
 finished() {
-	local module
+	local module cpu
+	# `times` in a subshell would print those of the subshell.
+	times >"$RUNNING"
+	cpu=$(awk -F '[ms ]' 'NR == 2 { printf "%.0f", $1 * 60 + $2 + $4 * 60 + $5 }' "$RUNNING")
+	rm -f "$RUNNING"
 	for module in "$M"/*.ko; do
-		info "${module#"$PWD/"}: $(($(stat -c %s "$module") / 1000)) kB, $CRATE crate, $(cpu_seconds) s of CPU time"
+		info "${module#"$PWD/"}: $(($(stat -c %s "$module") / 1000)) kB, $CRATE crate, $cpu s of CPU time"
 	done
 }
 
@@ -276,7 +275,6 @@ build() {
 	: >"$RUNNING"
 	run_kbuild || failed
 	check_objects
-	rm -f "$RUNNING"
 	finished
 }
 

@@ -34,9 +34,11 @@ server() {
 	archive_sources $(suites_of_kernel) >"$SERVER/etc/apt/sources.list"
 	git -C "$REPO" clone -q --bare --no-hardlinks . "$SERVER/clone"
 	chown -R 0:0 "$SERVER/clone"
+	# shellcheck disable=SC2016 # for the commands
 	command_there sudo 'exec "$@"'
 	command_there uname "[ \"\$1\" = -r ] && echo $release || exec /usr/bin/uname \"\$@\""
-	command_there insmod 'test -s "$1" && /usr/sbin/modinfo -F vermagic "$1" >/root/loaded'
+	# shellcheck disable=SC2016
+	command_there insmod 'tr "\\0" "\\n" <"$1" | sed -n "s/^vermagic=//p" >/root/loaded'
 	command_there dmesg 'echo "TOA: toa loaded"'
 	echo 'APT::Get::Assume-Yes "true";' >"$SERVER/etc/apt/apt.conf.d/98yes"
 	RELEASE=$release
