@@ -8,7 +8,7 @@
 # The result depends on the compiler, its options, the target and the library, not on the kernel. The
 # cache is a directory with a file for each combination, whose name ends with the file's checksum: a
 # damaged file is made again. Files that nothing has used for a month are removed. The directory is
-# locked meanwhile, shared by the builds that only copy.
+# locked for that time, shared by the builds that only copy.
 
 set -eu
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What toa uses of the `kernel` crate. Some kernels lack a part of it, or have it in another form.
+//! The items of the `kernel` crate that toa uses. Some kernels lack a part of it, or have it in another form.
 //! `scripts/module.sh` compiles this file against a kernel's own crate. It is never linked or loaded.
 
 use core::borrow::Borrow;
@@ -53,10 +53,24 @@ impl kernel::Module for Probe {
     }
 }
 
-type Unused = (c_char, c_long, c_uchar, c_uint, c_ulong, c_ushort, NotThreadSafe);
+type Unused = (
+    c_char,
+    c_long,
+    c_uchar,
+    c_uint,
+    c_ulong,
+    c_ushort,
+    NotThreadSafe,
+);
 
 fn _unused<T: AsBytes + FromBytes>(seq: &SeqFile, user: *mut c_void, line: fmt::Arguments<'_>) {
-    seq_print!(seq, "{:>10} ", UserSlice::new(UserPtr::from_ptr(user), size_of::<Unused>()).reader().len());
+    seq_print!(
+        seq,
+        "{:>10} ",
+        UserSlice::new(UserPtr::from_ptr(user), size_of::<Unused>())
+            .reader()
+            .len()
+    );
     let (_, _) = (Task::current_raw(), CStr::as_char_ptr);
     let _ = Error::from_errno(-(kernel::bindings::ENOPROTOOPT as c_int));
     let _ = |count: Atomic<i64>| (count.store(0, Release), Opaque::new(0));

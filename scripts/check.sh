@@ -19,7 +19,7 @@ in_tools() {
 
 formats() {
 	cd "$REPO"
-	in_tools rustfmt --check --edition 2021 toa.rs tests/kernel/toa_test.rs rust/kernel/lib.rs
+	in_tools rustfmt --check --edition 2021 toa.rs tests/kernel/toa_test.rs rust/kernel/lib.rs rust/probe.rs
 	in_tools cargo fmt --all --check --manifest-path tests/Cargo.toml
 	in_tools cargo fmt --all --check --manifest-path nginx/Cargo.toml
 	in_tools cargo fmt --all --check --manifest-path peer/Cargo.toml

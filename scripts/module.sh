@@ -20,9 +20,9 @@
 # build/make.log. Builds in one tree run one at a time.
 
 . "$(dirname "$0")/lib.sh"
-WANTED=${KVER:-}
+RELEASE=${KVER:-}
 . "$SCRIPTS/toolchain.sh"
-KVER=$WANTED
+KVER=$RELEASE
 
 M=${TOA_M:-$REPO}
 LOG=$REPO/build/make.log
@@ -301,14 +301,14 @@ can_write() {
 
 check_permission() {
 	if ! can_write "$DIRECTORY/updates" || ! can_write "$DIRECTORY"; then
-		die "no permission to write to $DIRECTORY: sudo make $1${WANTED:+ KVER=$KVER}"
+		die "no permission to write to $DIRECTORY: sudo make $1${RELEASE:+ KVER=$KVER}"
 	fi
 }
 
 install_module() {
 	local made
 	find_place
-	[[ -s $REPO/toa.ko ]] || die "there is no toa.ko in $REPO: make${WANTED:+ KVER=$KVER}"
+	[[ -s $REPO/toa.ko ]] || die "there is no toa.ko in $REPO: make${RELEASE:+ KVER=$KVER}"
 	made=$(modinfo -F vermagic "$REPO/toa.ko" 2>/dev/null | cut -d ' ' -f 1) || made=
 	[[ -n $made ]] || die "$REPO/toa.ko is damaged: make clean, and make again"
 	[[ $made == "$KVER" ]] || die "toa.ko here is for $made, not for $KVER: make KVER=$KVER"
@@ -356,7 +356,7 @@ uninstall_module() {
 }
 
 main() {
-	[[ $WANTED != "$(uname -r)" ]] || WANTED=
+	[[ $RELEASE != "$(uname -r)" ]] || RELEASE=
 	case ${1:-} in
 	build | clean) "$1" ;;
 	install | uninstall) "$1_module" ;;

@@ -55,7 +55,7 @@ headers_release() {
 
 # --- what is missing ---------------------------------------------------------
 
-# What the message says of the other `kernel` crate.
+# What the message names as the other `kernel` crate.
 OTHER_CHOICE=
 LACKING=()
 LACKING_PACKAGES=()

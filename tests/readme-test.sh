@@ -16,8 +16,8 @@
 
 # block NUMBER: prints that indented block of the section, with URL replaced.
 block() {
-	awk -v wanted="$1" '/^## / { section = $0 } section != "## Install from source" { next }
-		/^    / { if (!inside) number++; inside = 1; if (number == wanted) print substr($0, 5); next }
+	awk -v which="$1" '/^## / { section = $0 } section != "## Install from source" { next }
+		/^    / { if (!inside) number++; inside = 1; if (number == which) print substr($0, 5); next }
 		{ inside = 0 }' "$REPO/README.md" | sed 's|URL|/clone|'
 }
 

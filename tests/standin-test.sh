@@ -297,9 +297,9 @@ case_core_is_not_removed_while_a_build_copies_it() {
 	exec 5<"$TMP/kept"
 	flock -s 5
 	echo other >"$TMP/target.json"
-	core 2 >"$TMP/said" 5<&- &
+	core 2 >"$TMP/output" 5<&- &
 	holder=$!
-	until grep -q waiting "$TMP/said"; do read -rt 0.1 <> <(:) || true; done
+	until grep -q waiting "$TMP/output"; do read -rt 0.1 <> <(:) || true; done
 	same "calls" 1 "$(calls)"
 	exec 5<&-
 	wait "$holder"
@@ -310,8 +310,8 @@ case_two_builds_compile_core_once() {
 	mkfifo "$TMP/wait"
 	core 1 &
 	until [[ -d $TMP/kept ]] && ! flock -sn "$TMP/kept" true; do read -rt 0.1 <> <(:) || true; done
-	core 2 >"$TMP/said" &
-	until grep -q waiting "$TMP/said"; do read -rt 0.1 <> <(:) || true; done
+	core 2 >"$TMP/output" &
+	until grep -q waiting "$TMP/output"; do read -rt 0.1 <> <(:) || true; done
 	echo go >"$TMP/wait"
 	wait
 	same "calls" 1 "$(calls)"
@@ -336,13 +336,13 @@ case_core_cut_off_leaves_nothing() {
 # begin: starts make in a process group, and waits for the line of its first compiler.
 begin() {
 	copy_tree
-	: >"$TMP/said"
+	: >"$TMP/output"
 	set -m
-	make --no-print-directory -C "$TREE" "KVER=$KVER" >"$TMP/said" 2>&1 </dev/null &
+	make --no-print-directory -C "$TREE" "KVER=$KVER" >"$TMP/output" 2>&1 </dev/null &
 	BUILD=$!
 	set +m
-	until grep -q 'OFFSETS\|RUSTC' "$TMP/said"; do
-		kill -0 "$BUILD" 2>/dev/null || die "$(<"$TMP/said")"
+	until grep -q 'OFFSETS\|RUSTC' "$TMP/output"; do
+		kill -0 "$BUILD" 2>/dev/null || die "$(<"$TMP/output")"
 		read -rt 0.1 <> <(:) || true
 	done
 }
@@ -358,7 +358,7 @@ case_interrupted_build_leaves_nothing() {
 	begin
 	kill -INT -- "-$BUILD"
 	! wait "$BUILD" || die "it succeeded"
-	has "output" "module.sh: interrupted, nothing is kept" "$(<"$TMP/said")"
+	has "output" "module.sh: interrupted, nothing is kept" "$(<"$TMP/output")"
 	no_process_left
 	nothing_left
 	builds
@@ -377,10 +377,10 @@ case_killed_build_is_started_over() {
 	copy_tree
 	builds
 	touch "$TREE/toa.rs"
-	unshare --pid --fork --kill-child --mount-proc make -C "$TREE" "KVER=$KVER" >"$TMP/said" 2>&1 </dev/null &
+	unshare --pid --fork --kill-child --mount-proc make -C "$TREE" "KVER=$KVER" >"$TMP/output" 2>&1 </dev/null &
 	BUILD=$!
-	until grep -q 'RUSTC \[M\]' "$TMP/said"; do
-		kill -0 "$BUILD" 2>/dev/null || die "$(<"$TMP/said")"
+	until grep -q 'RUSTC \[M\]' "$TMP/output"; do
+		kill -0 "$BUILD" 2>/dev/null || die "$(<"$TMP/output")"
 		read -rt 0.1 <> <(:) || true
 	done
 	kill -KILL "$BUILD"
@@ -394,7 +394,7 @@ case_two_builds_at_once_take_turns() {
 	begin
 	builds
 	has "stderr" "waiting for another build in $TREE" "$(<"$TMP/stderr")"
-	wait "$BUILD" || die "$(<"$TMP/said")"
+	wait "$BUILD" || die "$(<"$TMP/output")"
 }
 
 # Each of these is the caller's, and must not change the build.
