@@ -80,11 +80,11 @@ main() {
 	check_relocations
 	check_undefined
 	check_panics
-	check_code "vector registers, which kernel code must not use" '%[xyz]mm[0-9]'
+	check_code "vector registers, which kernel code must not use" '%([xyz]?mm[0-9]|st\>)'
 	! config 'MITIGATION_RETHUNK|RETHUNK' ||
-		check_code "plain returns, though the kernel has return thunks" $'\tret'
+		check_code "plain returns, though the kernel has return thunks" $'\t((repz?|bnd|notrack) )*l?ret'
 	! config 'MITIGATION_RETPOLINE|RETPOLINE' ||
-		check_code "indirect branches, though the kernel has retpolines" $'\t(call|jmp)q? +\\*'
+		check_code "indirect branches, though the kernel has retpolines" $'\t((repz?|bnd|notrack) )*l?(call|jmp)[a-z]* +\\*'
 	[[ -z $VIOLATIONS ]]
 }
 

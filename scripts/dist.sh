@@ -20,7 +20,7 @@ name() {
 
 # Runs git without the settings that a user or the file system may change.
 git_here() {
-	git -C "$REPO" -c core.attributesFile=/dev/null -c core.autocrlf=false -c tar.umask=0022 "$@"
+	git -C "$REPO" -c safe.directory="$REPO" -c core.attributesFile=/dev/null -c core.autocrlf=false -c tar.umask=0022 "$@"
 }
 
 make_tarball() {

@@ -248,10 +248,11 @@ forget_unused() {
 	discard "${unused[@]}"
 }
 
-# The project's files that git tracks or would track, or all files without git.
+# The project's files that git tracks or would track, or all files without git. git refuses a
+# clone of another user, whose files the builds here run in any case.
 sources() (
 	cd "$REPO"
-	git ls-files -co --exclude-standard 2>/dev/null ||
+	git -c safe.directory="$REPO" ls-files -co --exclude-standard 2>/dev/null ||
 		find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
 )
 

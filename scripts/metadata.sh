@@ -50,6 +50,10 @@ readonly NEEDED_MB=800
 # of crates and helpers. With fewer than this, the comparison itself is broken.
 readonly FEWEST_SYMBOLS=700
 
+# The end of each message on what only this crate takes.
+# shellcheck disable=SC2034 # for toolchain.sh
+OTHER_CHOICE=", or make RUST=standin, which takes rustc 1.85 or later and its source only"
+
 # --- the kernel ---------------------------------------------------------------
 
 check_rust_in_kernel() {
@@ -76,9 +80,9 @@ find_headers_version() {
 	HEADERS_VERSION=$(installed_version "linux-headers-$KVER" source:Version)
 	[[ -n $HEADERS_VERSION ]] && return
 	! grep -qs '^ID=ubuntu' /etc/os-release ||
-		die "the headers of $KVER have no Rust metadata: $(install_command "linux-lib-rust-$KVER")"
+		die "the headers of $KVER have no Rust metadata: $(install_command "linux-lib-rust-$KVER")$OTHER_CHOICE"
 	die "$KDIR has no Rust metadata (rust/libkernel.rmeta), and it is not Debian's package" \
-		"linux-headers-$KVER, for which it can be made: $(install_command "linux-headers-$KVER")"
+		"linux-headers-$KVER, for which it can be made: $(install_command "linux-headers-$KVER")$OTHER_CHOICE"
 }
 
 overlay_name() {
@@ -91,8 +95,13 @@ own_cache() {
 	elif [[ $(id -u) == 0 ]]; then
 		echo "$TOA_CACHE/metadata"
 	else
-		echo "${XDG_CACHE_HOME:-$HOME/.cache}/toa/metadata"
+		echo "${XDG_CACHE_HOME:-${HOME:-$(home)}/.cache}/toa/metadata"
 	fi
+}
+
+# The user's directory without HOME.
+home() {
+	getent passwd "$(id -u)" | cut -d : -f 6
 }
 
 # The first overlay that is complete and made for these headers.
@@ -132,7 +141,7 @@ check_source() {
 	if [[ -z $version ]]; then
 		version="$package is missing"
 	elif [[ $version == "$HEADERS_VERSION" ]]; then
-		die "$TARBALL is missing, though $package is installed: $(install_command --reinstall "$package")"
+		die "$TARBALL is missing, though $package is installed: $(install_command --reinstall "$package")$OTHER_CHOICE"
 	else
 		version="$package is $version and the headers of $KVER are $HEADERS_VERSION"
 	fi
@@ -143,9 +152,9 @@ check_source() {
 
 check_cache() {
 	[[ $CACHE != *[[:space:]:]* ]] ||
-		die "the kernel's build system cannot work in a path with blanks or colons: TOA_METADATA_CACHE=/some/directory make"
+		die "the kernel's build system cannot work in a path with blanks or colons: TOA_METADATA_CACHE=/some/directory make$OTHER_CHOICE"
 	if ! mkdir -p "$CACHE" 2>/dev/null || [[ ! -w $CACHE ]]; then
-		die "cannot write to $CACHE: TOA_METADATA_CACHE=/some/directory make"
+		die "cannot write to $CACHE: TOA_METADATA_CACHE=/some/directory make$OTHER_CHOICE"
 	fi
 }
 
@@ -153,7 +162,7 @@ check_space() {
 	local free
 	free=$(df -Pm "$CACHE" | awk 'NR == 2 { print $4 }')
 	((free >= NEEDED_MB)) ||
-		die "$CACHE has $free MB free, making the metadata takes $NEEDED_MB MB: make room there, or TOA_METADATA_CACHE=/some/directory make"
+		die "$CACHE has $free MB free, making the metadata takes $NEEDED_MB MB: make room there, or TOA_METADATA_CACHE=/some/directory make$OTHER_CHOICE"
 }
 
 # --- making it ---------------------------------------------------------------
@@ -342,7 +351,7 @@ headers_untouched() {
 # --- all of it ---------------------------------------------------------------
 
 make_overlay() {
-	local start=$EPOCHREALTIME
+	local start=$EPOCHREALTIME beat
 	# The process that left these was killed: it held the lock.
 	rm -rf "$CACHE"/.new-*
 	check_space
@@ -350,7 +359,10 @@ make_overlay() {
 	umask 022
 	WORK=$CACHE/.new-$NAME
 	trap 'rm -rf "$WORK"' EXIT
+	trap 'exit 1' HUP INT TERM
 	mkdir "$WORK"
+	: >"$WORK/log"
+	exec {beat}> >(exec 9>&-; heartbeat metadata "$WORK/log")
 	unpack
 	regenerate
 	same_layout
@@ -362,6 +374,7 @@ make_overlay() {
 	mark "$WORK/overlay"
 	rm -rf "${CACHE:?}/$NAME"
 	mv -T "$WORK/overlay" "$CACHE/$NAME"
+	exec {beat}>&-
 	rm -rf "$WORK"
 	info "metadata: made $CACHE/$NAME, $(du -sm "$CACHE/$NAME" | cut -f 1) MB, in $(seconds_since "$start") s"
 }

@@ -70,17 +70,39 @@ packages() {
 	((${minor:-0} < OLDEST_MINOR)) && echo "rustc rust-src" || echo "rustc-1.$minor rust-1.$minor-src"
 }
 
-# Kernels whose modules the kernel's build system would not make of our object.
+# unsuitable REASON: stops the build for a kernel that only its own crate, or none,
+# can be used with.
+unsuitable() {
+	[[ $(config_value RUST) != y ]] || die "$*: this kernel can use its own crate, make RUST=kernel"
+	die "$*, and it has no Rust crate (CONFIG_RUST) either: take a kernel of the distribution that gcc has built"
+}
+
+# Stops the build for kernels of whose modules the stand-in crate cannot make one.
 check_kernel() {
 	[[ $(config_value X86_64) == y ]] ||
-		die "the stand-in crate is for x86-64 so far; a kernel with CONFIG_RUST can use its own: make RUST=kernel"
+		unsuitable "the stand-in crate is for x86-64 so far"
+	[[ $(config_value CC_IS_CLANG) != y ]] ||
+		unsuitable "the kernel $KVER was built by clang, and the stand-in crate is for kernels that gcc has built"
+	[[ $(config_value LTO_CLANG) != y && $(config_value LTO) != y ]] ||
+		unsuitable "the kernel $KVER was built with LTO, for which the stand-in crate has no bitcode"
+	[[ $(config_value CFI_CLANG) != y && $(config_value CFI) != y ]] ||
+		unsuitable "the kernel $KVER was built with kCFI, for which the stand-in crate emits no hashes"
+	[[ -n $(config_value CC_VERSION_TEXT) ]] ||
+		die "the configuration of $KVER does not name its compiler (CONFIG_CC_VERSION_TEXT), as kernels before 5.10: toa works with Linux 5.10 and later, take such a kernel"
 	[[ $(config_value OBJTOOL) != y && $(config_value STACK_VALIDATION) != y || -x $KDIR/tools/objtool/objtool ]] ||
-		die "the headers have no $KDIR/tools/objtool/objtool: $(install_command --reinstall "linux-headers-$KVER")"
+		die "the headers have no $KDIR/tools/objtool/objtool: $(install_command --reinstall "$(objtool_package)")"
+}
+
+# Debian's headers link to the tools of another package.
+objtool_package() {
+	dpkg-query -S "$(readlink -m "$KDIR/tools/objtool/objtool")" 2>/dev/null | sed 's/:.*//' | grep . ||
+		echo "linux-headers-$KVER"
 }
 
 main() {
 	parse_arguments "$@"
 	find_headers
+	[[ $(config_value RUST) != y ]] || OTHER_CHOICE=", or make RUST=kernel"
 	check_kernel
 	find_rustc
 	check_cc

@@ -152,6 +152,7 @@ packages() {
 	cases_of prebuilt
 	cases_of matrix
 	cases_of metadata
+	cases_of standin
 }
 
 deb() {

@@ -55,6 +55,8 @@ headers_release() {
 
 # --- what is missing ---------------------------------------------------------
 
+# What the message names as the other `kernel` crate.
+OTHER_CHOICE=
 LACKING=()
 LACKING_PACKAGES=()
 
@@ -69,7 +71,7 @@ stop_if_lacking() {
 	local reasons
 	[[ ${#LACKING[@]} == 0 ]] && return
 	reasons=$(printf '; %s' "${LACKING[@]}")
-	die "${reasons#; }: $(install_command "${LACKING_PACKAGES[@]}")"
+	die "${reasons#; }: $(install_command "${LACKING_PACKAGES[@]}")$OTHER_CHOICE"
 }
 
 install_command() {
@@ -229,15 +231,28 @@ check_libclang() {
 	[[ $status == 0 ]] || lacks "$BINDGEN does not find libclang" libclang-dev
 }
 
-# Finds the C compiler by the name that the kernel was built with. Debian's headers
-# name it in .kernelvariables too.
+# Finds the C compiler by the name that the kernel was built with, or by that name and
+# its major version: another one has other options and plugins. Debian's headers name
+# it in .kernelvariables too.
 check_cc() {
-	local package
+	local name number major reason
 	[[ $(config_value CC_IS_GCC) == y ]] || return 0
-	CC=$(config_value CC_VERSION_TEXT | awk '{ print $1 }')
-	command -v "$CC" >/dev/null && return
-	package=$(grep -oE 'gcc(-[0-9]+)?$' <<<"$CC")
-	lacks "the kernel's compiler $CC is missing" "$package"
+	name=$(config_value CC_VERSION_TEXT | awk '{ print $1 }')
+	number=$(config_value GCC_VERSION)
+	major=$((${number:-0} / 10000))
+	for CC in "$name" "${name%-"$major"}-$major"; do
+		command -v "$CC" >/dev/null || continue
+		((major == 0 || $(major_of "$CC") == major)) && return
+		reason=${reason:-"and $(command -v "$CC") is $(called "$CC")"}
+	done
+	CC=$name
+	lacks "the kernel was built by $(config_value CC_VERSION_TEXT), ${reason:-which is missing}" "gcc-$major"
+}
+
+major_of() {
+	local version
+	version=$("$1" -dumpversion 2>/dev/null) || version=0
+	echo "${version%%.*}"
 }
 
 # has_header NAME: whether the C compiler finds it.

@@ -60,11 +60,19 @@ main() {
 	object return 'ret'
 	rejected return thunks 'plain returns'
 	accepted return plain
+	object repeated 'repz ret'
+	rejected repeated thunks 'plain returns'
 	object branch 'jmp *%rax'
 	rejected branch thunks 'indirect branches'
 	accepted branch plain
 	object call 'call *8(%rax)'
 	rejected call thunks 'indirect branches'
+	object table 'notrack jmp *start(,%rax,8)'
+	rejected table thunks 'indirect branches'
+	object multimedia 'movq %mm0, (%rsp)'
+	rejected multimedia thunks 'vector registers'
+	object float 'fld %st(1)'
+	rejected float thunks 'vector registers'
 	echo "scripts/check-object.sh rejects what it is for" >&2
 }
 

@@ -15,6 +15,7 @@
 
 . "$(dirname "$0")/../scripts/lib.sh"
 . "$REPO/tests/cases.sh"
+. "$REPO/tests/doctored.sh"
 
 METADATA=$SCRIPTS/metadata.sh
 # The kernel's version, written outside the root for the cases.
@@ -36,66 +37,6 @@ set_stage() {
 	apt_offers rustc "$RUSTC_VERSION" rust-src "$RUSTC_VERSION" bindgen "$BINDGEN_VERSION" "$SOURCE" "$SOURCE_VERSION"
 }
 
-config() {
-	sed -n "s/^CONFIG_$1=\"\(.*\)\"/\1/p" "$HEADERS/.config"
-}
-
-# stand_in NAME: installs standard input as the command NAME in the case's PATH.
-stand_in() {
-	{ echo '#!/bin/bash' && cat; } >"$TMP/bin/$1"
-	chmod +x "$TMP/bin/$1"
-}
-
-# apt_offers PACKAGE VERSION…: makes apt-cache offer these versions, newest first.
-apt_offers() {
-	printf '%s %s\n' "$@" >"$TMP/offers"
-	stand_in apt-cache <<-STUB
-		case \$1 in
-		madison) awk -v p="\$2" '\$1 == p { print \$1 " | " \$2 " | archive" }' $TMP/offers ;;
-		policy) awk -v p="\$2" '\$1 == p { print "  Candidate: " \$2; exit }' $TMP/offers ;;
-		esac
-	STUB
-}
-
-# dpkg_says PACKAGE ANSWER: simulates dpkg-query's ANSWER, a status and a version,
-# for that one package.
-dpkg_says() {
-	stand_in dpkg-query <<-STUB
-		[[ \${!#} == '$1' ]] && echo '$2' && exit
-		exec /usr/bin/dpkg-query "\$@"
-	STUB
-}
-
-# hide PATH…: removes the files from a layer on top of their directory, as if they
-# were not installed.
-hide() {
-	local path dir layer
-	for path; do
-		[[ -e $path ]] || continue
-		dir=$(dirname "$path")
-		layer=$TMP/layers/$dir
-		if [[ ! -d $layer ]]; then
-			mkdir -p "$layer/upper" "$layer/work"
-			mount -t overlay -o "lowerdir=$dir,upperdir=$layer/upper,workdir=$layer/work" overlay "$dir"
-		fi
-		rm -r "$path"
-	done
-}
-
-# replace PATH: replaces a command by standard input.
-replace() {
-	{ echo '#!/bin/bash' && cat; } >"$TMP/replacement"
-	chmod +x "$TMP/replacement"
-	mount --bind "$TMP/replacement" "$(realpath "$1")"
-}
-
-# copy_headers: makes a copy of the headers that a case can change.
-copy_headers() {
-	KDIR=$TMP/kdir
-	cp -rs "$HEADERS" "$KDIR"
-	cp --remove-destination "$HEADERS/.config" "$HEADERS/Makefile" "$HEADERS/Module.symvers" "$KDIR/"
-}
-
 metadata() {
 	STATUS=0
 	PATH=$TMP/bin:$PATH TOA_METADATA_CACHE=$CACHE "$METADATA" "$@" \
@@ -104,9 +45,17 @@ metadata() {
 
 # --- claims ------------------------------------------------------------------
 
-# fails_with MESSAGE ARGUMENT…: checks that metadata.sh prints only MESSAGE, within
-# seconds.
+# fails_with MESSAGE ARGUMENT…: checks that metadata.sh prints MESSAGE and the other
+# choice, and nothing else.
 fails_with() {
+	local message=$1
+	shift
+	fails_plainly_with "$message, or make RUST=standin, which takes rustc 1.85 or later and its source only" "$@"
+}
+
+# fails_plainly_with MESSAGE ARGUMENT…: checks that metadata.sh prints only MESSAGE,
+# within seconds.
+fails_plainly_with() {
 	local message=$1
 	shift
 	SECONDS=0
@@ -146,12 +95,12 @@ nothing_kept() {
 # --- the kernel --------------------------------------------------------------
 
 case_headers_missing() {
-	fails_with "the headers of 9.9.9-amd64 are missing (/lib/modules/9.9.9-amd64/build): apt install linux-headers-9.9.9-amd64" \
+	fails_plainly_with "the headers of 9.9.9-amd64 are missing (/lib/modules/9.9.9-amd64/build): apt install linux-headers-9.9.9-amd64" \
 		--kver 9.9.9-amd64
 }
 
 case_headers_of_another_release() {
-	fails_with "$HEADERS has the headers of $KVER, not of 9.9.9-amd64: apt install linux-headers-9.9.9-amd64" \
+	fails_plainly_with "$HEADERS has the headers of $KVER, not of 9.9.9-amd64: apt install linux-headers-9.9.9-amd64" \
 		--kver 9.9.9-amd64 --kdir "$HEADERS"
 }
 
@@ -160,7 +109,7 @@ case_kernel_without_rust() {
 	installed=$(cd /lib/modules && grep -ls '^CONFIG_RUST=y' -- */build/.config | sed 's|/.*||' | paste -sd' ')
 	copy_headers
 	sed -i 's/^CONFIG_RUST=y/# CONFIG_RUST is not set/' "$KDIR/.config"
-	fails_with "the kernel $KVER was built without Rust (CONFIG_RUST is off): toa's own crate builds for it, make RUST=standin. Debian's kernels have it in trixie-backports (7.2 and later), forky and sid, trixie's own 6.12 has not. Headers that have it, installed here: $installed: apt install -t trixie-backports linux-image-amd64 linux-headers-amd64" \
+	fails_plainly_with "the kernel $KVER was built without Rust (CONFIG_RUST is off): toa's own crate builds for it, make RUST=standin. Debian's kernels have it in trixie-backports (7.2 and later), forky and sid, trixie's own 6.12 has not. Headers that have it, installed here: $installed: apt install -t trixie-backports linux-image-amd64 linux-headers-amd64" \
 		--kdir "$KDIR"
 }
 
@@ -180,7 +129,7 @@ case_ubuntu_without_its_package() {
 case_path_with_blanks() {
 	copy_headers
 	mv "$KDIR" "$TMP/k dir"
-	fails_with "the kernel's build system cannot work in a path with blanks or colons: $TMP/k dir" --kdir "$TMP/k dir"
+	fails_plainly_with "the kernel's build system cannot work in a path with blanks or colons: $TMP/k dir" --kdir "$TMP/k dir"
 }
 
 # --- compilers ---------------------------------------------------------------
@@ -257,7 +206,7 @@ case_rust_src_missing() {
 
 case_gcc_missing() {
 	hide "/usr/bin/$GCC"
-	fails_with "the kernel's compiler $GCC is missing: apt install ${GCC#*-linux-gnu-}" --kver "$KVER"
+	fails_with "the kernel was built by $(config CC_VERSION_TEXT), which is missing: apt install ${GCC#*-linux-gnu-}" --kver "$KVER"
 }
 
 # --- what making it takes ----------------------------------------------------
@@ -421,16 +370,101 @@ case_made_once_by_two_at_a_time_then_instant() {
 	same "in the cache" ".lock ${first##*/}" "$(cd "$CACHE" && find . -mindepth 1 -maxdepth 1 -printf '%f\n' | sort | paste -sd' ')"
 }
 
+# --- the crate ---------------------------------------------------------------
+
+# make_here ARGUMENT…: runs make in a copy of the sources, with the metadata that other
+# tests have made.
+make_here() {
+	export TOA_METADATA_CACHE=$TOA_CACHE/metadata TOA_CORE_CACHE=$TOA_CACHE/core
+	unset RUST
+	compgen -G "$TOA_METADATA_CACHE/${KVER}_*" >/dev/null || slow
+	[[ -e ${TREE:-} ]] || copy_tree
+	run_make "KVER=$KVER" "$@"
+}
+
+# need_item LINE: adds a line to the probe that the kernel's crate refuses.
+need_item() {
+	copy_tree
+	echo "$1" >>"$TREE/rust/probe.rs"
+}
+
+# Prints the last message, without those of make.
+last_message() {
+	grep -v '^make: \*\*\*' "$TMP/stderr" | tail -n 1
+}
+
+case_crate_that_toa_knows_is_used() {
+	make_here
+	same "status ($(<"$TMP/stderr"))" 0 "$STATUS"
+	same "crate" kernel "$(crate_of "$TREE/toa.ko")"
+	has "first line" "with the kernel's own Rust crate" "$(sed -n 1p "$TMP/stderr")"
+}
+
+case_crate_without_an_item_is_not_used() {
+	need_item 'use kernel::toa_lacks_this as _;'
+	make_here
+	same "status ($(<"$TMP/stderr"))" 0 "$STATUS"
+	has "stderr" "the Rust crate of the kernel $KVER is not one that toa can use (unresolved import \`kernel::toa_lacks_this\`): taking the stand-in crate, as make RUST=standin does" \
+		"$(<"$TMP/stderr")"
+	same "crate" stand-in "$(crate_of "$TREE/toa.ko")"
+	same "answers kept" 1 "$(find "$TREE/build" -name 'probe-*' | wc -l)"
+}
+
+case_crate_without_an_item_that_was_chosen() {
+	need_item 'fn _refused() -> u32 { kernel::cpu::nr_cpu_ids(1) }'
+	make_here RUST=kernel
+	same "status" 2 "$STATUS"
+	has "message" "module.sh: the Rust crate of the kernel $KVER is not one that toa can use (" "$(last_message)"
+	has "message" "): make RUST=standin" "$(last_message)"
+	nothing_left
+}
+
+# As module! of 6.8, which has no key \`authors\`.
+case_crate_whose_macro_refuses() {
+	need_item ''
+	sed -i 's/authors:/writers:/' "$TREE/rust/probe.rs"
+	make_here RUST=kernel
+	same "status" 2 "$STATUS"
+	has "message" "is not one that toa can use (" "$(last_message)"
+}
+
+# No answer on the crate: the build must stop, and must not take the other one.
+case_crate_of_another_compiler() {
+	local overlay
+	overlay=$(find "$TOA_CACHE/metadata" -maxdepth 1 -name "${KVER}_*" -print -quit)
+	[[ -n $overlay ]] || slow
+	changeable "$overlay/rust"
+	sed -i 's/rustc 1\.\([0-9]*\)\.[0-9] (/rustc 1.\1.9 (/' "$overlay/rust/libkernel.rmeta"
+	make_here
+	same "status" 2 "$STATUS"
+	has "stderr" "error[E0514]" "$(<"$TMP/stderr")"
+	same "message" "module.sh: rust/probe.rs could not be compiled against $overlay/rust by /usr/bin/rustc: its first error is above, all are in $TREE/build/make.log; make RUST=standin needs no metadata" \
+		"$(last_message)"
+	nothing_left
+}
+
+# The probe names each item that the sources import.
+case_probe_asks_for_what_the_sources_import() {
+	local item
+	while read -r item; do
+		grep -qw -- "$item" "$REPO/rust/probe.rs" || die "rust/probe.rs lacks $item"
+	done < <(cd "$REPO" && cat ./*.rs linux/*.rs | sed 's|//.*||' | tr -d ' \n\t' | grep -oE 'usekernel::[^;]*;' |
+		sed 's/^usekernel:://' | grep -oE '[A-Za-z_]+' | grep -vx prelude | sort -u)
+}
+
+case_user_without_home() {
+	local status=0
+	setpriv --reuid 65534 --regid 65534 --clear-groups env -u HOME -u TOA_METADATA_CACHE -u XDG_CACHE_HOME \
+		PATH="$TMP/bin:$PATH" TOA_CACHE=/nonexistent "$METADATA" --kver "$KVER" >"$TMP/stdout" 2>"$TMP/stderr" || status=$?
+	same "status" 1 "$status"
+	same "message" "metadata.sh: cannot write to /nonexistent/.cache/toa/metadata: TOA_METADATA_CACHE=/some/directory make, or make RUST=standin, which takes rustc 1.85 or later and its source only" \
+		"$(<"$TMP/stderr")"
+}
+
 # --- running them ------------------------------------------------------------
 
 slow() {
 	[[ -n $SLOW ]] || skip "it makes metadata: SLOW=1"
-}
-
-# Mounts of a case must not propagate outside: all mounts here must be private.
-need_private_mounts() {
-	mount --make-rprivate / 2>/dev/null && return
-	! grep -q ' shared:' /proc/self/mountinfo || die "mounts here are shared with the host"
 }
 
 give() {

@@ -90,14 +90,14 @@ case_has_these_files() {
 				/usr/share/doc/toa-dkms/doc /usr/share/doc/toa-dkms/doc/{install,internals,nat64,operating}.md \
 				/usr/share/licenses/toa-dkms /usr/share/licenses/toa-dkms/LICENSE \
 				"$src" "$src"/{Kbuild,Makefile,dkms.conf,offsets.c,offsets.h} \
-				"$src"/scripts "$src"/scripts/{check-object,lib,metadata,standin,toolchain}.sh
+				"$src"/scripts "$src"/scripts/{check-object,lib,metadata,module,standin,toolchain}.sh
 			find "$REPO" -maxdepth 1 -name '*.rs' ! -name toa_offsets.rs -printf "$src/%f\n"
 			find "$REPO/linux" -printf "$src/linux/%P\n" | sed 's|/$||'
 			find "$REPO/rust" -printf "$src/rust/%P\n" | sed 's|/$||'
 		} | sort
 	)" "$(rpm -qlp "$(package)" | sed "s|/toa-dkms-$(version)|/toa-dkms|" | sort)"
 	same "owners" "root root" "$(rpm -qp --qf '[%{FILEUSERNAME} %{FILEGROUPNAME}\n]' "$(package)" | sort -u)"
-	same "executables" "/usr/libexec/toa/toa-check /usr/libexec/toa/toa-dkms $src/scripts/check-object.sh $src/scripts/metadata.sh $src/scripts/standin.sh" \
+	same "executables" "/usr/libexec/toa/toa-check /usr/libexec/toa/toa-dkms $src/scripts/check-object.sh $src/scripts/metadata.sh $src/scripts/module.sh $src/scripts/standin.sh" \
 		"$(rpm -qp --qf '[%{FILEMODES:perms} %{FILENAMES}\n]' "$(package)" | awk '/^-rwxr-xr-x/ { print $2 }' | sort | paste -sd' ')"
 	same "configuration" /etc/modprobe.d/toa.conf "$(rpm -qcp "$(package)")"
 }
