@@ -55,7 +55,7 @@ runs_here() {
 
 is_installed_here() {
 	[ -d "$modules/$kernel/kernel" ] || die "the kernel $kernel is not installed on this server: install it first"
-	same_build "$(dpkg-query -W -f '${Version}' "linux-modules-$kernel" 2>/dev/null || true)"
+	same_build "$(dpkg-query -W -f '${Version}\n' "linux-modules-$kernel" "linux-image-$kernel" 2>/dev/null | grep . | head -n 1)"
 }
 
 same_build() {
@@ -131,7 +131,11 @@ uninstall() {
 case ${1:-install} in
 install)
 	check runs_here
-	install_module "modprobe toa"
+	if [ -d /sys/module/toa ]; then
+		install_module "rmmod toa && modprobe toa"
+	else
+		install_module "modprobe toa"
+	fi
 	;;
 ahead)
 	check is_installed_here

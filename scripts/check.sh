@@ -29,7 +29,7 @@ formats() {
 
 scripts() {
 	cd "$REPO"
-	in_tools shellcheck -x -P SCRIPTDIR -P scripts scripts/*.sh scripts/guest/* tests/*.sh tests/upgrade/check .ci/run rust/core.sh packaging/{toa-check,install.sh,load-copied-toa} dkms.conf debian/*.postinst debian/*.postrm
+	in_tools shellcheck -x -P SCRIPTDIR -P scripts scripts/*.sh scripts/guest/* tests/*.sh tests/upgrade/check .ci/run rust/core.sh packaging/{toa-check,toa-dkms,toa-swap,install.sh,load-copied-toa} dkms.conf debian/*.postinst debian/*.postrm
 }
 
 crates() {

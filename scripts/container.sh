@@ -14,15 +14,15 @@ shopt -s inherit_errexit
 
 OUT=$REPO/build/container
 
-# Makes a base image like debian:SUITE, with this machine's settings for the archive.
+# base SUITE…: makes a base image like debian:SUITE, with the release's security updates
+# and this machine's settings for the archive.
 base() {
-	local suite=$1
 	need_host mmdebstrap=mmdebstrap
 	archive_acquire >"$OUT/acquire"
-	archive_sources "$suite" >"$OUT/base.list"
+	archive_sources "$@" >"$OUT/base.list"
 	archive_try mmdebstrap --mode=root --variant=minbase --aptopt="$OUT/acquire" \
 		--customize-hook="cp $OUT/acquire \"\$1/etc/apt/apt.conf.d/acquire\"" \
-		"$suite" "$OUT/base.tar" "$OUT/base.list"
+		"$1" "$OUT/base.tar" "$OUT/base.list"
 }
 
 # Runs in the root.
@@ -42,14 +42,18 @@ build_image() {
 }
 
 build_and_look() {
-	local release=$1 suites found
-	suites=$(suites_of_kernel)
+	local release=$1 suites suite='' found
+	read -ra suites < <(suites_of_kernel)
+	if [[ ${suites[-1]} != "${suites[0]}" && ${suites[-1]} != *-security ]]; then
+		suite=${suites[-1]}
+		suites=("${suites[0]}")
+	fi
 	rm -rf --one-file-system "$OUT"
 	mkdir -p "$OUT"
-	stage "base image" "$0" base "${suites%% *}"
+	stage "base image" "$0" base "${suites[@]}"
 	sources | copy_sources "$OUT/context"
 	stage "root of buildah" "$SCRIPTS/root.sh" make container
-	stage "Containerfile" "$SCRIPTS/root.sh" run container "$0" in-root "$release" "${suites##* }"
+	stage "Containerfile" "$SCRIPTS/root.sh" run container "$0" in-root "$release" "$suite"
 	need_host modinfo=kmod
 	found=$(modinfo -F vermagic "$OUT/out/toa.ko")
 	rm -rf --one-file-system "$OUT"/{store,store-run,base.tar,context}
@@ -76,7 +80,7 @@ main() {
 	case ${1:-} in
 	test) count ;;
 	one) build_and_look "$2" ;;
-	base) base "$2" ;;
+	base) base "${@:2}" ;;
 	in-root) build_image "$2" "$3" ;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Makes Debian packages, in a clean root of the Debian release that the kernel of
-# KERNEL= comes from (see kernel.sh): trixie, forky or sid.
+# KERNEL= comes from (see kernel.sh): trixie, forky or sid. Debian 12 installs the
+# toa-dkms of trixie, and its rustc is too old for the others.
 #
 #   deb.sh make [SOURCE…]   source packages and the packages built from them,
 #                       checked by lintian: all three, or only these:
@@ -10,9 +11,6 @@
 #       toa-peer            libtoa-peer0.1, libtoa-peer-dev
 #       libnginx-mod-toa    libnginx-mod-http-toa, libnginx-mod-stream-toa, for
 #                           that Debian's nginx
-#   deb.sh metadata     toa-metadata-RELEASE for the kernel that KERNEL= and KVER=
-#                       select (see kernel.sh): with it a server builds toa
-#                       without that kernel's source
 #   deb.sh directory    prints the directory of the packages, such as
 #                       build/deb/trixie
 #
@@ -22,6 +20,7 @@
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
+[[ ${KERNEL:-} != bookworm* ]] || export KERNEL=trixie
 OUT=$REPO/build/deb/$(debian_of_kernel)
 readonly SOURCES=(toa toa-peer libnginx-mod-toa)
 
@@ -150,41 +149,6 @@ build_and_look() {
 	echo "lintian: no errors, no warnings in $source"
 }
 
-# Packs the overlay of metadata.sh: links into the headers, and the files that they
-# lack.
-make_metadata() {
-	local found release version overlay tree package recipe
-	found=$("$SCRIPTS/kernel.sh" resolve)
-	eval "$found"
-	overlay=$("$SCRIPTS/root.sh" run build "$SCRIPTS/metadata.sh" --kver "$release")
-	package=toa-metadata-$release
-	recipe=${overlay##*_r}
-	tree=$OUT/$package
-	rm -rf "$tree" "$OUT/${package}_"*
-	mkdir -p "$tree/DEBIAN" "$tree/usr/lib/toa/metadata"
-	cp -a "$overlay" "$tree/usr/lib/toa/metadata/"
-	cat >"$tree/DEBIAN/control" <<-CONTROL
-		Package: $package
-		Version: $version+toa$recipe
-		Architecture: amd64
-		Section: kernel
-		Priority: optional
-		Maintainer: $(sed -n 's/^Maintainer: //p' "$REPO/debian/control")
-		Installed-Size: $(du -sk "$tree/usr" | cut -f1)
-		Depends: linux-headers-$release (= $version)
-		Enhances: toa-dkms
-		Provides: toa-metadata
-		Description: Rust metadata of the kernel $release, for toa-dkms
-		 What Debian's headers lack for building a module in Rust, regenerated from
-		 linux-source $version, and compared with the symbols that the kernel exports.
-		 With it toa-dkms needs no source of the kernel, and builds in seconds.
-	CONTROL
-	chmod -R go-w "$tree"
-	"$SCRIPTS/root.sh" run deb dpkg-deb --root-owner-group -z1 --build "$tree" "$OUT" >&2
-	rm -rf "$tree"
-	find "$OUT" -name "${package}_*.deb"
-}
-
 main() {
 	case ${1:-} in
 	make)
@@ -193,7 +157,6 @@ main() {
 		make_packages "$@"
 		;;
 	directory) echo "$OUT" ;;
-	metadata) make_metadata ;;
 	in-root) build_and_look "$2" ;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;

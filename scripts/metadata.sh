@@ -33,8 +33,7 @@
 #
 #   TOA_METADATA_CACHE   default: /var/cache/toa/metadata for root, else
 #                        ~/.cache/toa/metadata; without it, overlays that root
-#                        made or that a package put into /usr/lib/toa/metadata
-#                        are used too
+#                        made are used too
 #
 # TOA_METADATA_JOBS compilers run at a time (default: one for each processor).
 # Exits 1 with one message if something is missing.
@@ -107,7 +106,7 @@ home() {
 # The first overlay that is complete and made for these headers.
 made_overlay() {
 	local dir dirs=("$CACHE/$NAME")
-	[[ -n ${TOA_METADATA_CACHE:-} ]] || dirs+=("$TOA_CACHE/metadata/$NAME" "/usr/lib/toa/metadata/$NAME")
+	[[ -n ${TOA_METADATA_CACHE:-} ]] || dirs+=("$TOA_CACHE/metadata/$NAME")
 	for dir in "${dirs[@]}"; do
 		complete_overlay "$dir" && echo "$dir" && return
 	done

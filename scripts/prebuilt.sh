@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Packs toa.ko for one kernel, for servers that run this kernel and have no
-# compilers.
+# Packs toa.ko with the stand-in crate for one kernel, for servers that run this
+# kernel and have no compilers.
 #
 #   prebuilt.sh make [DIRECTORY]    build it, and pack it there (default: build);
 #                                   print the tarball's path
@@ -17,6 +17,8 @@
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
+
+export RUST=standin
 
 # The commit of the sources, or "unknown" without a git clone.
 commit() {
@@ -35,7 +37,8 @@ manifest() {
 		build: $version
 		vermagic: $(modinfo -F vermagic "$module")
 		headers: linux-headers-$release $version
-		rustc: $rustc_text
+		crate: $(modinfo -F crate "$module")
+		rustc: $("$SCRIPTS/root.sh" run build rustc --version)
 		signer: $(modinfo -F signer "$module")
 		sha256: $(sha256sum "$module" | cut -d ' ' -f 1)
 		commit: $(commit)
@@ -62,11 +65,12 @@ sign_with() {
 
 pack() {
 	# shellcheck disable=SC2034 # what kernel.sh prints
-	local out=$1 found release version source binary rustc rustc_text name work
+	local out=$1 found release version source binary rustc rustc_text module name work
 	found=$("$SCRIPTS/kernel.sh" resolve)
 	eval "$found"
 	need_host modinfo=kmod xz=xz-utils
-	[[ -s $REPO/build/$release/module/toa.ko ]] || die "there is no toa.ko for $release: run prebuilt.sh make"
+	module=$REPO/build/$release-$RUST/module/toa.ko
+	[[ -s $module ]] || die "there is no toa.ko for $release: run prebuilt.sh make"
 	mkdir -p "$out"
 	out=$(realpath "$out")
 	name=toa-$("$SCRIPTS/version.sh" print)_$release
@@ -74,7 +78,7 @@ pack() {
 	# shellcheck disable=SC2064 # now
 	trap "rm -rf '$work'" EXIT
 	mkdir "$work/toa"
-	cp "$REPO/build/$release/module/toa.ko" "$work/toa/"
+	cp "$module" "$work/toa/"
 	"$SCRIPTS/root.sh" run tools strip --strip-debug "$work/toa/toa.ko"
 	[[ -z ${SIGN_KEY:-} ]] || sign_with "$work"
 	cp "$REPO/LICENSE" "$REPO/packaging/install.sh" "$REPO/packaging/modules-load.conf" "$work/toa/"

@@ -93,7 +93,7 @@ suites_of() {
 	case $1 in
 	build | dkms | rpm | demo) suites_of_kernel ;;
 	nginx) echo "${NGINX:-trixie}" ;;
-	deb | deb-more | bare) debian_of_kernel ;;
+	deb | deb-more | bare | server) debian_of_kernel ;;
 	*) echo trixie trixie-backports ;;
 	esac
 }

@@ -6,8 +6,7 @@
 #   secure-boot.sh keys       two keys; the firmware, and its variables, in which
 #                             it trusts the first one and the kernel's signer
 #   secure-boot.sh modules    toa.ko, signed with the first key by DKMS, and modules
-#                             that the kernel rejects; needs the unsigned toa.ko of
-#                             vm-test.sh module
+#                             that the kernel rejects
 #   secure-boot.sh prebuilt   the tarballs of prebuilt.sh, signed with the first key
 #                             and not signed, and the script that tries them
 #
@@ -82,7 +81,7 @@ own() {
 # Runs DKMS with sources, results and configuration that are not the root's.
 dkms_build() {
 	local release=$1 version=$2 keys=$3
-	own /var/lib/dkms /etc/dkms/framework.conf.d
+	own /var/lib/dkms /etc/dkms/framework.conf.d /var/cache/toa-dkms
 	make --no-print-directory -C "$REPO" DESTDIR=/var/lib/dkms install-dkms
 	openssl x509 -in "$keys/enrolled.pem" -outform der -out /var/lib/dkms/enrolled.der
 	printf '%s\n' "source_tree=/var/lib/dkms/usr/src" "mok_signing_key=$keys/enrolled.key" \
@@ -91,13 +90,19 @@ dkms_build() {
 }
 
 write_modules() {
-	local release=$1 keys=$2 version sign_file
+	local release=$1 keys=$2 version sign_file built
 	version=$("$SCRIPTS/version.sh" print)
 	sign_file=/lib/modules/$release/build/scripts/sign-file
 	dkms_build "$release" "$version" "$keys" >&2
-	cp "/var/lib/dkms/toa/$version/$release/x86_64/module/toa.ko" toa.ko
+	# DKMS compresses the module if those of an installed kernel are.
+	built=/var/lib/dkms/toa/$version/$release/x86_64/module/toa.ko
+	if [[ -e $built ]]; then
+		cp "$built" toa.ko
+	else
+		xz -dc "$built.xz" >toa.ko
+	fi
 	mkdir refused
-	cp "$REPO/build/$release/module/toa.ko" refused/unsigned.ko
+	cp "$REPO/build/$release-standin/module/toa.ko" refused/unsigned.ko
 	"$sign_file" sha256 "$keys/stranger.key" "$keys/stranger.pem" refused/unsigned.ko refused/stranger.ko
 	# One letter of the description differs.
 	LC_ALL=C sed 's/description=Real/description=Deal/' toa.ko >refused/changed.ko
@@ -124,6 +129,7 @@ modules() {
 	made_for_kernel
 	rm -rf "$made/modules"
 	mkdir "$made/modules"
+	RUST=standin "$SCRIPTS/vm-test.sh" module
 	cd "$made/modules"
 	"$SCRIPTS/root.sh" run dkms "$SCRIPTS/secure-boot.sh" write-modules "$release" "$made"
 }

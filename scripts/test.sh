@@ -156,7 +156,7 @@ packages() {
 }
 
 deb() {
-	made "Debian packages" deb.sh make && made "metadata package" deb.sh metadata || return 0
+	made "Debian packages" deb.sh make || return 0
 	cases_of user-space-deb
 	cases_of deb
 }

@@ -29,16 +29,17 @@ module() {
 # set_stage: packs the project with prebuilt.sh, with such a module in place of the
 # built one. Writes the values that the cases compare with.
 set_stage() {
-	local release version rustc_text found
+	local release version rustc found
 	found=$("$SCRIPTS/kernel.sh" resolve)
 	eval "$found"
 	rm -rf "$WORK"
-	mkdir -p "$WORK/project/build/$release/module" "$WORK/out"
+	mkdir -p "$WORK/project/build/$release-standin/module" "$WORK/out"
 	cp -r "$REPO"/{scripts,packaging,toa.rs,LICENSE} "$WORK/project/"
-	"$SCRIPTS/root.sh" run tools "$0" --module "$WORK/project/build/$release/module/toa.ko" \
-		"vermagic=$release SMP preempt mod_unload " "version=0.0.0"
+	"$SCRIPTS/root.sh" run tools "$0" --module "$WORK/project/build/$release-standin/module/toa.ko" \
+		"vermagic=$release SMP preempt mod_unload " "version=0.0.0" "crate=stand-in"
 	"$WORK/project/scripts/prebuilt.sh" pack "$WORK/out" >"$WORK/path"
-	printf '%s=%q\n' release "$release" version "$version" rustc_text "$rustc_text" >"$WORK/kernel"
+	rustc=$("$SCRIPTS/root.sh" run build rustc --version)
+	printf '%s=%q\n' release "$release" version "$version" rustc "$rustc" >"$WORK/kernel"
 }
 
 # --- a server ------------------------------------------------------------------
@@ -108,7 +109,8 @@ case_tarball_and_manifest_name_kernel_compiler_and_sources() {
 			build: $version
 			vermagic: $release SMP preempt mod_unload
 			headers: linux-headers-$release $version
-			rustc: $rustc_text
+			crate: stand-in
+			rustc: $rustc
 			signer:
 			sha256: $(sha256sum toa.ko | cut -d ' ' -f 1)
 		MANIFEST
@@ -129,7 +131,10 @@ case_installs_for_this_kernel_and_takes_it_away_again() {
 	same "modprobe finds" "insmod /lib/modules/$release/updates/toa.ko" \
 		"$(modprobe -S "$release" --show-depends toa | sed 's/ *$//')"
 	same "at start-up" toa "$(grep -v '^#' /etc/modules-load.d/toa.conf)"
-	./install.sh >/dev/null
+	mkdir -p /sys/module/toa
+	same "install over a loaded one" "toa $(sed -n 's/^version: //p' MANIFEST) is installed for $release and loaded at each start-up; now: rmmod toa && modprobe toa" \
+		"$(./install.sh)"
+	rmdir /sys/module/toa
 	same "uninstall" "toa is no longer installed for $release" "$(./install.sh uninstall)"
 	same "files" "$(<before)" "$(listing)"
 	[[ ! -e /lib/modules/$release/updates ]] || die "a directory still exists"
@@ -148,7 +153,7 @@ case_installs_ahead_for_a_kernel_that_does_not_run_yet() {
 # dpkg_knows VERSION: simulates dpkg-query for that version of the kernel's package.
 dpkg_knows() {
 	stand_in dpkg-query <<-STUB
-		[ "\$*" = "-W -f \\\${Version} linux-modules-$release" ] && echo '$1'
+		[ "\$*" = "-W -f \\\${Version}\\n linux-modules-$release linux-image-$release" ] && echo '$1'
 	STUB
 }
 

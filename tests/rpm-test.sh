@@ -36,9 +36,8 @@ newer_package() {
 }
 
 # become_system: mounts the root directory ROOT with the headers of one kernel, and
-# their metadata if the cache has it. Changes end with the case.
+# Rust's core library if the cache has it. Changes end with the case.
 become_system() {
-	local made
 	ROOT=$TMP/root
 	mkdir -p "$ROOT" "$TMP/upper" "$TMP/work"
 	mount -t overlay -o "lowerdir=/,upperdir=$TMP/upper,workdir=$TMP/work" overlay "$ROOT"
@@ -48,24 +47,22 @@ become_system() {
 	find "$ROOT/lib/modules" -mindepth 1 -maxdepth 1 ! -name "$RELEASE" -exec rm -r {} +
 	# DKMS runs depmod only if these files of the kernel's own package exist.
 	touch "$ROOT/lib/modules/$RELEASE"/modules.{dep,order,builtin,builtin.modinfo}
-	rm -rf "$ROOT/var/cache/toa"
-	mkdir -p "$ROOT/var/cache/toa/metadata"
-	for made in "$TOA_CACHE/metadata/${RELEASE}_"*; do
-		[[ ! -e $made ]] || cp -a "$made" "$ROOT/var/cache/toa/metadata/"
-	done
+	[[ ! -d $TOA_CACHE/core ]] || cp -aT "$TOA_CACHE/core" "$ROOT/var/cache/toa-dkms"
+	# The cache of the tests, which no package may touch.
+	echo mine >"$ROOT/var/cache/toa/mine"
 	rpm --root "$ROOT" --initdb
 	listing >before
 }
 
 # listing: lists all files but those of rpm, of depmod, logs, and DKMS's own key.
 listing() {
-	(cd "$TMP/upper" && find . -mindepth 1 \( -path ./var/lib/rpm -o -path ./usr/lib/sysimage -o -path ./var/log -o -path ./tmp -o -path ./var/cache/toa \) -prune -o ! -type d -print |
+	(cd "$TMP/upper" && find . -mindepth 1 \( -path ./var/lib/rpm -o -path ./usr/lib/sysimage -o -path ./var/log -o -path ./tmp -o -path ./var/cache/toa-dkms -o -path ./run/toa \) -prune -o ! -type d -print |
 		sed -e '\|^\./usr/lib/modules/[^/]*/modules\.|d' -e '\|^\./var/lib/dkms/mok\.|d' | sort)
 }
 
 # install_package [PACKAGE]: installs it, also over another version.
 install_package() {
-	env -u TOA_METADATA_CACHE rpm --root "$ROOT" --nodeps -U --oldpackage "${1:-$(package)}" >output 2>&1 ||
+	rpm --root "$ROOT" --nodeps -U --oldpackage "${1:-$(package)}" >output 2>&1 ||
 		die "rpm -U: $(<output)"
 }
 
@@ -74,7 +71,7 @@ erase_package() {
 }
 
 in_root() {
-	chroot "$ROOT" env -u TOA_METADATA_CACHE "$@"
+	chroot "$ROOT" "$@"
 }
 
 # --- the package ---------------------------------------------------------------
@@ -85,19 +82,19 @@ case_has_these_files() {
 	same "files" "$(
 		{
 			printf '%s\n' /etc/modprobe.d/toa.conf /usr/lib/modules-load.d/toa.conf \
-				/usr/lib/systemd/system/toa-check.service /usr/libexec/toa /usr/libexec/toa/toa-{check,dkms} \
+				/usr/lib/systemd/system/toa-check.service /usr/libexec/toa /usr/libexec/toa/toa-{check,dkms,swap} \
 				/usr/share/doc/toa-dkms /usr/share/doc/toa-dkms/{README.md,toa-trust.nft} \
 				/usr/share/doc/toa-dkms/doc /usr/share/doc/toa-dkms/doc/{install,internals,nat64,operating}.md \
 				/usr/share/licenses/toa-dkms /usr/share/licenses/toa-dkms/LICENSE \
 				"$src" "$src"/{Kbuild,Makefile,dkms.conf,offsets.c,offsets.h} \
-				"$src"/scripts "$src"/scripts/{check-object,lib,metadata,module,standin,toolchain}.sh
+				"$src"/scripts "$src"/scripts/{check-object,lib,module,standin,toolchain}.sh
 			find "$REPO" -maxdepth 1 -name '*.rs' ! -name toa_offsets.rs -printf "$src/%f\n"
 			find "$REPO/linux" -printf "$src/linux/%P\n" | sed 's|/$||'
 			find "$REPO/rust" -printf "$src/rust/%P\n" | sed 's|/$||'
 		} | sort
 	)" "$(rpm -qlp "$(package)" | sed "s|/toa-dkms-$(version)|/toa-dkms|" | sort)"
 	same "owners" "root root" "$(rpm -qp --qf '[%{FILEUSERNAME} %{FILEGROUPNAME}\n]' "$(package)" | sort -u)"
-	same "executables" "/usr/libexec/toa/toa-check /usr/libexec/toa/toa-dkms $src/scripts/check-object.sh $src/scripts/metadata.sh $src/scripts/module.sh $src/scripts/standin.sh" \
+	same "executables" "/usr/libexec/toa/toa-check /usr/libexec/toa/toa-dkms /usr/libexec/toa/toa-swap $src/rust/core.sh $src/scripts/check-object.sh $src/scripts/module.sh $src/scripts/standin.sh" \
 		"$(rpm -qp --qf '[%{FILEMODES:perms} %{FILENAMES}\n]' "$(package)" | awk '/^-rwxr-xr-x/ { print $2 }' | sort | paste -sd' ')"
 	same "configuration" /etc/modprobe.d/toa.conf "$(rpm -qcp "$(package)")"
 }
@@ -105,7 +102,7 @@ case_has_these_files() {
 case_requires_what_builds_the_module() {
 	local needed
 	needed=$(rpm -qp --requires "$(package)")
-	for one in bindgen-cli 'dkms >= 3.0.11' make rust rust-src; do
+	for one in 'dkms >= 3.0.10' make 'rust >= 1.85' 'rust-src >= 1.85'; do
 		grep -qxF -- "$one" <<<"$needed" || die "does not require $one: $needed"
 	done
 	same "recommends" kernel-devel "$(rpm -qp --recommends "$(package)")"
@@ -122,7 +119,8 @@ case_installed_it_is_built_and_erased_it_is_gone() {
 	same "rpm -V" "" "$(rpm --root "$ROOT" --nodeps -V toa-dkms)"
 	erase_package
 	same "dkms status" "" "$(in_root dkms status)"
-	[[ ! -e $ROOT/var/cache/toa ]] || die "/var/cache/toa still exists"
+	[[ ! -e $ROOT/var/cache/toa-dkms ]] || die "/var/cache/toa-dkms still exists"
+	same "the tests' cache" mine "$(<"$ROOT/var/cache/toa/mine")"
 	same "files" "$(<before)" "$(listing)"
 	! grep -s toa "$ROOT/lib/modules/$RELEASE/modules.dep" || die "depmod was not run"
 }
@@ -148,14 +146,19 @@ replaced_by() {
 	[[ ! -e $ROOT/var/lib/toa ]] || die "kept: $(find "$ROOT/var/lib/toa")"
 }
 
+# without_library: removes the source of Rust's core library.
+without_library() {
+	rm -r "$ROOT"/usr/src/rustc-*/library/core
+}
+
 case_an_upgrade_that_cannot_be_built_keeps_the_module() {
 	local newer
 	newer=$(newer_package)
 	become_system
 	install_package
-	rm "$ROOT/usr/bin/bindgen"
+	without_library
 	install_package "$newer"
-	has "rpm -U" "toa: the kernel $RELEASE keeps toa $(version): bindgen is missing" "$(<output)"
+	has "rpm -U" "toa: the kernel $RELEASE keeps toa $(version): rustc 1.85 or later with the source of its library is missing" "$(<output)"
 	same "module" "$(version)" "$(in_root modinfo -k "$RELEASE" -F version toa)"
 	erase_package
 	same "dkms status" "" "$(in_root dkms status)"
@@ -176,9 +179,9 @@ case_another_release_of_the_same_version_is_built() {
 
 case_a_build_that_fails_is_told_and_the_package_stays() {
 	become_system
-	rm "$ROOT/usr/bin/bindgen"
+	without_library
 	install_package
-	has "rpm -i" "toa: the kernel $RELEASE has no toa.ko: bindgen is missing" "$(<output)"
+	has "rpm -i" "toa: the kernel $RELEASE has no toa.ko: rustc 1.85 or later with the source of its library is missing" "$(<output)"
 	same "rpm -q" "toa-dkms-$(version)-1.noarch" "$(rpm --root "$ROOT" -q toa-dkms)"
 	erase_package
 }

@@ -20,6 +20,7 @@ OUT=$("$SCRIPTS/deb.sh" directory)
 # server PACKAGE…: mounts a bare Debian, with these packages of ours in /root.
 server() {
 	local package
+	[[ ${KERNEL:-} != bookworm* ]] || skip "these packages are not for Debian 12, whose rustc is too old"
 	SERVER=$TMP/server
 	scratch "$SERVER" "$("$SCRIPTS/root.sh" path bare)"
 	PACKAGES=()
