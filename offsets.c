@@ -135,7 +135,7 @@ PROTOTYPE(void __percpu *, __alloc_percpu, size_t, size_t);
 #define HAS_PCPU_ALLOC_NOPROF 0
 #endif
 PROTOTYPE(void, free_percpu, void __percpu *);
-#ifdef CONFIG_PREEMPT_RT
+#if defined(CONFIG_PREEMPT_RT) && defined(kmalloc_nolock)
 PROTOTYPE(void *, _kmalloc_nolock_noprof, size_t, gfp_t, int);
 #endif
 PROTOTYPE(void, schedule, void);
