@@ -242,7 +242,9 @@ case_small_kernel_is_built_once_and_damaged_headers_again() {
 	mkdir -p project/tests/kernels
 	echo "# Source: linux-source-1.0 of trixie" >project/tests/kernels/like-example.config
 	echo CONFIG_NET=y >project/tests/kernels/base.config
-	stand_in apt-cache <<<'[[ $1 != madison ]] || printf " %s | 1.85 | http://archive.invalid/debian trixie/main amd64 Packages\n" "$2"'
+	stand_in apt-cache <<-'STUB'
+		[[ $1 != madison ]] || printf ' %s | 1.85 | http://archive.invalid/debian trixie/main amd64 Packages\n' "$2"
+	STUB
 	dir=$(small_kernel)
 	same "directory" "$(small_kernel)" "$dir"
 	same "builds" 1 "$(calls "root.sh run build")"
