@@ -79,7 +79,7 @@
 /* Hooked functions, see linux/callbacks.rs. */
 PROTOTYPE(typeof(tcp_child_process(NULL, NULL, NULL)), tcp_child_process,
 	  struct sock *, struct sock *, struct sk_buff *);
-PROTOTYPE(int, tcp_disconnect, struct sock *, int);
+PROTOTYPE(void, tcp_clear_retrans, struct tcp_sock *);
 PROTOTYPE(int, inet_getname, struct socket *, struct sockaddr *, int);
 #if IS_ENABLED(CONFIG_IPV6)
 PROTOTYPE(int, inet6_getname, struct socket *, struct sockaddr *, int);
@@ -135,7 +135,7 @@ PROTOTYPE(void __percpu *, __alloc_percpu, size_t, size_t);
 #define HAS_PCPU_ALLOC_NOPROF 0
 #endif
 PROTOTYPE(void, free_percpu, void __percpu *);
-#ifdef CONFIG_PREEMPT_RT
+#if defined(CONFIG_PREEMPT_RT) && defined(kmalloc_nolock)
 PROTOTYPE(void *, _kmalloc_nolock_noprof, size_t, gfp_t, int);
 #endif
 PROTOTYPE(void, schedule, void);
@@ -180,6 +180,9 @@ VARIABLE(struct user_namespace, init_user_ns);
 
 _Static_assert(offsetof(struct sock, __sk_common) == 0 && offsetof(struct inet_sock, sk) == 0,
 	"toa: struct sock no longer begins with struct sock_common: adapt linux/sock.rs");
+_Static_assert(offsetof(struct tcp_sock, inet_conn) == 0 &&
+	       offsetof(struct inet_connection_sock, icsk_inet) == 0,
+	"toa: struct tcp_sock no longer begins with struct inet_sock: adapt linux/callbacks.rs");
 /* The bit-field skc_net_refcnt lies in the byte between these two fields. */
 _Static_assert(offsetof(struct sock_common, skc_bound_dev_if) -
 	       offsetof(struct sock_common, skc_state) == 2,
@@ -209,14 +212,6 @@ void toa_offsets(void)
 	CONSTANT(SOCK_NET_REFCNT, offsetof(struct sock_common, skc_state) + 1);
 	CONSTANT(SOCK_NET_REFCNT_MASK, BIT_FIELD_BYTE(struct sock_common, skc_net_refcnt,
 		 offsetof(struct sock_common, skc_state) + 1));
-	/* Some releases before 6.7 have it: while it is not zero, tcp_disconnect fails with EBUSY. */
-#ifdef TOA_FIELD_sk_wait_pending
-	CONSTANT(HAS_SK_WAIT_PENDING, 1);
-	OFFSET_OF(SOCK_WAIT_PENDING, struct sock, sk_wait_pending, 4);
-#else
-	CONSTANT(HAS_SK_WAIT_PENDING, 0);
-	CONSTANT(SOCK_WAIT_PENDING, 0);
-#endif
 #if IS_ENABLED(CONFIG_IPV6)
 	OFFSET_OF(SOCK_V6_DADDR, struct sock, sk_v6_daddr, 16);
 	OFFSET_OF(SOCK_V6_RCV_SADDR, struct sock, sk_v6_rcv_saddr, 16);

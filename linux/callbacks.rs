@@ -95,7 +95,7 @@ pub(crate) trait Callbacks: 'static {
 /// - first the options of getsockopt: a process in one of them holds the module;
 /// - then the hooks, each of which waits until no task is in the module because of it. The hook that
 ///   sees children goes first, so no record is made any more. Then the questions for peers go, whose
-///   answers need records. Then the hook on `tcp_disconnect` goes, without which a socket that
+///   answers need records. Then the hook on disconnects goes, without which a socket that
 ///   connects again to the same address would be answered with its client of before;
 /// - then the probe, which removes records until it is gone;
 /// - then the data of the namespaces, which all of these use.
@@ -113,7 +113,7 @@ pub(crate) struct Registration<T: Callbacks> {
     #[cfg(CONFIG_IPV6)]
     getname6: Option<Hook<Getname<Inet6, T>>>,
     _getname4: Hook<Getname<Inet, T>>,
-    _disconnected: Hook<TcpDisconnect<T>>,
+    _disconnected: Hook<TcpClearRetrans<T>>,
     _destroyed: Probe,
     _pernet: pernet::Registration<T::PerNet>,
 }
@@ -209,22 +209,28 @@ unsafe impl<T: Callbacks> Hooked for TcpChildProcess<T> {
     }
 }
 
-/// `tcp_disconnect(sk, flags)`: the connection ends and the socket stays (`net/ipv4/tcp.c`). It may
-/// connect to the same address again.
-struct TcpDisconnect<T>(PhantomData<T>);
+/// `tcp_clear_retrans(tp)`, as `tcp_disconnect` calls it (`net/ipv4/tcp.c`): the connection ends and
+/// the socket stays. It may connect to the same address again.
+///
+/// Two things have happened by then that have not at the entry of `tcp_disconnect`. Some kernels
+/// refuse to disconnect a socket on which a thread waits (EBUSY), and the connection stays. And the
+/// socket has no port of its peer any more. Before 5.16 getname takes no lock, so until then it would
+/// show the balancer for a socket whose record is gone.
+struct TcpClearRetrans<T>(PhantomData<T>);
 
 // SAFETY: It only calls a handler of `Callbacks`, which does not sleep.
-unsafe impl<T: Callbacks> Hooked for TcpDisconnect<T> {
-    const FUNCTION: &'static str = "tcp_disconnect";
+unsafe impl<T: Callbacks> Hooked for TcpClearRetrans<T> {
+    const FUNCTION: &'static str = "tcp_clear_retrans";
     const REDIRECTS: bool = false;
 
     #[inline(always)]
     fn enter(call: &mut Call) {
-        // SAFETY: The first argument is a TCP socket that the caller has locked. By
-        // `Registration`'s invariant `T::PerNet` is registered.
+        // SAFETY: The first argument is a TCP socket, with which `struct tcp_sock` begins (asserted
+        // in offsets.c). The caller has locked it. By `Registration`'s invariant `T::PerNet` is
+        // registered.
         let sk = unsafe { Sock::from_raw(call.argument0() as *const c_void) };
-        // Then the function fails, and the connection stays.
-        if !sk.refuses_disconnect() {
+        // `tcp_connect_init` calls the function too, for a socket that has no record.
+        if sk.is_closed() {
             T::disconnected(sk);
         }
     }

@@ -90,8 +90,6 @@ fields! { InetSock:
     PROTOCOL: u16 = TOA_SOCK_PROTOCOL;
     /// The byte that has the bit-field `skc_net_refcnt`.
     NET_REFCNT: u8 = TOA_SOCK_NET_REFCNT;
-    /// The number of threads that wait on the socket, where [`c::TOA_HAS_SK_WAIT_PENDING`] is not 0.
-    WAIT_PENDING: i32 = TOA_SOCK_WAIT_PENDING;
     /// A `struct net *`, set when the socket is made.
     NET: usize = TOA_SOCK_NET;
     /// Ports and addresses are in network order.
@@ -190,15 +188,9 @@ impl<T> Sock<T> {
     }
 
     /// Whether the connection is over: also that of a child which the kernel disposed of while it
-    /// made it.
+    /// made it, and that of a socket which is being disconnected.
     pub(crate) fn is_closed(&self) -> bool {
         usize::from(self.read(&STATE)) == c::TOA_TCP_CLOSE
-    }
-
-    /// Whether `tcp_disconnect` refuses to disconnect the socket, because a thread waits on it: only
-    /// some kernels do. The socket's lock keeps the answer.
-    pub(crate) fn refuses_disconnect(&self) -> bool {
-        c::TOA_HAS_SK_WAIT_PENDING != 0 && self.read(&WAIT_PENDING) != 0
     }
 
     /// Whether the socket has a peer: the condition of `inet_getname` and `inet6_getname`.

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Finds a stock Debian kernel in the archive and downloads it.
+# Finds a stock Debian kernel in the archive and downloads it, or builds a small one from
+# Debian's source.
 #
 #   kernel.sh resolve    print the kernel that fits, as NAME=VALUE lines
 #   kernel.sh packages   print the packages that building for it takes, with
@@ -9,9 +10,9 @@
 #   kernel.sh fetch      make its image, modules and initial RAM disk; print their
 #                        directory
 #
-# KERNEL=  trixie-backports (default), bookworm, trixie, forky, sid or experimental:
-#          the cloud flavour; with -rt appended the PREEMPT_RT one, with -amd64 the
-#          full one
+# KERNEL=  trixie-backports (default), bullseye, bookworm, trixie, forky, sid or
+#          experimental: the cloud flavour; with -rt appended the PREEMPT_RT one, with
+#          -amd64 the full one. like-NAME: the small kernel of tests/kernels/like-NAME.config
 # KVER=    a version to take instead of the newest one, such as 7.2.9
 #
 # A kernel fits if the archive has, in exactly its version, headers, modules and
@@ -24,6 +25,7 @@ shopt -s inherit_errexit
 
 KERNEL=${KERNEL:-trixie-backports}
 case $KERNEL in
+like-*) SUITE=$(source_of_small "$KERNEL" | awk '{ print $2 }') FLAVOUR=$KERNEL ;;
 *-rt) SUITE=${KERNEL%-rt} FLAVOUR=rt-amd64 ;;
 *-amd64) SUITE=${KERNEL%-amd64} FLAVOUR=amd64 ;;
 *) SUITE=$KERNEL FLAVOUR=cloud-amd64 ;;
@@ -32,10 +34,12 @@ readonly FLAVOURS=(cloud-amd64 amd64 rt-amd64)
 # The first rustc that compiles toa.
 readonly OLDEST_RUSTC=1.85
 KERNELS=$TOA_CACHE/kernels
+BUILT=$TOA_CACHE/kernels-built
 
 # The suites of the kernel packages: a release and its security updates, or one suite.
 kernel_suites() {
 	case $SUITE in
+	bullseye) echo bullseye bullseye-security ;;
 	bookworm | trixie) suites_of_kernel ;;
 	*) echo "$SUITE" ;;
 	esac
@@ -115,7 +119,8 @@ rustc_for() {
 # VERSION". Debian 12 has the newer ones as rustc-web.
 any_rustc() {
 	local rustc source version suites
-	read -ra suites < <(suites_of_kernel)
+	# The lists of bullseye-security name a rustc-web that the archive has lost.
+	read -ra suites < <(suites_of_kernel | sed 's/ bullseye.*//')
 	while read -r rustc source; do
 		version=$(versions "$rustc" "${suites[@]}" | sed -n 1p)
 		if [[ -n $version ]] && dpkg --compare-versions "$version" ge "$OLDEST_RUSTC"; then
@@ -186,10 +191,29 @@ resolve() {
 	exit "$NO_KERNEL"
 }
 
+# The small kernel from the newest source in the suite. Its directory's name has the version,
+# and a hash of the configuration and the recipe.
+resolve_small() {
+	local source suite recipe
+	read -r source suite < <(source_of_small "$KERNEL")
+	version=$(versions "$source" | sed -n 1p)
+	rustc=$(any_rustc)
+	if [[ -z $version || -z $rustc ]]; then
+		info "${0##*/}: no ${version:+rustc from $OLDEST_RUSTC on for }$source of $suite fits: skipped"
+		exit "$NO_KERNEL"
+	fi
+	release=${version%%-*}-$KERNEL
+	recipe=$(cat "$REPO/tests/kernels/"{base,"$KERNEL"}.config "$SCRIPTS"/{small-kernel.sh,guest/initrd-init} |
+		sha256sum | cut -c1-8)
+	printf '%s=%q\n' release "$release" version "$version" source "$source" binary '' \
+		rustc "${rustc##* }" rustc_text '' small "$BUILT/${release}_${version}_$recipe"
+}
+
 # Prints the kernel that was found last, until package lists are fetched again.
 resolved() {
 	local file=$KERNELS/resolved/$KERNEL-${KVER:-newest}
 	archive_update
+	[[ $KERNEL != like-* ]] || { resolve_small && return; }
 	if [[ ! -s $file || $file -ot $TOA_CACHE/apt/fresh || $file -ot $0 ]]; then
 		mkdir -p "$KERNELS/resolved"
 		resolve >"$file.$$"
@@ -202,6 +226,11 @@ resolved() {
 # Headers are those of each flavour with the same version: flavours share a root.
 packages() {
 	local flavour tool
+	if [[ -n ${small:-} ]]; then
+		echo "$source=$version"
+		any_rustc | awk '{ print $1 "=" $3; print $2 "=" $3 }'
+		return
+	fi
 	for flavour in "${FLAVOURS[@]}"; do
 		tool=linux-headers-${release%-"$FLAVOUR"}-$flavour
 		! has "$tool" "$version" || echo "$tool=$version"
@@ -234,6 +263,7 @@ initrd() {
 	cp /bin/busybox "$dir/bin/busybox"
 	ln -s busybox "$dir/bin/sh"
 	while read -r module; do
+		[[ -n $module ]] || continue
 		name=$(basename "$module")
 		case $name in
 		*.xz) name=${name%.xz} && xz -dc "$module" >"$dir/modules/$name" ;;
@@ -297,8 +327,24 @@ fetch_into() {
 	"$SCRIPTS/root.sh" run "$TOOLS" "$SCRIPTS/kernel.sh" image "$dir" "$release"
 }
 
+# Builds the kernel, then makes its files from what it would install.
+small_into() {
+	local dir=$1
+	mkdir -p "$dir"
+	nice "$SCRIPTS/root.sh" run build "$SCRIPTS/small-kernel.sh" "$dir" "$KERNEL" "$release" "$source" >&2
+	"$SCRIPTS/root.sh" run "$TOOLS" "$SCRIPTS/kernel.sh" image "$dir" "$release"
+}
+
 fetch() {
 	local dir
+	if [[ -n ${small:-} ]]; then
+		locked "kernel-$release" entry "$small" small_into
+		touch "$small"
+		forget_unused "$BUILT" '*_*'
+		printf '%s=%q\n' kernel_dir "$small"
+		resolved
+		return
+	fi
 	# The name has a hash of the recipe: another recipe, another directory.
 	dir=$KERNELS/${release}_${version}_$(cat "$0" "$SCRIPTS"/guest/initrd-init | sha256sum | cut -c1-8)
 	locked "kernel-$release" entry "$dir" fetch_into
@@ -309,7 +355,8 @@ fetch() {
 }
 
 main() {
-	local found release version source binary rustc
+	# shellcheck disable=SC2034 # `resolved` prints them
+	local found release version source binary rustc rustc_text small
 	case ${1:-} in
 	resolve) resolved ;;
 	packages | fetch)

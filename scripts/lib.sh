@@ -198,10 +198,10 @@ sum_results() {
 # the sizes of some of the entry's files.
 readonly MARK=.toa-complete
 
-# contents DIRECTORY: "SIZE PATH" of its files, of a root's first programs, and of
-# the crates in a kernel's metadata.
+# contents DIRECTORY: "SIZE PATH" of its files, of a root's first programs, of the
+# crates in a kernel's metadata, and of a small kernel's headers.
 contents() {
-	(cd "$1" && find . rust usr/bin/env usr/bin/sh usr/lib/x86_64-linux-gnu/libc.so.6 -maxdepth 1 -type f \
+	(cd "$1" && find . rust headers usr/bin/env usr/bin/sh usr/lib/x86_64-linux-gnu/libc.so.6 -maxdepth 1 -type f \
 		! -name '.*' ! -name lock -printf '%s %p\n' 2>/dev/null | sort) || true
 }
 
@@ -265,12 +265,21 @@ copy_sources() {
 	tar -c -C "$REPO" --ignore-failed-read -T - 2>/dev/null | tar -x -C "$dir" --no-same-owner "$@"
 }
 
+# source_of_small NAME: "PACKAGE SUITE" of a small kernel's source, which its fragment names.
+source_of_small() {
+	[[ -s $REPO/tests/kernels/$1.config ]] || die "there is no KERNEL=$1: see tests/kernels"
+	sed -n 's/^# Source: \([^ ]*\) of \([^ ]*\)$/\1 \2/p' "$REPO/tests/kernels/$1.config"
+}
+
 # The suites that the kernels of KERNEL= and their compilers come from: the Debian
-# release that they belong to first, the kernels' own suite last.
+# release that they belong to first, the kernels' own suite last. bullseye has no rustc
+# that is new enough: its kernels take bookworm's.
 suites_of_kernel() {
 	local name=${KERNEL:-trixie-backports}
 	name=${name%-rt}
 	case ${name%-amd64} in
+	like-*) KERNEL=$(source_of_small "$name" | awk '{ print $2 }') suites_of_kernel ;;
+	bullseye) echo bookworm bookworm-security bullseye bullseye-security ;;
 	bookworm) echo bookworm bookworm-security ;;
 	trixie) echo trixie trixie-security ;;
 	trixie-backports) echo trixie trixie-backports ;;
@@ -290,8 +299,10 @@ debian_of_kernel() {
 # --- the archive -----------------------------------------------------------
 
 # The suites that kernels and roots come from.
-readonly ARCHIVE_SUITES=(bookworm bookworm-security trixie trixie-security trixie-backports
-	forky sid experimental)
+readonly ARCHIVE_SUITES=(bullseye bullseye-security bookworm bookworm-security trixie trixie-security
+	trixie-backports forky sid experimental)
+# Past its support: some day mirrors lose it.
+readonly ENDING_SUITES=(bullseye bullseye-security)
 
 # archive_mirror NAME: the base address of the archive NAME (debian or debian-security) in
 # the host's apt, or the file of mirrors that cloud images have.
@@ -325,6 +336,23 @@ archive_sources() {
 	done
 }
 
+# Comments out the lines of the ENDING_SUITES that the archive does not have any more. An
+# archive that cannot be reached is left to `apt-get update`.
+without_ended_suites() {
+	local type options mirror suite component out
+	while read -r type options mirror suite component; do
+		if [[ " ${ENDING_SUITES[*]} " == *" $suite "* ]] &&
+			! out=$(PATH=$PATH:/usr/lib/apt APT_CONFIG=$TOA_CACHE/apt/apt.conf apt-helper download-file \
+				"${mirror%/}/dists/$suite/InRelease" "$TOA_CACHE/apt/InRelease" 2>&1) &&
+			[[ $out == *" 404 "* ]]; then
+			info "the archive has no $suite any more: its kernels are skipped"
+			printf '# '
+		fi
+		echo "$type $options $mirror $suite $component"
+	done
+	rm -f "$TOA_CACHE/apt/InRelease"
+}
+
 # The settings of the host's apt that decide whether the archive can be reached.
 archive_acquire() {
 	apt-config dump --format '%F "%v";%n' Acquire |
@@ -335,7 +363,6 @@ archive_conf() {
 	local dir=$TOA_CACHE/apt
 	mkdir -p "$dir/lists/partial" "$dir/archives/partial"
 	: >"$dir/status"
-	archive_sources "${ARCHIVE_SUITES[@]}" >"$dir/sources.list"
 	cat >"$dir/apt.conf" <<-CONF
 		Dir::Etc::main "/dev/null";
 		Dir::Etc::parts "/dev/null";
@@ -352,6 +379,7 @@ archive_conf() {
 		Acquire::Languages "none";
 		$(archive_acquire)
 	CONF
+	archive_sources "${ARCHIVE_SUITES[@]}" | without_ended_suites >"$dir/sources.list"
 }
 
 # Whether the lists are less than an hour old and hold every suite: an older checkout, which

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Builds the module for each kernel that the archive has, runs the tests on it, and
-# writes the results into the README's table.
+# Builds the module for each kernel that the archive has, and for the small kernels of
+# tests/kernels. Runs the tests on it, and writes the results into the README's table.
 #
 #   matrix.sh run      build, test and write; the last line is "N passed, N failed,
 #                      N skipped", in which each built module counts as one
@@ -11,6 +11,9 @@
 # MATRIX=   the kernels, by their names for KERNEL= (see kernel.sh); with :build
 #           appended, the module is only built:
 #           MATRIX="trixie-backports trixie-backports-rt:build"
+#
+# The small kernels run the short set of tests/kernels/tests.txt, and the demonstration. A
+# PREEMPT_RT kernel before 7.x must be refused.
 #
 # Rows of other kernels stay as they are. A kernel that the archive does not have is
 # skipped, with the reason.
@@ -21,17 +24,24 @@ shopt -s inherit_errexit
 ROWS=$REPO/build/matrix
 README=$REPO/README.md
 
-# All names, in the table's order. toa refuses PREEMPT_RT before 7.x.
+# All names, in the table's order.
 names() {
 	local suite
-	printf '%s\n' bookworm bookworm-amd64 trixie trixie-amd64
+	printf '%s\n' bullseye bullseye-amd64 bookworm bookworm-amd64 trixie trixie-amd64 trixie-rt
 	for suite in trixie-backports forky sid experimental; do
 		printf '%s\n' "$suite" "$suite-amd64" "$suite-rt"
 	done
+	find "$REPO/tests/kernels" -name 'like-*.config' -printf '%f\n' | sed 's/\.config$//' | sort
+}
+
+# What the build prints for a kernel that toa does not support yet, or nothing.
+refusal_of() {
+	[[ $1 != trixie-rt ]] || echo "this PREEMPT_RT kernel has no kmalloc_nolock"
 }
 
 flavour_of() {
 	case $1 in
+	like-*) echo "built here, imitates $(sed -n 's/^# Imitates: //p' "$REPO/tests/kernels/$1.config")" ;;
 	*-rt) echo "PREEMPT_RT" ;;
 	*-amd64) echo "full" ;;
 	*) echo "cloud" ;;
@@ -59,7 +69,7 @@ why_not_built() {
 # one NAME[:build]: appends "PASSED FAILED SKIPPED" lines to RESULTS.
 one() {
 	# shellcheck disable=SC2034 # what kernel.sh prints
-	local name=${1%:build} found status=0 release version source binary rustc rustc_text
+	local name=${1%:build} found status=0 release version source binary rustc rustc_text small
 	export KERNEL=$name
 	found=$("$SCRIPTS/kernel.sh" resolve 2>"$ROWS/$name.log") || status=$?
 	case $status in
@@ -72,6 +82,10 @@ one() {
 	*) cat "$ROWS/$name.log" >&2 && exit "$status" ;;
 	esac
 	stage "module for $name" "$SCRIPTS/vm-test.sh" module 2>&1 | tee "$ROWS/$name.build" >&2 || status=$?
+	if [[ -n $(refusal_of "$name") && $status != "$ARCHIVE_UNAVAILABLE" ]]; then
+		refused "$name" "$status"
+		return
+	fi
 	case $status in
 	0) echo "1 0 0" >>"$RESULTS" ;;
 	"$ARCHIVE_UNAVAILABLE") exit "$status" ;;
@@ -88,11 +102,39 @@ one() {
 	fi
 }
 
+# refused NAME STATUS: whether the build has stopped with the sentence.
+refused() {
+	local name=$1 sentence
+	sentence=$(refusal_of "$name")
+	if [[ $2 != 0 ]] && grep -qF -- "$sentence" "$ROWS/$name.build"; then
+		row "$name" "$version, $(flavour_of "$name")" "refused: $sentence"
+		echo "1 0 0" >>"$RESULTS"
+	else
+		row "$name" "$version, $(flavour_of "$name")" "not refused: see build/matrix/$name.build"
+		echo "0 1 0" >>"$RESULTS"
+	fi
+}
+
+# The tests of a small kernel, as FILTER= takes them.
+short_set() {
+	[[ $1 != like-* ]] || sed 's/#.*//' "$REPO/tests/kernels/tests.txt" | xargs
+}
+
+# The demonstration of a small kernel counts as one test.
+demo() {
+	local status=0
+	[[ $1 == like-* ]] || return 0
+	stage "demo on $1" "$SCRIPTS/test.sh" demo >&2 || status=$?
+	[[ $status == 0 ]] && echo "1 0 0" || echo "0 1 0"
+}
+
 tests() {
 	local name=$1 results=$ROWS/$1.results status=0 counts state
 	: >"$results"
-	stage "tests on $name" env "TOA_RESULTS=$results" "$SCRIPTS/test.sh" vm >&2 || status=$?
+	stage "tests on $name" env "TOA_RESULTS=$results" "FILTER=$(short_set "$name")" \
+		"$SCRIPTS/test.sh" vm >&2 || status=$?
 	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || exit "$status"
+	demo "$name" >>"$results"
 	counts=$(sum_results "$results")
 	case $counts in
 	"0 passed"*) state="built; the tests did not run" ;;
@@ -100,7 +142,7 @@ tests() {
 	*) state="built; ${counts%, *}" ;;
 	esac
 	cat "$results" >>"$RESULTS"
-	row "$name" "$version, $(flavour_of "$name")" "${state%, 0 skipped}"
+	row "$name" "$version, $(flavour_of "$name")" "${state%, 0 skipped}, $(date +%F)"
 }
 
 # Writes the table between the two comments: this run's rows replace older ones.
@@ -124,7 +166,7 @@ run() {
 	local names counts
 	read -ra names <<<"${MATRIX:-$(names | paste -sd' ')}"
 	for name in "${names[@]}"; do
-		names | grep -qxF -- "${name%:build}" || die "$name is no kernel of the matrix: see --help"
+		names | grep -xF -- "${name%:build}" >/dev/null || die "$name is no kernel of the matrix: see --help"
 	done
 	mkdir -p "$ROWS"
 	RESULTS=$ROWS/results

@@ -13,7 +13,7 @@
 #   tools   Rust, QEMU, shellcheck, …: user-space programs and the VM
 #   build   the packages that building the module takes, for the kernel that
 #           KERNEL= and KVER= select (see kernel.sh); for a kernel without Rust
-#           the short list of standin.txt
+#           the short list of standin.txt, for a small kernel that of small.txt
 #   dkms    build and DKMS
 #   rpm     dkms and rpm
 #   demo    build, QEMU and the tools for the programs of `make demo`, for kernels
@@ -56,7 +56,10 @@ packages_of() {
 		packages_of deb
 	elif [[ $1 == build ]]; then
 		exact=$("$SCRIPTS/kernel.sh" packages)
-		[[ $exact == *linux-source-* ]] || list=$(sed -e '/^#/d' "$SCRIPTS/packages/standin.txt")
+		case ${KERNEL:-} in
+		like-*) list=$(sed -e '/^#/d' "$SCRIPTS/packages/small.txt") ;;
+		*) [[ $exact == *linux-source-* ]] || list=$(sed -e '/^#/d' "$SCRIPTS/packages/standin.txt") ;;
+		esac
 		grep -vxF -e linux-headers-RELEASE -e linux-source-X.Y \
 			-f <(sed 's/[=/].*//' <<<"$exact") <<<"$list"
 		list=$exact
@@ -73,7 +76,10 @@ versions_of() {
 	# shellcheck disable=SC2046 # split into words
 	archive_cache madison $(sed 's/[=/].*//' <<<"$list") |
 		awk -F ' *[|] *' -v suites="$(suites_of "$1")" -v list="$list" '
+			BEGIN { many = split(suites, suite, " "); for (i = 1; i <= many; i++) is_ours[suite[i]] }
 			{ sub(/^ */, "", $1); split($3, a, " "); split(a[2], b, "/") }
+			# A release and its security updates are one: the newer version counts.
+			b[1] in is_ours { sub(/-security$/, "", b[1]) }
 			!(($1, b[1]) in newest) { newest[$1, b[1]] = $2 }
 			END {
 				many = split(list, entries, "\n"); kinds = split(suites, suite, " ")

@@ -133,11 +133,26 @@ kernel() {
 	MADE=$BUILD/$release${RUST:+-$RUST}
 }
 
+# Builds the small kernel, and puts its headers where packages have theirs.
+small_headers() {
+	"$SCRIPTS/kernel.sh" fetch >/dev/null
+	"$SCRIPTS/root.sh" run "$BUILD_ROOT" ln -sfn "$small/headers" "/usr/src/linux-headers-$release"
+}
+
+# signed MODULE: signs the module by the key of a small kernel that demands it. Other
+# kernels have none.
+signed() {
+	local key=${small:-}/headers/certs/signing_key
+	[[ -n ${small:-} && -s $key.pem ]] || return 0
+	"$SCRIPTS/root.sh" run "$BUILD_ROOT" "$small/headers/scripts/sign-file" sha256 "$key.pem" "$key.x509" "$1"
+}
+
 # make_module DIRECTORY [NAME=VALUE…]: runs a plain `make` in a copy of the sources.
 make_module() {
 	local dir=$1
 	shift
 	update_sources "$dir"
+	[[ -z ${small:-} ]] || small_headers
 	cd "$dir"
 	"$SCRIPTS/root.sh" run "$BUILD_ROOT" env "TOA_CORE_CACHE=$TOA_CACHE/core" \
 		make --no-print-directory "KVER=$release" "$@" >&2
@@ -155,6 +170,7 @@ module() {
 	kernel resolve
 	make_module "$MADE/module"
 	[[ -s $MADE/module/toa.ko ]] || die "make left no toa.ko in $MADE/module"
+	signed "$MADE/module/toa.ko"
 }
 
 # Builds beside toa.ko, because the sources include some of the module's.
@@ -164,6 +180,7 @@ test_module() {
 	dir=$MADE/module/tests/kernel
 	make_module "$MADE/module" "M=$dir"
 	[[ -s $dir/toa_test.ko ]] || die "make left no toa_test.ko in $dir"
+	signed "$dir/toa_test.ko"
 }
 
 clippy() {
@@ -378,7 +395,7 @@ demo_builds() {
 
 main() {
 	# shellcheck disable=SC2034 # set by `kernel`
-	local action=${1:-} release version source binary rustc rustc_text kernel_dir guest
+	local action=${1:-} release version source binary rustc rustc_text small kernel_dir guest
 	[[ $# == 0 ]] || shift
 	case $action in
 	metadata | module | test-module | clippy | programs | demo-programs | go-server | peer-servers) "${action//-/_}" ;;

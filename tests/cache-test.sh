@@ -19,6 +19,7 @@ set_stage() {
 	echo key >keyring
 	: >calls
 	stand_in apt-config <<<":"
+	stand_in apt-helper <<<":"
 	stand_in apt-cache <<-'STUB'
 		[[ $1 == madison ]] || exit 0
 		shift
@@ -82,6 +83,11 @@ set_stage_with_tools() {
 		key) echo "$2-1" ;;
 		path) mkdir -p "$TMP/guest-root" && echo "$TMP/guest-root" ;;
 		run)
+			if [[ $3 == */small-kernel.sh ]]; then
+				mkdir -p "$4/tree" "$4/headers"
+				echo all: >"$4/headers/Makefile"
+				exit
+			fi
 			case $4 in
 			image)
 				rm -r "$5/tree"
@@ -112,6 +118,29 @@ whole_kernel() {
 	same "the kernel's files" "initrd.cpio.gz modules.ext4 vmlinuz" \
 		"$(cd "$1" && find . ! -name '.*' -printf '%P\n' | sort | paste -sd' ')"
 	same "the initial RAM disk" initrd.cpio.gz "$(<"$1/initrd.cpio.gz")"
+}
+
+# lists_of ANSWER: the suites in sources.list, and how often the lists were fetched by two
+# updates, if apt-helper answers so for bullseye.
+lists_of() {
+	stand_in apt-helper <<-STUB
+		[[ \$2 != */bullseye/InRelease ]] || { echo "$1" >&2; exit 100; }
+	STUB
+	project/scripts/root.sh path bare >/dev/null
+	project/scripts/root.sh path bare >/dev/null
+	echo "$(sed -n 's/^deb .* \(bullseye[^ ]*\) main$/\1/p' cache/apt/sources.list | paste -sd' ') $(calls update)"
+}
+
+case_suite_that_the_archive_has_lost_is_left_out() {
+	set_stage
+	same "lists" "1" "$(lists_of "  404  Not Found [IP: 192.0.2.1 80]" | awk '{ print $NF }')"
+	same "bullseye" "# deb [signed-by=$TMP/keyring] http://archive.invalid/debian/ bullseye main" \
+		"$(grep ' bullseye main' cache/apt/sources.list)"
+}
+
+case_suite_of_an_archive_that_does_not_answer_stays() {
+	set_stage
+	same "lists" "bullseye 1" "$(lists_of "Temporary failure resolving 'archive.invalid'")"
 }
 
 case_whole_root_is_made_once() {
@@ -205,6 +234,34 @@ case_truncated_file_of_a_kernel_is_made_again() {
 	: >"$dir/initrd.cpio.gz"
 	same "its place" "$dir" "$(kernel)"
 	whole_kernel "$dir"
+}
+
+case_small_kernel_is_built_once_and_damaged_headers_again() {
+	local dir
+	set_stage_with_tools
+	mkdir -p project/tests/kernels
+	echo "# Source: linux-source-1.0 of trixie" >project/tests/kernels/like-example.config
+	echo CONFIG_NET=y >project/tests/kernels/base.config
+	stand_in apt-cache <<-'STUB'
+		[[ $1 != madison ]] || printf ' %s | 1.85 | http://archive.invalid/debian trixie/main amd64 Packages\n' "$2"
+	STUB
+	dir=$(small_kernel)
+	same "directory" "$(small_kernel)" "$dir"
+	same "builds" 1 "$(calls "root.sh run build")"
+	: >"$dir/headers/Makefile"
+	same "directory" "$(small_kernel)" "$dir"
+	same "builds" 2 "$(calls "root.sh run build")"
+	same "headers" all: "$(<"$dir/headers/Makefile")"
+	echo CONFIG_INET=y >>project/tests/kernels/like-example.config
+	[[ $(small_kernel) != "$dir" ]] || die "the configuration changed, and the kernel is the old one"
+}
+
+# Prints the directory of a small kernel.
+small_kernel() {
+	local kernel_dir found
+	found=$(KERNEL=like-example KVER='' project/scripts/kernel.sh fetch)
+	eval "$found"
+	echo "$kernel_dir"
 }
 
 case_damaged_package_of_a_kernel_is_downloaded_again() {

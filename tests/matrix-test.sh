@@ -13,7 +13,10 @@
 # set_stage: makes a project whose archive has two kernels and whose README has a
 # table.
 set_stage() {
-	mkdir -p project/scripts
+	mkdir -p project/scripts project/tests/kernels
+	printf '%s\n' "# Source: linux-source-1.0 of trixie" "# Imitates: Example 9 (1.0)" \
+		>project/tests/kernels/like-example.config
+	printf '%s\n' "# Comment" first_name second_name >project/tests/kernels/tests.txt
 	cp "$SCRIPTS/lib.sh" "$SCRIPTS/matrix.sh" project/scripts/
 	cat >project/README.md <<-'README'
 		Before.
@@ -28,7 +31,7 @@ set_stage() {
 	stand_in root.sh <<<"exit 0"
 	stand_in kernel.sh <<-'STUB'
 		case $KERNEL in
-		trixie-backports | sid) printf '%s=%q\n' release 7.9 version 7.9-1 source s binary b rustc r rustc_text t ;;
+		trixie-backports | trixie-rt | sid | like-example) printf '%s=%q\n' release 7.9 version 7.9-1 source s binary b rustc r rustc_text t ;;
 		sid-amd64)
 			echo "kernel.sh: passing over linux-headers-7.9 7.9-1: no linux-source-7.9 of that version" >&2
 			echo "kernel.sh: no amd64 kernel of sid fits: skipped" >&2
@@ -68,13 +71,13 @@ matrix() {
 	same "status ($(<err))" "$1" "$status"
 	same "last line" "$2" "$(tail -n 1 out)"
 	same "README" "$(printf '%s\n' Before. '<!-- matrix: of a test -->' "| \`KERNEL=\` | kernel | state |" '|---|---|---|' \
-		"$(cat)" '<!-- end of matrix -->' After.)" "$(<project/README.md)"
+		"$(cat)" '<!-- end of matrix -->' After.)" "$(sed "s/, $(date +%F) |/, today |/" project/README.md)"
 }
 
 case_tested_and_built_only_are_told_apart_and_other_rows_stay() {
 	set_stage
 	matrix 0 "27 passed, 0 failed, 1 skipped" "trixie-backports sid:build" <<-'ROWS'
-		| `trixie-backports` | 7.9-1, cloud | tested: 25 passed, 1 skipped |
+		| `trixie-backports` | 7.9-1, cloud | tested: 25 passed, 1 skipped, today |
 		| `sid` | 7.9-1, cloud | built only |
 		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
 	ROWS
@@ -113,7 +116,7 @@ case_tests_that_fail_are_red() {
 	set_stage
 	tests "24 1 0"
 	matrix 1 "25 passed, 1 failed, 0 skipped" "sid" <<-'ROWS'
-		| `sid` | 7.9-1, cloud | built; 24 passed, 1 failed |
+		| `sid` | 7.9-1, cloud | built; 24 passed, 1 failed, today |
 		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
 	ROWS
 }
@@ -122,9 +125,48 @@ case_tests_that_do_not_run_are_red() {
 	set_stage
 	tests "0 1 0"
 	matrix 1 "1 passed, 1 failed, 0 skipped" "sid" <<-'ROWS'
-		| `sid` | 7.9-1, cloud | built; the tests did not run |
+		| `sid` | 7.9-1, cloud | built; the tests did not run, today |
 		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
 	ROWS
+}
+
+case_small_kernel_runs_the_short_set_and_the_demo() {
+	set_stage
+	stand_in test.sh <<-'STUB'
+		[[ $1 != vm || $FILTER != "first_name second_name" ]] || echo "2 0 0" >>"$TOA_RESULTS"
+	STUB
+	matrix 0 "4 passed, 0 failed, 0 skipped" "like-example" <<-'ROWS'
+		| `sid` | 1.0-1, cloud | tested: 9 passed |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+		| `like-example` | 7.9-1, built here, imitates Example 9 (1.0) | tested: 3 passed, today |
+	ROWS
+	stand_in test.sh <<-'STUB'
+		[[ $1 == vm ]] || exit 1
+		echo "2 0 0" >>"$TOA_RESULTS"
+	STUB
+	matrix 1 "3 passed, 1 failed, 0 skipped" "like-example" <<-'ROWS'
+		| `sid` | 1.0-1, cloud | tested: 9 passed |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+		| `like-example` | 7.9-1, built here, imitates Example 9 (1.0) | built; 2 passed, 1 failed, today |
+	ROWS
+}
+
+case_real_time_kernel_of_an_old_version_must_be_refused() {
+	set_stage
+	builds "echo 'offsets.c:1:2: error: #error \"toa: this PREEMPT_RT kernel has no kmalloc_nolock, and more\"'; exit 2"
+	matrix 0 "1 passed, 0 failed, 0 skipped" "trixie-rt" <<-'ROWS'
+		| `trixie-rt` | 7.9-1, PREEMPT_RT | refused: this PREEMPT_RT kernel has no kmalloc_nolock |
+		| `sid` | 1.0-1, cloud | tested: 9 passed |
+		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+	ROWS
+	for build in "exit 0" "echo 'error: another'; exit 2"; do
+		builds "$build"
+		matrix 1 "0 passed, 1 failed, 0 skipped" "trixie-rt" <<-'ROWS'
+			| `trixie-rt` | 7.9-1, PREEMPT_RT | not refused: see build/matrix/trixie-rt.build |
+			| `sid` | 1.0-1, cloud | tested: 9 passed |
+			| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
+		ROWS
+	done
 }
 
 case_without_an_archive_there_is_no_answer() {

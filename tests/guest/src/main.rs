@@ -185,8 +185,12 @@ fn check_boot(boot: Boot) -> Result<(), String> {
     }
 }
 
-/// Prepares the sockets and TUN devices for the tests and the balancer.
+/// Prepares the sockets and TUN devices for the tests and the balancer. If IPv6 is a module, toa.ko
+/// needs its functions.
 fn prepare_machine() {
     setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).expect("more open files");
+    if !fs::exists("/sys/module/ipv6").expect("/sys") {
+        namespace::run(Command::new("modprobe").arg("ipv6"));
+    }
     namespace::run(Command::new("modprobe").arg("tun"));
 }

@@ -10,10 +10,20 @@ use crate::namespace::Namespace;
 /// Returns a counter of `TcpExt` in `/proc/net/netstat`.
 #[track_caller]
 pub fn tcp(namespace: &Namespace, name: &str) -> u64 {
-    let text = namespace
+    find(&text(namespace), name).unwrap_or_else(|| panic!("netstat has no {name}"))
+}
+
+/// Whether the kernel has that counter.
+#[track_caller]
+pub fn has(namespace: &Namespace, name: &str) -> bool {
+    find(&text(namespace), name).is_some()
+}
+
+#[track_caller]
+fn text(namespace: &Namespace) -> String {
+    namespace
         .enter(|| fs::read_to_string("/proc/thread-self/net/netstat"))
-        .expect("/proc/net/netstat");
-    find(&text, name).unwrap_or_else(|| panic!("netstat has no {name}"))
+        .expect("/proc/net/netstat")
 }
 
 /// Finds a counter. Two lines form a table: the names, and their numbers.

@@ -2,6 +2,7 @@
 
 //! Sockets of the server and of the client, all of whose waits are bounded.
 
+use std::fs;
 use std::io;
 use std::io::Read;
 use std::io::Write;
@@ -22,6 +23,7 @@ use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
 
+use crate::runner::skip;
 use crate::sys;
 use crate::sys::Answer;
 use crate::sys::Call;
@@ -73,6 +75,18 @@ impl Family {
 }
 
 /// Makes a TCP socket of the family, which never blocks for long.
+/// Whether the kernel has MPTCP (CONFIG_MPTCP).
+pub fn has_mptcp() -> bool {
+    fs::exists("/proc/sys/net/mptcp").expect("/proc")
+}
+
+/// Ends the running case as skipped if the kernel has no MPTCP.
+pub fn need_mptcp() {
+    if !has_mptcp() {
+        skip("the kernel has no MPTCP");
+    }
+}
+
 pub fn socket(family: Family) -> Socket {
     socket_of(family, Protocol::TCP)
 }

@@ -14,7 +14,7 @@ const TRACING: &str = "/sys/kernel/tracing";
 /// The functions that the module hooks.
 pub const FUNCTIONS: [&str; 4] = [
     "tcp_child_process",
-    "tcp_disconnect",
+    "tcp_clear_retrans",
     "inet_getname",
     "inet6_getname",
 ];

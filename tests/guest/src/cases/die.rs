@@ -4,17 +4,20 @@
 //! never show the client for a later one.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::BufRead;
 use std::io::Read;
 use std::io::Write;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -32,6 +35,7 @@ use crate::net::Net;
 use crate::net::Way;
 use crate::net::CLIENT_V6;
 use crate::net::PORT;
+use crate::net::ROWS_WITH_CLIENT;
 use crate::proc_tcp;
 use crate::process;
 use crate::process::Process;
@@ -54,6 +58,7 @@ pub const CASES: &[Case] = cases![Loaded:
     nat64_socket_reconnected_to_the_same_address_shows_that_address,
     socket_reconnected_to_another_address_shows_that_address,
     socket_disconnected_in_each_state_is_forgotten_at_once,
+    disconnect_under_a_reader_forgets_the_client_unless_it_is_refused,
     disconnected_socket_that_listens_shows_new_clients,
     socket_turned_into_ipv4_is_forgotten_when_disconnected,
     aborted_connection_is_forgotten_when_it_is_closed,
@@ -181,7 +186,6 @@ fn socket_reconnected_to_another_address_shows_that_address() {
 }
 
 fn socket_disconnected_in_each_state_is_forgotten_at_once() {
-    use std::net::Shutdown;
     let net = Net::new();
     let listener = net.listen(Family::DualStack);
     for way in Way::ALL {
@@ -202,6 +206,51 @@ fn socket_disconnected_in_each_state_is_forgotten_at_once() {
                 assert_eq!(sockets::peer_error(&accepted.stream), Errno::ENOTCONN);
             }
         }
+    }
+}
+
+/// Waits until the thread `task` of `/proc` waits for data of a socket.
+#[track_caller]
+fn wait_for_reader(task: &str) {
+    wait::until("the thread waits for data", || {
+        let stack = fs::read_to_string(format!("/proc/{task}/stack")).unwrap_or_default();
+        match stack.contains(" sk_wait_data+") {
+            true => Ok(()),
+            false => Err(stack),
+        }
+    });
+}
+
+/// Some kernels refuse to disconnect a socket while a thread waits for its data (EBUSY, the field
+/// `sk_wait_pending`). The connection then stays, and its client with it.
+fn disconnect_under_a_reader_forgets_the_client_unless_it_is_refused() {
+    let net = Net::new();
+    for (family, way) in ROWS_WITH_CLIENT {
+        let listener = net.listen(family);
+        let (mut client, accepted) = net.pair(&listener, way);
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let task = fs::read_link("/proc/thread-self").expect("this thread");
+                sender.send(task).expect("it is waited for");
+                (&accepted.stream).read(&mut [0])
+            });
+            let task = receiver.recv().expect("the thread runs");
+            wait_for_reader(&task.display().to_string());
+            let refused = sys::disconnect(accepted.stream.as_raw_fd()).err();
+            let live = net.stats().get("records_live");
+            if refused.is_none() {
+                assert_eq!(sockets::peer_error(&accepted.stream), Errno::ENOTCONN);
+                assert_eq!(live, 0, "{family:?} {way:?}");
+                return;
+            }
+            assert_eq!(refused.and_then(|e| e.raw_os_error()), Some(libc::EBUSY));
+            assert_eq!(live, 1, "{family:?} {way:?}");
+            assert_eq!(accepted.peer(), family.name(client.address));
+            client.stream.write_all(b"!").expect("the client sends");
+            let read = reader.join().expect("it does not panic");
+            assert_eq!(read.expect("data"), 1);
+        });
     }
 }
 
@@ -463,11 +512,14 @@ fn namespace_destroyed_under_traffic_leaves_nothing() {
         // The balancer ends first, then the names, then the last process of the namespace.
         net.abandon();
         drop(server);
-        // No server is left to acknowledge a FIN.
         for client in &clients {
-            sys::disconnect(client.stream.as_raw_fd()).expect("AF_UNSPEC");
+            client.stream.shutdown(Shutdown::Read).expect("shutdown");
         }
     });
+    // No server is left to acknowledge a FIN. Some kernels refuse while a thread waits for data.
+    for client in &clients {
+        sys::disconnect(client.stream.as_raw_fd()).expect("AF_UNSPEC");
+    }
     module::unload();
     module::load();
     let net = Net::new();

@@ -193,6 +193,7 @@ fn longer_buffers_are_left_alone_behind_the_answer() {
 }
 
 fn tcp_fallback_of_an_mptcp_listener_is_told_its_client() {
+    sockets::need_mptcp();
     let net = Net::new();
     let listener = net.server.enter(|| {
         let socket = sockets::socket_of(Family::V4, Protocol::MPTCP);
@@ -450,10 +451,11 @@ fn rows_of_others(net: &Net, table: &mut Table) {
             }
         }
     });
-    let mptcp = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
-    let mptcp = mptcp.expect("MPTCP");
+    let mptcp = sockets::has_mptcp()
+        .then(|| Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).expect("MPTCP"));
     let (unix, _other) = UnixStream::pair().expect("two sockets");
-    for fd in [mptcp.as_raw_fd(), unix.as_raw_fd()] {
+    let mptcp = mptcp.iter().map(AsRawFd::as_raw_fd);
+    for fd in mptcp.chain([unix.as_raw_fd()]) {
         let situation = "a true MPTCP connection, a UNIX socket";
         let expected = Err(Errno::EOPNOTSUPP);
         table.row(situation, "EOPNOTSUPP", Family::V4, fd, place, expected);

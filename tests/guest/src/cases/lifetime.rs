@@ -2,6 +2,7 @@
 
 //! Loads and unloads of the module while listeners and connections stay open.
 
+use std::fs;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::net::SocketAddrV6;
@@ -34,6 +35,7 @@ pub const CASES: &[Case] = cases![Unloaded:
     connection_waiting_to_be_accepted_outlives_the_module,
     flow_label_is_reported_as_without_the_module,
     second_load_is_refused_and_the_first_goes_on,
+    module_without_a_signature_is_refused_if_the_kernel_demands_one,
     log_tells_of_each_load_and_unload_once,
     unload_removes_the_statistics,
     full_table_leaves_later_connections_to_the_balancer,
@@ -201,6 +203,44 @@ fn second_load_is_refused_and_the_first_goes_on() {
     all_show_their_clients(&pairs(&net, &listener));
     drop(before);
     net.wait_for_no_records();
+    module::unload();
+}
+
+/// The end of a signed module (`MODULE_SIG_STRING` of `include/linux/module_signature.h`).
+const SIGNED: &[u8] = b"~Module signature appended~\n";
+
+/// The size of `struct module_signature`, which stands in front of [`SIGNED`]. Its last 4 bytes
+/// are the length of the signature in front of it.
+const SIGNATURE: usize = 12;
+
+/// Returns the module without its signature, if it has one.
+fn without_signature(module: &[u8]) -> &[u8] {
+    let Some(signed) = module.strip_suffix(SIGNED) else {
+        return module;
+    };
+    let length = signed.last_chunk().expect("struct module_signature");
+    let length = u32::from_be_bytes(*length) as usize;
+    &signed[..signed.len() - SIGNATURE - length]
+}
+
+/// `module.sig_enforce`, which only kernels with CONFIG_MODULE_SIG have.
+fn signatures_are_demanded() -> bool {
+    fs::read_to_string("/sys/module/module/parameters/sig_enforce")
+        .is_ok_and(|value| value.trim() == "Y")
+}
+
+fn module_without_a_signature_is_refused_if_the_kernel_demands_one() {
+    const UNSIGNED: &str = "/tmp/unsigned.ko";
+    let module = fs::read(module::PATH).expect("the module");
+    fs::write(UNSIGNED, without_signature(&module)).expect("a file");
+    let loaded = module::insert_file(UNSIGNED, "");
+    if signatures_are_demanded() {
+        assert_eq!(loaded, Err(Errno::EKEYREJECTED));
+        assert!(module.ends_with(SIGNED), "the harness signs the module");
+        module::load();
+    } else {
+        assert_eq!(loaded, Ok(()));
+    }
     module::unload();
 }
 

@@ -42,6 +42,7 @@ fn listen(net: &Net, family: Family) -> Listener {
 }
 
 fn tcp_client_on_an_mptcp_listener_shows_its_client() {
+    sockets::need_mptcp();
     let net = Net::new();
     for (family, way) in ROWS_WITH_CLIENT {
         let listener = listen(&net, family);
@@ -55,6 +56,7 @@ fn tcp_client_on_an_mptcp_listener_shows_its_client() {
 
 /// accept and getpeername ask the MPTCP socket, which is not a TCP socket.
 fn mptcp_connection_shows_the_balancer() {
+    sockets::need_mptcp();
     let net = Net::new();
     for way in Way::ALL {
         let listener = listen(&net, Family::DualStack);
@@ -103,6 +105,7 @@ fn mp_join(server_key: &[u8]) -> Vec<u8> {
 /// The kernel makes a socket for such a join, and destroys the socket before passing it on like
 /// other new sockets (`subflow_syn_recv_sock`). A record that is made then would never be removed.
 fn failed_mptcp_join_leaves_no_record() {
+    sockets::need_mptcp();
     let net = Net::new();
     let listener = listen(&net, Family::V4);
     let client = HandmadeClient::new(&net.server);

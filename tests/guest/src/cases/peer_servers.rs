@@ -26,6 +26,7 @@ use crate::runner::cases;
 use crate::runner::Case;
 use crate::servers;
 use crate::servers::Directory;
+use crate::sockets;
 use crate::wait;
 
 pub const CASES: &[Case] = cases![Unloaded:
@@ -208,6 +209,7 @@ fn servers_log_the_balancer_of_connections_without_the_option() {
 /// Go's listeners are MPTCP sockets, and so are these connections, for which the module has no
 /// answer.
 fn go_server_logs_the_balancer_of_true_mptcp_connections() {
+    sockets::need_mptcp();
     let net = Net::with_ports(&Plan::dpvs(), &PORTS);
     let mut servers = Server::start_both(&net, GO);
     for server in &mut servers {

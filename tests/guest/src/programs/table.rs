@@ -29,6 +29,7 @@ use crate::apparmor;
 use crate::namespace;
 use crate::net::SERVER_V4;
 use crate::net::SERVER_V6;
+use crate::sockets;
 use crate::sockets::Family;
 use crate::wait;
 
@@ -345,7 +346,11 @@ pub const GO: Program = Program {
             return None;
         };
         assert_eq!(accepted, peer, "accept, getpeername");
-        assert_eq!(protocol, libc::IPPROTO_MPTCP.to_string(), "the listener's");
+        let expected = match sockets::has_mptcp() {
+            true => libc::IPPROTO_MPTCP,
+            false => libc::IPPROTO_TCP,
+        };
+        assert_eq!(protocol, expected.to_string(), "the listener's");
         Seen::parse(accepted)
     },
 };
