@@ -213,7 +213,7 @@ main() {
 	-h | --help | help) usage ;;
 	esac
 	need_root
-	[[ -z ${SHORT:-} ]] || FILTER=$(grep -v '^#' "$REPO/tests/short.txt" | paste -sd' ')
+	[[ -z ${SHORT:-} ]] || FILTER=$(sed 's/#.*//' "$REPO/tests/short.txt" | xargs)
 	export FILTER
 	export KERNEL=${KERNEL:-trixie-backports}
 	mkdir -p "$REPO/build"

@@ -177,8 +177,8 @@ mod tests {
     #[test]
     fn the_short_set_has_tests_of_a_boot() {
         let names = names();
-        for test in lines(SHORT).filter(|line| !line.is_empty()) {
-            assert!(names.contains(&test), "{test}");
+        for part in lines(SHORT).filter(|line| !line.is_empty()) {
+            assert!(names.iter().any(|name| name.contains(part)), "{part}");
         }
     }
 
