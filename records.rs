@@ -27,6 +27,7 @@ use crate::{
     },
     stats::{
         Counter,
+        Outcome,
         Stats, //
     },
 };
@@ -67,18 +68,16 @@ pub(crate) fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Recor
     RECORDS.get(rcu)?.table.get(sk.id(), rcu)
 }
 
-/// Records that `client` is behind `sk`, whose namespace is `net`, and counts it there. Without room
-/// or memory it counts that instead. Softirq; the socket is locked.
+/// Records that `client` is behind `sk`, whose namespace is `net`. Softirq; the socket is locked.
 #[inline(never)]
-pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) {
+pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) -> Outcome {
     let Some(records) = RECORDS.get(rcu) else {
-        return;
+        return Outcome::RecordTableFull;
     };
     let namespace = net.data(rcu);
     let stats = &namespace.stats;
     if !records.with_bounds(namespace, take_one) {
-        stats.inc(Counter::RecordTableFull);
-        return;
+        return Outcome::RecordTableFull;
     }
     let cpu = stats.inc(Counter::RecordsLive);
     let record = Record {
@@ -93,11 +92,12 @@ pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) {
             if let Some(old) = replaced {
                 records.removed(&old, namespace);
             }
+            Outcome::OptionTaken
         }
         Err(_) => {
             records.with_bounds(namespace, give_one_back);
             stats.dec(Counter::RecordsLive, cpu);
-            stats.inc(Counter::RecordAllocFailed);
+            Outcome::RecordAllocFailed
         }
     }
 }

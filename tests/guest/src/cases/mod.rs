@@ -22,6 +22,7 @@ mod nftables;
 mod nginx_module;
 mod no_ipv6;
 mod options;
+mod outcomes;
 mod own_addresses;
 mod paths;
 mod peer_servers;
@@ -119,6 +120,7 @@ fn stock() -> Vec<&'static Case> {
         errors::COMPARED,
         answers::CASES,
         options::CASES,
+        outcomes::CASES,
         errors::CASES,
         getsockopt::CASES,
         wire::CASES,
@@ -145,6 +147,7 @@ fn stock() -> Vec<&'static Case> {
         nginx_module::UNLOADED,
         lifetime::CASES,
         shares::CASES,
+        outcomes::UNLOADED,
         load::CASES,
         born::UNLOADED,
         getsockopt::UNLOADED,
