@@ -45,7 +45,7 @@ use kernel::sync::{
 /// The table, from before the first hook is set until after the last is gone.
 pub(crate) static RECORDS: RcuStatic<Records> = RcuStatic::empty();
 
-/// The record of a socket. 56 bytes, and 88 with the 32 of [`Node`]: its link (8), the socket's
+/// The record of a socket. 60 bytes, and 96 with the 32 of [`Node`]: its link (8), the socket's
 /// address (8) and the head by which it is freed (16). kmalloc takes that from its slab of 96.
 #[derive(Clone, Copy)]
 pub(crate) struct Record {
@@ -53,6 +53,8 @@ pub(crate) struct Record {
     pub(crate) client: Endpoint,
     /// The connection that carried the option: 36 bytes. A socket can be disconnected and reused.
     pub(crate) connection: Connection,
+    /// The number of the socket's namespace, which the socket holds: 4 bytes.
+    pub(crate) namespace: u32,
     /// The CPU whose counters have this record as live: 2 bytes.
     cpu: PossibleCpu,
 }
@@ -66,6 +68,17 @@ const _: () = assert!(size_of::<Node<Record>>() <= MAX_RECORD_SIZE);
 #[inline(always)]
 pub(crate) fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Record> {
     RECORDS.get(rcu)?.table.get(sk.id(), rcu)
+}
+
+/// Returns the number of buckets, the same at each call. 0 without a table.
+pub(crate) fn buckets(rcu: &rcu::Guard) -> usize {
+    RECORDS.get(rcu).map_or(0, Records::buckets)
+}
+
+/// Returns the records of a bucket, of all namespaces: see [`HashTable::bucket_values`].
+pub(crate) fn in_bucket(index: usize, rcu: &rcu::Guard) -> impl Iterator<Item = &Record> + use<'_> {
+    let records = RECORDS.get(rcu).into_iter();
+    records.flat_map(move |records| records.table.bucket_values(index, rcu))
 }
 
 /// Records that `client` is behind `sk`, whose namespace is `net`. Softirq; the socket is locked.
@@ -83,6 +96,7 @@ pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) -
     let record = Record {
         client,
         connection: sk.connection(),
+        namespace: net.number(),
         cpu,
     };
     match records.table.insert(sk.id(), record) {
@@ -147,7 +161,7 @@ impl Records {
             max => max.into(),
         };
         Ok(Self {
-            table: HashTable::new(buckets(memory), locks())?,
+            table: HashTable::new(buckets_for(memory), locks())?,
             shares: Shares::of(i64::try_from(max).unwrap_or(i64::MAX)),
             live: Count::new(0),
             others: Count::new(0),
@@ -223,7 +237,7 @@ fn count_ipv6(stats: &Stats, counter: Counter, client: Endpoint) {
 
 /// Returns a bucket for each 128 KiB of memory, as `tcp_init` has for established connections,
 /// within bounds for the smallest and the largest machines: 2 KiB to 4 MiB of buckets.
-fn buckets(memory: u64) -> usize {
+fn buckets_for(memory: u64) -> usize {
     usize::try_from(memory >> 17)
         .unwrap_or(usize::MAX)
         .clamp(1 << 8, 1 << 19)

@@ -5,6 +5,7 @@
 mod answers;
 mod asked;
 mod born;
+mod connections;
 mod die;
 mod errors;
 mod forged_clients;
@@ -121,6 +122,7 @@ fn stock() -> Vec<&'static Case> {
         answers::CASES,
         options::CASES,
         outcomes::CASES,
+        connections::CASES,
         errors::CASES,
         getsockopt::CASES,
         wire::CASES,
@@ -148,6 +150,7 @@ fn stock() -> Vec<&'static Case> {
         lifetime::CASES,
         shares::CASES,
         outcomes::UNLOADED,
+        connections::UNLOADED,
         load::CASES,
         born::UNLOADED,
         getsockopt::UNLOADED,
