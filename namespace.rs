@@ -33,6 +33,8 @@ pub(crate) struct Namespace {
     pub(crate) owner: Owner,
     /// The records that the namespace holds, counted for [`Owner::Host`] only.
     pub(crate) held: Atomic<i64>,
+    /// The number of log lines about a full share: one at most.
+    pub(crate) full_lines: Atomic<u32>,
 }
 
 /// A socket whose namespace has a [`Namespace`].
@@ -59,6 +61,7 @@ impl PerNet for Namespace {
             stats: Stats::new()?,
             owner,
             held: Atomic::new(0),
+            full_lines: Atomic::new(0),
         })
     }
 }

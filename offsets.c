@@ -128,6 +128,7 @@ PROTOTYPE(struct proc_dir_entry *, proc_create_net_data, const char *, umode_t,
 	  struct proc_dir_entry *, const struct seq_operations *, unsigned int, void *);
 PROTOTYPE(void, remove_proc_entry, const char *, struct proc_dir_entry *);
 PROTOTYPE(void, seq_printf, struct seq_file *, const char *, ...);
+PROTOTYPE(int, net_ratelimit, void);
 PROTOTYPE(unsigned long, _raw_spin_lock_irqsave, raw_spinlock_t *);
 PROTOTYPE(void, _raw_spin_unlock_irqrestore, raw_spinlock_t *, unsigned long);
 /* Since 6.10 __alloc_percpu is a macro. */

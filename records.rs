@@ -12,6 +12,10 @@ use crate::{
             HashTable,
             Node, //
         },
+        log::{
+            self,
+            log, //
+        },
         memory,
         percpu::PossibleCpu,
         rcu_static::RcuStatic, //
@@ -89,7 +93,8 @@ pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) -
     };
     let namespace = net.data(rcu);
     let stats = &namespace.stats;
-    if !records.with_bounds(namespace, take_one) {
+    if let Err(bound) = records.with_bounds(namespace, take_one) {
+        records.log_full(bound, net, namespace);
         return Outcome::RecordTableFull;
     }
     let cpu = stats.inc(Counter::RecordsLive);
@@ -179,6 +184,25 @@ impl Records {
         self.table.buckets()
     }
 
+    /// Logs that a share is full, once for each namespace. Hosts in the network can fill the shares of
+    /// many namespaces, so a rate limits the lines. A line that the rate suppresses is printed for a
+    /// later connection.
+    #[cold]
+    fn log_full(&self, bound: i64, net: &Net, namespace: &Namespace) {
+        let lines = &namespace.full_lines;
+        if lines.load(Relaxed) != 0 || !log::net_ratelimit() || lines.fetch_add(1, Relaxed) != 0 {
+            return;
+        }
+        let number = net.number();
+        let more = self.shares.all.saturating_mul(2).min(u32::MAX.into());
+        log!(
+            WARNING,
+            "all {bound} records of the share of network namespace {number} are taken: its further \
+             connections show the balancer until others end. For more records, run: rmmod toa && \
+             modprobe toa max_records={more}\n"
+        );
+    }
+
     #[inline(never)]
     fn forget(&self, sk: &Sock, rcu: &rcu::Guard) {
         let Some(record) = self.table.remove(sk.id()) else {
@@ -210,16 +234,16 @@ impl Records {
     }
 }
 
-/// Adds one to all counts, or to none if one of them has reached its bound.
-fn take_one(counts: &[(&Count, i64)]) -> bool {
+/// Adds one to all counts, or to none if one of them has reached its bound, which is then the error.
+fn take_one(counts: &[(&Count, i64)]) -> Result<(), i64> {
     for (taken, &(count, bound)) in counts.iter().enumerate() {
         if count.fetch_add(1, Relaxed) >= bound {
             count.fetch_sub(1, Relaxed);
             give_one_back(counts.get(..taken).unwrap_or_default());
-            return false;
+            return Err(bound);
         }
     }
-    true
+    Ok(())
 }
 
 /// Subtracts one from all counts.

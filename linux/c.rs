@@ -281,6 +281,7 @@ extern "C" {
     ) -> *mut proc_dir_entry;
     pub(crate) fn remove_proc_entry(name: *const c_char, parent: *mut proc_dir_entry);
     pub(crate) fn seq_printf(m: *mut seq_file, fmt: *const c_char, ...);
+    pub(crate) fn net_ratelimit() -> c_int;
     pub(crate) fn _raw_spin_lock_irqsave(lock: *mut raw_spinlock_t) -> c_ulong;
     pub(crate) fn _raw_spin_unlock_irqrestore(lock: *mut raw_spinlock_t, flags: c_ulong);
     pub(crate) fn __alloc_percpu(size: usize, align: usize) -> *mut c_void;

@@ -7,13 +7,16 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use crate::balancer::toa_option;
 use crate::balancer::Plan;
 use crate::balancer::TOA_KIND;
 use crate::cases::impossible_clients::Stage;
 use crate::cases::options::NAMED;
+use crate::kmsg::KernelLog;
 use crate::module;
+use crate::namespace;
 use crate::net::Net;
 use crate::net::Way;
 use crate::netstat;
@@ -25,6 +28,7 @@ use crate::sockets::Family;
 use crate::stats::Stats;
 use crate::stats::OUTCOMES;
 use crate::test_module::TestModule;
+use crate::wait;
 
 pub const CASES: &[Case] = cases![Loaded:
     good_option_counts_as_option_taken,
@@ -43,6 +47,8 @@ pub const CASES: &[Case] = cases![Loaded:
 pub const UNLOADED: &[Case] = cases![Unloaded:
     connection_beyond_the_share_counts_as_record_table_full,
     connection_without_memory_counts_as_record_alloc_failed,
+    full_share_is_logged_once_for_each_namespace,
+    line_about_a_full_share_waits_for_its_turn,
 ];
 
 const NAMED_V6: SocketAddr = SocketAddr::new(
@@ -288,6 +294,18 @@ fn connections_through_a_plain_balancer_count_as_no_option() {
 const SHARE: usize = 2;
 const MAX_RECORDS: &str = "max_records=8";
 
+/// The log line about the full share of the stage's namespace.
+fn line_of(stage: &Stage) -> String {
+    let path = format!("/run/netns/{}", stage.net.server.name());
+    let number = namespace::run(Command::new("stat").args(["-L", "-c", "%i", &path]));
+    format!(
+        "TOA: all {SHARE} records of the share of network namespace {} are taken: its further \
+         connections show the balancer until others end. For more records, run: rmmod toa && \
+         modprobe toa max_records=16",
+        number.trim()
+    )
+}
+
 /// Fills the share of the stage's namespace, and returns the connections that hold it.
 #[track_caller]
 fn fill(stage: &Stage) -> Vec<Accepted> {
@@ -334,5 +352,64 @@ fn connection_without_memory_counts_as_record_alloc_failed() {
             stage.net.wait_for_no_records();
         }
     }
+    module::unload();
+}
+
+/// The lines of the log about full shares.
+fn lines_about_shares(log: &mut KernelLog) -> Vec<String> {
+    let mut lines = log.new_lines();
+    lines.retain(|line| line.contains("records of the share"));
+    lines
+}
+
+fn full_share_is_logged_once_for_each_namespace() {
+    module::load_with(MAX_RECORDS);
+    let mut log = KernelLog::from_now();
+    for stage in stages() {
+        let held = fill(&stage);
+        assert_eq!(lines_about_shares(&mut log), [""; 0], "not yet full");
+        for _ in 0..3 {
+            drop(connect(&stage, &toa_option(TOA_KIND, NAMED_V6)));
+        }
+        assert_eq!(lines_about_shares(&mut log), [line_of(&stage)]);
+        drop(held);
+        stage.net.wait_for_no_records();
+        let held = fill(&stage);
+        drop(connect(&stage, &toa_option(TOA_KIND, NAMED_V6)));
+        assert_eq!(lines_about_shares(&mut log), [""; 0], "full again");
+        drop(held);
+        stage.net.wait_for_no_records();
+    }
+    module::unload();
+}
+
+/// The limit of the lines of all of networking, in lines and seconds.
+const BURST: &str = "/proc/sys/net/core/message_burst";
+
+fn line_about_a_full_share_waits_for_its_turn() {
+    module::load_with(MAX_RECORDS);
+    let stage = Stage::new(Family::DualStack, false);
+    let usual = std::fs::read_to_string(BURST).expect("the limit");
+    let mut log = KernelLog::from_now();
+    let held = fill(&stage);
+    std::fs::write(BURST, "0").expect("no line is allowed");
+    for _ in 0..3 {
+        drop(connect(&stage, &toa_option(TOA_KIND, NAMED)));
+    }
+    let none = lines_about_shares(&mut log);
+    std::fs::write(BURST, usual.trim()).expect("as before");
+    assert_eq!(none, [""; 0]);
+    // The time of the limit must pass before lines are allowed again.
+    let lines = wait::until("the line", || {
+        drop(connect(&stage, &toa_option(TOA_KIND, NAMED)));
+        let lines = lines_about_shares(&mut log);
+        match lines.is_empty() {
+            true => Err("no line".to_owned()),
+            false => Ok(lines),
+        }
+    });
+    assert_eq!(lines, [line_of(&stage)]);
+    drop(held);
+    stage.net.wait_for_no_records();
     module::unload();
 }
