@@ -167,11 +167,13 @@ fn stock() -> Vec<&'static Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::OUTCOMES;
+    use crate::stats::ROWS;
 
     const SKIPS: &str = include_str!("../../../skips.txt");
+    const OPERATING: &str = include_str!("../../../../doc/operating.md");
 
-    #[test]
-    fn listed_skips_are_tests_of_a_boot() {
+    fn cases() -> Vec<&'static Case> {
         let boots = [
             Boot::Stock,
             Boot::NoIpv6,
@@ -180,7 +182,50 @@ mod tests {
             Boot::Servers,
             Boot::Secure,
         ];
-        let cases: Vec<_> = boots.into_iter().flat_map(Boot::cases).collect();
+        boots.into_iter().flat_map(Boot::cases).collect()
+    }
+
+    /// The text of a chapter of the manual, and what follows it.
+    fn chapter(title: &str) -> &'static str {
+        let (_, text) = OPERATING.split_once(title).expect("the chapter");
+        text
+    }
+
+    /// The words in backticks.
+    fn quoted(text: &str) -> impl Iterator<Item = &str> {
+        text.split('`').skip(1).step_by(2)
+    }
+
+    #[test]
+    fn each_answer_of_the_manual_to_a_missing_client_is_a_test() {
+        let answers = chapter("\n## My server logs the balancer: why?\n");
+        let (answers, _) = answers.split_once("\n## ").expect("another chapter");
+        let is_name = |word: &&str| {
+            word.matches('_').count() >= 3 && !ROWS.contains(word) && !word.contains(' ')
+        };
+        let names: Vec<_> = quoted(answers).filter(is_name).collect();
+        assert!(names.len() >= 15, "{names:?}");
+        let cases = cases();
+        for name in names {
+            assert!(cases.iter().any(|case| case.name == name), "{name}");
+        }
+        for row in OUTCOMES {
+            assert!(answers.contains(&format!("\n| `{row}` | ")), "{row}");
+        }
+    }
+
+    #[test]
+    fn statistics_of_the_manual_are_the_rows() {
+        let tables = chapter("\n## Statistics\n");
+        let (tables, _) = tables.split_once("\n### ").expect("another chapter");
+        let lines = tables.lines().filter(|line| line.starts_with("| `"));
+        let rows = lines.flat_map(|line| quoted(line.split('|').nth(1).unwrap_or_default()));
+        assert!(rows.eq(ROWS));
+    }
+
+    #[test]
+    fn listed_skips_are_tests_of_a_boot() {
+        let cases = cases();
         let lines = SKIPS.lines().filter(|line| !line.starts_with('#'));
         for test in lines.filter_map(|line| line.split_whitespace().nth(1)) {
             assert!(cases.iter().any(|case| case.name == test), "{test}");
