@@ -15,6 +15,7 @@ pub(crate) mod own_address;
 pub(crate) mod parameter;
 pub(crate) mod percpu;
 pub(crate) mod pernet;
+pub(crate) mod proc_net;
 pub(crate) mod raw_spinlock;
 pub(crate) mod rcu_pointer;
 pub(crate) mod rcu_static;

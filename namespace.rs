@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state that toa keeps in each network namespace: its counters, its count of records, and
-//! the file that shows the counters.
+//! The state that toa keeps in each network namespace: its counters and its count of records. Two
+//! files show the counters and the records.
 
 use crate::{
-    linux::pernet::{
-        self,
-        net_id,
-        PerNet,
-        Show, //
+    connections::ConnectionsFile,
+    linux::{
+        pernet::{
+            self,
+            net_id,
+            PerNet, //
+        },
+        proc_net::Text,
+        sock, //
     },
-    linux::sock,
     shares::Owner,
     stats::Stats, //
 };
@@ -21,7 +24,8 @@ use kernel::sync::{
     rcu, //
 };
 
-/// One network namespace. The fields are dropped in their order, after [`StatsFile`].
+/// One network namespace. The fields are dropped in their order, after [`StatsFile`] and
+/// [`ConnectionsFile`].
 pub(crate) struct Namespace {
     /// The counters.
     pub(crate) stats: Stats,
@@ -29,6 +33,8 @@ pub(crate) struct Namespace {
     pub(crate) owner: Owner,
     /// The records that the namespace holds, counted for [`Owner::Host`] only.
     pub(crate) held: Atomic<i64>,
+    /// The number of log lines about a full share: one at most.
+    pub(crate) full_lines: Atomic<u32>,
 }
 
 /// A socket whose namespace has a [`Namespace`].
@@ -40,7 +46,8 @@ pub(crate) type Net = pernet::Net<Namespace>;
 net_id!(Namespace);
 
 impl PerNet for Namespace {
-    type File = StatsFile;
+    type Text = StatsFile;
+    type Table = ConnectionsFile;
 
     fn new(net: &pernet::Net<()>) -> Result<Self> {
         let owner = if net.is_first() {
@@ -54,6 +61,7 @@ impl PerNet for Namespace {
             stats: Stats::new()?,
             owner,
             held: Atomic::new(0),
+            full_lines: Atomic::new(0),
         })
     }
 }
@@ -61,10 +69,11 @@ impl PerNet for Namespace {
 /// `/proc/net/toa_stats`.
 pub(crate) struct StatsFile;
 
-impl Show for StatsFile {
+impl Text for StatsFile {
     type PerNet = Namespace;
 
     const NAME: &'static CStr = c"toa_stats";
+    const MODE: u16 = 0o444;
 
     fn show(net: &Net, seq: &SeqFile) {
         let namespace = net.data(&rcu::read_lock());

@@ -24,6 +24,7 @@
 #include <linux/rcupdate_trace.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
+#include <linux/seq_file_net.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
@@ -123,7 +124,11 @@ PROTOTYPE(void, nf_unregister_sockopt, struct nf_sockopt_ops *);
 PROTOTYPE(int, module_refcount, struct module *);
 PROTOTYPE(struct proc_dir_entry *, proc_create_net_single, const char *, umode_t,
 	  struct proc_dir_entry *, int (*)(struct seq_file *, void *), void *);
+PROTOTYPE(struct proc_dir_entry *, proc_create_net_data, const char *, umode_t,
+	  struct proc_dir_entry *, const struct seq_operations *, unsigned int, void *);
 PROTOTYPE(void, remove_proc_entry, const char *, struct proc_dir_entry *);
+PROTOTYPE(void, seq_printf, struct seq_file *, const char *, ...);
+PROTOTYPE(int, net_ratelimit, void);
 PROTOTYPE(unsigned long, _raw_spin_lock_irqsave, raw_spinlock_t *);
 PROTOTYPE(void, _raw_spin_unlock_irqrestore, raw_spinlock_t *, unsigned long);
 /* Since 6.10 __alloc_percpu is a macro. */
@@ -187,6 +192,15 @@ _Static_assert(offsetof(struct tcp_sock, inet_conn) == 0 &&
 _Static_assert(offsetof(struct sock_common, skc_bound_dev_if) -
 	       offsetof(struct sock_common, skc_state) == 2,
 	       "toa: skc_net_refcnt moved in this kernel: adapt offsets.c");
+_Static_assert(__builtin_types_compatible_p(typeof_member(struct seq_operations, start),
+					    void *(*)(struct seq_file *, loff_t *)) &&
+	       __builtin_types_compatible_p(typeof_member(struct seq_operations, stop),
+					    void (*)(struct seq_file *, void *)) &&
+	       __builtin_types_compatible_p(typeof_member(struct seq_operations, next),
+					    void *(*)(struct seq_file *, void *, loff_t *)) &&
+	       __builtin_types_compatible_p(typeof_member(struct seq_operations, show),
+					    int (*)(struct seq_file *, void *)),
+	"toa: struct seq_operations changed in this kernel: adapt linux/proc_net.rs");
 _Static_assert(offsetof(struct net_generic, ptr) == 0,
 	"toa: the layout of struct net_generic changed in this kernel: adapt linux/pernet.rs");
 /* Writing one after the other to the words of `struct in6_addr`, as to `struct sockaddr_in6`. */
@@ -246,11 +260,16 @@ void toa_offsets(void)
 	CONSTANT(HAS_IPV6_MOD_ENABLED, IS_EXPORTED(ipv6_mod_enabled));
 #endif
 
-	/* linux/pernet.rs */
+	/* linux/proc_net.rs */
 	OFFSET_OF(SEQ_PRIVATE, struct seq_file, private, 8);
+	CONSTANT(SIZEOF_SEQ_NET_PRIVATE, sizeof(struct seq_net_private));
+	OFFSET_OF(SEQ_NET_PRIVATE_NET, struct seq_net_private, net, 8);
+
+	/* linux/pernet.rs */
 	OFFSET_OF(NET_GEN, struct net, gen, 8);
 	OFFSET_OF(NET_PROC_NET, struct net, proc_net, 8);
 	OFFSET_OF(NET_USER_NS, struct net, user_ns, 8);
+	OFFSET_OF(NET_INUM, struct net, ns.inum, 4);
 
 	/* linux/percpu.rs, linux/hash_table.rs */
 	CONSTANT(HAS_PCPU_ALLOC_NOPROF, HAS_PCPU_ALLOC_NOPROF);
@@ -291,6 +310,11 @@ void toa_offsets(void)
 	OFFSET_OF(NF_SOCKOPT_GET_OPTMAX, struct nf_sockopt_ops, get_optmax, 4);
 	OFFSET_OF(NF_SOCKOPT_GET, struct nf_sockopt_ops, get, 8);
 	OFFSET_OF(NF_SOCKOPT_OWNER, struct nf_sockopt_ops, owner, 8);
+	CONSTANT(SIZEOF_SEQ_OPERATIONS, sizeof(struct seq_operations));
+	OFFSET_OF(SEQ_START, struct seq_operations, start, 8);
+	OFFSET_OF(SEQ_STOP, struct seq_operations, stop, 8);
+	OFFSET_OF(SEQ_NEXT, struct seq_operations, next, 8);
+	OFFSET_OF(SEQ_SHOW, struct seq_operations, show, 8);
 	CONSTANT(SIZEOF_RAW_SPINLOCK, sizeof(raw_spinlock_t));
 	CONSTANT(SIZEOF_CALLBACK_HEAD, sizeof(struct callback_head));
 	CONSTANT(SIZEOF_SOCKADDR_IN, sizeof(struct sockaddr_in));

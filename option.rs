@@ -103,6 +103,38 @@ pub(crate) fn find_client(options: &[u8], kinds: &[Kind]) -> ParsedOptions {
     parsed
 }
 
+/// Returns whether a list without an option of a kind in the table has one of another kind that could
+/// carry a client: a kind that no client's kernel sends, with the length of a client. Then the balancer
+/// may write that kind.
+pub(crate) fn has_other_kind(options: &[u8]) -> bool {
+    // An IPv4 or IPv6 address (4, 16), with a port (6, 18), or with the version byte of kind 28 (5, 17).
+    Options(options).flatten().any(|TcpOption { kind, data }| {
+        may_carry_client(kind) && matches!(data.len(), 4 | 16 | 6 | 18 | 5 | 17)
+    })
+}
+
+/// Whether vendors use the kind, or could. Kind 28 has another length in its standard (RFC 5482). IANA
+/// assigns or reserves 0 to 69, and of the rest 172 and 174 (Accurate ECN, whose length may be 8).
+/// Kinds 253 and 254 are for experiments.
+const fn may_carry_client(kind: u8) -> bool {
+    match kind {
+        28 => true,
+        172 | 174 => false,
+        _ => kind >= 70,
+    }
+}
+
+/// RFC 9293 §3.1: the header's length counts up to 15 words, and 20 bytes are its fixed part.
+const MOST_OPTIONS: usize = 40;
+
+/// Whether a balancer could have added its option to the header of a segment: 20 bytes in an IPv6
+/// segment, and the 8 bytes of an IPv4 client in others. With NAT64 an IPv4 segment needs 20 bytes as
+/// well, which the segment does not show.
+pub(crate) const fn has_room(options: &[u8], is_ipv6: bool) -> bool {
+    let needed = if is_ipv6 { 20 } else { 8 };
+    MOST_OPTIONS.saturating_sub(options.len()) >= needed
+}
+
 impl Layout {
     /// Reads an option's data, or returns `None` if it has another layout's length.
     fn read(self, data: &[u8]) -> Option<Claim> {

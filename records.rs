@@ -12,6 +12,10 @@ use crate::{
             HashTable,
             Node, //
         },
+        log::{
+            self,
+            log, //
+        },
         memory,
         percpu::PossibleCpu,
         rcu_static::RcuStatic, //
@@ -27,6 +31,7 @@ use crate::{
     },
     stats::{
         Counter,
+        Outcome,
         Stats, //
     },
 };
@@ -44,7 +49,7 @@ use kernel::sync::{
 /// The table, from before the first hook is set until after the last is gone.
 pub(crate) static RECORDS: RcuStatic<Records> = RcuStatic::empty();
 
-/// The record of a socket. 56 bytes, and 88 with the 32 of [`Node`]: its link (8), the socket's
+/// The record of a socket. 60 bytes, and 96 with the 32 of [`Node`]: its link (8), the socket's
 /// address (8) and the head by which it is freed (16). kmalloc takes that from its slab of 96.
 #[derive(Clone, Copy)]
 pub(crate) struct Record {
@@ -52,6 +57,8 @@ pub(crate) struct Record {
     pub(crate) client: Endpoint,
     /// The connection that carried the option: 36 bytes. A socket can be disconnected and reused.
     pub(crate) connection: Connection,
+    /// The number of the socket's namespace, which the socket holds: 4 bytes.
+    pub(crate) namespace: u32,
     /// The CPU whose counters have this record as live: 2 bytes.
     cpu: PossibleCpu,
 }
@@ -67,23 +74,34 @@ pub(crate) fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Recor
     RECORDS.get(rcu)?.table.get(sk.id(), rcu)
 }
 
-/// Records that `client` is behind `sk`, whose namespace is `net`, and counts it there. Without room
-/// or memory it counts that instead. Softirq; the socket is locked.
+/// Returns the number of buckets, the same at each call. 0 without a table.
+pub(crate) fn buckets(rcu: &rcu::Guard) -> usize {
+    RECORDS.get(rcu).map_or(0, Records::buckets)
+}
+
+/// Returns the records of a bucket, of all namespaces: see [`HashTable::bucket_values`].
+pub(crate) fn in_bucket(index: usize, rcu: &rcu::Guard) -> impl Iterator<Item = &Record> + use<'_> {
+    let records = RECORDS.get(rcu).into_iter();
+    records.flat_map(move |records| records.table.bucket_values(index, rcu))
+}
+
+/// Records that `client` is behind `sk`, whose namespace is `net`. Softirq; the socket is locked.
 #[inline(never)]
-pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) {
+pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) -> Outcome {
     let Some(records) = RECORDS.get(rcu) else {
-        return;
+        return Outcome::RecordTableFull;
     };
     let namespace = net.data(rcu);
     let stats = &namespace.stats;
-    if !records.with_bounds(namespace, take_one) {
-        stats.inc(Counter::RecordTableFull);
-        return;
+    if let Err(bound) = records.with_bounds(namespace, take_one) {
+        records.log_full(bound, net, namespace);
+        return Outcome::RecordTableFull;
     }
     let cpu = stats.inc(Counter::RecordsLive);
     let record = Record {
         client,
         connection: sk.connection(),
+        namespace: net.number(),
         cpu,
     };
     match records.table.insert(sk.id(), record) {
@@ -93,11 +111,12 @@ pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) {
             if let Some(old) = replaced {
                 records.removed(&old, namespace);
             }
+            Outcome::OptionTaken
         }
         Err(_) => {
             records.with_bounds(namespace, give_one_back);
             stats.dec(Counter::RecordsLive, cpu);
-            stats.inc(Counter::RecordAllocFailed);
+            Outcome::RecordAllocFailed
         }
     }
 }
@@ -147,7 +166,7 @@ impl Records {
             max => max.into(),
         };
         Ok(Self {
-            table: HashTable::new(buckets(memory), locks())?,
+            table: HashTable::new(buckets_for(memory), locks())?,
             shares: Shares::of(i64::try_from(max).unwrap_or(i64::MAX)),
             live: Count::new(0),
             others: Count::new(0),
@@ -163,6 +182,25 @@ impl Records {
     /// The number of buckets.
     pub(crate) fn buckets(&self) -> usize {
         self.table.buckets()
+    }
+
+    /// Logs that a share is full, once for each namespace. Hosts in the network can fill the shares of
+    /// many namespaces, so a rate limits the lines. A line that the rate suppresses is printed for a
+    /// later connection.
+    #[cold]
+    fn log_full(&self, bound: i64, net: &Net, namespace: &Namespace) {
+        let lines = &namespace.full_lines;
+        if lines.load(Relaxed) != 0 || !log::net_ratelimit() || lines.fetch_add(1, Relaxed) != 0 {
+            return;
+        }
+        let number = net.number();
+        let more = self.shares.all.saturating_mul(2).min(u32::MAX.into());
+        log!(
+            WARNING,
+            "all {bound} records of the share of network namespace {number} are taken: its further \
+             connections show the balancer until others end. For more records, run: rmmod toa && \
+             modprobe toa max_records={more}\n"
+        );
     }
 
     #[inline(never)]
@@ -196,16 +234,16 @@ impl Records {
     }
 }
 
-/// Adds one to all counts, or to none if one of them has reached its bound.
-fn take_one(counts: &[(&Count, i64)]) -> bool {
+/// Adds one to all counts, or to none if one of them has reached its bound, which is then the error.
+fn take_one(counts: &[(&Count, i64)]) -> Result<(), i64> {
     for (taken, &(count, bound)) in counts.iter().enumerate() {
         if count.fetch_add(1, Relaxed) >= bound {
             count.fetch_sub(1, Relaxed);
             give_one_back(counts.get(..taken).unwrap_or_default());
-            return false;
+            return Err(bound);
         }
     }
-    true
+    Ok(())
 }
 
 /// Subtracts one from all counts.
@@ -223,7 +261,7 @@ fn count_ipv6(stats: &Stats, counter: Counter, client: Endpoint) {
 
 /// Returns a bucket for each 128 KiB of memory, as `tcp_init` has for established connections,
 /// within bounds for the smallest and the largest machines: 2 KiB to 4 MiB of buckets.
-fn buckets(memory: u64) -> usize {
+fn buckets_for(memory: u64) -> usize {
     usize::try_from(memory >> 17)
         .unwrap_or(usize::MAX)
         .clamp(1 << 8, 1 << 19)

@@ -3,7 +3,7 @@
 //! The counters of `/proc/net/toa_stats`, one set for each CPU, in each network namespace.
 //!
 //! Layout and first eight rows are those of DPVS's module (`kmod/toa/toa.c`), so that operators'
-//! scripts for it work.
+//! scripts for it work. Then each [`Outcome`] has a row, whose sum is the number of connections.
 
 use crate::linux::percpu::{
     possible_cpus,
@@ -16,63 +16,90 @@ use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
 
-/// A row of the table.
-#[derive(Clone, Copy)]
-pub(crate) enum Counter {
-    /// Connections whose segment that completed the handshake had a client's address.
-    SynRecvSockToa,
-    /// Connections whose segment had none.
-    SynRecvSockNoToa,
-    /// Answers that named the client.
-    GetnameToaOk,
-    /// A record was not used: it is of another connection of the same, reused socket.
-    GetnameToaMismatch,
-    /// A record was not used: the caller is a kernel thread, or the client's IPv6 address does not
-    /// fit the answer.
-    GetnameToaBypass,
-    /// A peer was asked for that has no record.
-    GetnameToaEmpty,
-    /// Records made with an IPv6 client.
-    Ip6AddressAlloc,
-    /// Records removed with an IPv6 client.
-    Ip6AddressFree,
-    /// Option lists that break off, or have an option of the kind with the length of no address.
-    Malformed,
-    /// Options whose length this traffic's balancer cannot write: 8 bytes in an IPv6 segment.
-    ForeignLength,
-    /// Options that name a client from which no segment can arrive, or the server itself.
-    ImpossibleClient,
-    /// Segments with more than one option of the kind, of which the first was taken.
-    Duplicate,
-    /// No memory for a record.
-    RecordAllocFailed,
-    /// The share of this namespace is full: see the parameter `max_records` and [`crate::shares`].
-    RecordTableFull,
-    /// Records that are there now, counted for the CPU that made them.
-    RecordsLive,
+/// Declares counters, each with the name of its row.
+macro_rules! rows {
+    ($(#[$attribute:meta])* $type:ident { $($(#[$doc:meta])* $counter:ident = $row:literal,)+ }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $type {
+            $($(#[$doc])* $counter,)+
+        }
+
+        impl $type {
+            /// The counters and their rows, in the order of the discriminants and of the file.
+            const ROWS: &'static [(Self, &'static str)] = &[$((Self::$counter, $row)),+];
+        }
+    };
 }
 
-/// The number of rows.
-const ROWS: usize = 15;
+rows! {
+    /// The fate of a connection's client. Each child that passes `tcp_child_process` in this
+    /// namespace counts in exactly one of these rows.
+    Outcome {
+        /// The option's client is recorded.
+        OptionTaken = "option_taken",
+        /// The segment that completed the handshake carries no option.
+        NoOption = "no_option",
+        /// The segment carries no option, and its header has no room for one.
+        NoOptionHeaderFull = "no_option_header_full",
+        /// The segment carries no option of a kind that counts, and one of another kind that could be
+        /// a client's.
+        KindNotConfigured = "kind_not_configured",
+        /// The option names a client from which no segment can arrive, or the server itself.
+        ImpossibleClient = "impossible_client",
+        /// This traffic's balancer cannot write an option of that length: 8 bytes in an IPv6 segment.
+        ForeignLength = "foreign_length",
+        /// The option's length is that of no address, or the option list is truncated before an option.
+        Malformed = "malformed",
+        /// The share of this namespace is full: see the parameter `max_records` and [`crate::shares`].
+        RecordTableFull = "record_table_full",
+        /// No memory for a record.
+        RecordAllocFailed = "record_alloc_failed",
+    }
+}
 
-/// All rows, in the order of their discriminants and of the file.
-const NAMES: [(Counter, &str); ROWS] = [
-    (Counter::SynRecvSockToa, "syn_recv_sock_toa"),
-    (Counter::SynRecvSockNoToa, "syn_recv_sock_no_toa"),
-    (Counter::GetnameToaOk, "getname_toa_ok"),
-    (Counter::GetnameToaMismatch, "getname_toa_mismatch"),
-    (Counter::GetnameToaBypass, "getname_toa_bypass"),
-    (Counter::GetnameToaEmpty, "getname_toa_empty"),
-    (Counter::Ip6AddressAlloc, "ip6_address_alloc"),
-    (Counter::Ip6AddressFree, "ip6_address_free"),
-    (Counter::Malformed, "malformed"),
-    (Counter::ForeignLength, "foreign_length"),
-    (Counter::ImpossibleClient, "impossible_client"),
-    (Counter::Duplicate, "duplicate"),
-    (Counter::RecordAllocFailed, "record_alloc_failed"),
-    (Counter::RecordTableFull, "record_table_full"),
-    (Counter::RecordsLive, "records_live"),
-];
+impl Outcome {
+    /// Whether DPVS's module counts the connection in `syn_recv_sock_toa`: the segment carries a client
+    /// that may be recorded. Otherwise it counts in `syn_recv_sock_no_toa`.
+    fn has_client(self) -> bool {
+        matches!(
+            self,
+            Self::OptionTaken | Self::RecordTableFull | Self::RecordAllocFailed
+        )
+    }
+}
+
+rows! {
+    /// Anything else that counts. The first [`OF_DPVS`] are rows of DPVS's module.
+    Counter {
+        /// Answers that named the client.
+        GetnameToaOk = "getname_toa_ok",
+        /// A record was not used: it is of another connection of the same, reused socket.
+        GetnameToaMismatch = "getname_toa_mismatch",
+        /// A record was not used: the caller is a kernel thread, or the client's IPv6 address does not
+        /// fit the answer.
+        GetnameToaBypass = "getname_toa_bypass",
+        /// A peer was asked for that has no record.
+        GetnameToaEmpty = "getname_toa_empty",
+        /// Records made with an IPv6 client.
+        Ip6AddressAlloc = "ip6_address_alloc",
+        /// Records removed with an IPv6 client.
+        Ip6AddressFree = "ip6_address_free",
+        /// Segments with more than one option of the kind, of which the first one decided.
+        Duplicate = "duplicate",
+        /// Records that are there now, counted for the CPU that made them.
+        RecordsLive = "records_live",
+    }
+}
+
+/// The number of DPVS's rows in [`Counter`].
+const OF_DPVS: usize = 6;
+
+/// The number of counters: those of [`Counter`], then those of [`Outcome`].
+const COUNTERS: usize = Counter::ROWS.len() + Outcome::ROWS.len();
+
+/// The counters of one CPU.
+type OfCpu = Counters<COUNTERS>;
 
 /// The heading of a CPU's column.
 struct Heading(PossibleCpu);
@@ -85,7 +112,7 @@ impl fmt::Display for Heading {
 
 /// The counters of a namespace.
 pub(crate) struct Stats {
-    cpus: PerCpu<Counters<ROWS>>,
+    cpus: PerCpu<OfCpu>,
 }
 
 impl Stats {
@@ -94,6 +121,12 @@ impl Stats {
         Ok(Self {
             cpus: PerCpu::new()?,
         })
+    }
+
+    /// Counts a connection on this CPU. Any context.
+    pub(crate) fn count(&self, outcome: Outcome) {
+        let (counters, _) = self.cpus.this_cpu();
+        counters.add(place(outcome), 1);
     }
 
     /// Adds one on this CPU, and returns the CPU. Any context.
@@ -116,12 +149,40 @@ impl Stats {
             seq_print!(seq, "{:>10} ", Heading(cpu));
         }
         seq_print!(seq, "\n");
-        for (counter, name) in NAMES {
-            seq_print!(seq, "{:<25}:", name);
-            for cpu in possible_cpus() {
-                seq_print!(seq, "{:>10} ", self.cpus.cpu(cpu).get(counter as usize));
-            }
-            seq_print!(seq, "\n");
+        let counter = |&(counter, row): &(Counter, &str)| {
+            self.show_row(seq, row, |counters| counters.get(counter as usize));
+        };
+        // DPVS's first two rows: the sums of the outcomes with a client and without.
+        for (row, with_client) in [("syn_recv_sock_toa", true), ("syn_recv_sock_no_toa", false)] {
+            self.show_row(seq, row, |counters| connections(counters, with_client));
         }
+        Counter::ROWS.iter().take(OF_DPVS).for_each(counter);
+        for &(outcome, row) in Outcome::ROWS {
+            self.show_row(seq, row, |counters| counters.get(place(outcome)));
+        }
+        Counter::ROWS.iter().skip(OF_DPVS).for_each(counter);
     }
+
+    /// Writes a row: `value` for each CPU.
+    fn show_row(&self, seq: &SeqFile, row: &str, value: impl Fn(&OfCpu) -> u64) {
+        seq_print!(seq, "{:<25}:", row);
+        for cpu in possible_cpus() {
+            seq_print!(seq, "{:>10} ", value(self.cpus.cpu(cpu)));
+        }
+        seq_print!(seq, "\n");
+    }
+}
+
+/// The index of an outcome's counter.
+fn place(outcome: Outcome) -> usize {
+    Counter::ROWS.len() + outcome as usize
+}
+
+/// Returns the connections of a CPU whose segment carried a client, or those of all others.
+fn connections(counters: &OfCpu, with_client: bool) -> u64 {
+    let outcomes = Outcome::ROWS.iter().map(|&(outcome, _)| outcome);
+    outcomes
+        .filter(|outcome| outcome.has_client() == with_client)
+        .map(|outcome| counters.get(place(outcome)))
+        .fold(0, u64::wrapping_add)
 }

@@ -12,7 +12,8 @@
 //! - A process asks by getsockopt, whose answer has room for an IPv6 client of an AF_INET socket.
 //!   [`toa_hooks`] gets the question, [`lookup`] answers.
 //! - The socket dies, or is disconnected. [`toa_hooks`] gets the socket, [`records`] forgets it.
-//! - A process reads `/proc/net/toa_stats`: [`namespace`] and [`stats`].
+//! - A process reads `/proc/net/toa_stats` or `/proc/net/toa`: [`namespace`], [`stats`] and
+//!   [`connections`].
 //!
 //! [`linux`] turns the C interfaces into safe ones. toa never writes to a socket, nor to the
 //! kernel's read-only data.
@@ -20,6 +21,7 @@
 use kernel::prelude::*;
 
 mod capture;
+mod connections;
 #[cfg_attr(not(CONFIG_IPV6), allow(dead_code))]
 mod endpoint;
 mod linux;

@@ -10,6 +10,7 @@ use kernel::ffi::{
     c_char,
     c_int,
     c_long,
+    c_longlong,
     c_uchar,
     c_uint,
     c_ulong,
@@ -170,6 +171,25 @@ impl raw_spinlock_t {
     pub(crate) const UNLOCKED: Self = Self([0; TOA_SIZEOF_RAW_SPINLOCK / size_of::<u32>()]);
 }
 
+/// `include/linux/seq_file.h`: the functions that write a file element by element.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub(crate) struct seq_operations {
+    pub(crate) start: unsafe extern "C" fn(*mut seq_file, *mut c_longlong) -> *mut c_void,
+    pub(crate) stop: unsafe extern "C" fn(*mut seq_file, *mut c_void),
+    pub(crate) next:
+        unsafe extern "C" fn(*mut seq_file, *mut c_void, *mut c_longlong) -> *mut c_void,
+    pub(crate) show: unsafe extern "C" fn(*mut seq_file, *mut c_void) -> c_int,
+}
+
+const _: () = assert!(
+    size_of::<seq_operations>() == TOA_SIZEOF_SEQ_OPERATIONS
+        && core::mem::offset_of!(seq_operations, start) == TOA_SEQ_START
+        && core::mem::offset_of!(seq_operations, stop) == TOA_SEQ_STOP
+        && core::mem::offset_of!(seq_operations, next) == TOA_SEQ_NEXT
+        && core::mem::offset_of!(seq_operations, show) == TOA_SEQ_SHOW
+);
+
 /// `include/uapi/linux/in6.h`: the address as its bytes on the wire.
 #[allow(non_camel_case_types)]
 #[repr(C, align(4))]
@@ -179,6 +199,7 @@ pub(crate) struct in6_addr(pub(crate) [u8; 16]);
 /// `include/uapi/linux/in.h`: all but the family in network order.
 #[allow(non_camel_case_types)]
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct sockaddr_in {
     pub(crate) sin_family: c_ushort,
     pub(crate) sin_port: u16,
@@ -195,6 +216,7 @@ const _: () = assert!(
 /// `include/uapi/linux/in6.h`: all but family and scope in network order.
 #[allow(non_camel_case_types)]
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct sockaddr_in6 {
     pub(crate) sin6_family: c_ushort,
     pub(crate) sin6_port: u16,
@@ -249,7 +271,17 @@ extern "C" {
         show: unsafe extern "C" fn(*mut seq_file, *mut c_void) -> c_int,
         data: *mut c_void,
     ) -> *mut proc_dir_entry;
+    pub(crate) fn proc_create_net_data(
+        name: *const c_char,
+        mode: c_ushort,
+        parent: *mut proc_dir_entry,
+        ops: *const seq_operations,
+        state_size: c_uint,
+        data: *mut c_void,
+    ) -> *mut proc_dir_entry;
     pub(crate) fn remove_proc_entry(name: *const c_char, parent: *mut proc_dir_entry);
+    pub(crate) fn seq_printf(m: *mut seq_file, fmt: *const c_char, ...);
+    pub(crate) fn net_ratelimit() -> c_int;
     pub(crate) fn _raw_spin_lock_irqsave(lock: *mut raw_spinlock_t) -> c_ulong;
     pub(crate) fn _raw_spin_unlock_irqrestore(lock: *mut raw_spinlock_t, flags: c_ulong);
     pub(crate) fn __alloc_percpu(size: usize, align: usize) -> *mut c_void;

@@ -127,7 +127,7 @@ impl<T: Callbacks> Registration<T> {
     pub(crate) fn register(module: &'static ThisModule) -> Result<Self> {
         // INVARIANT: The first of all, so on an error the last to be dropped.
         let pernet = explain(
-            "making /proc/net/toa_stats (does another TOA module have it?)",
+            "making /proc/net/toa_stats and /proc/net/toa (does another TOA module have them?)",
             pernet::Registration::register(),
         )?;
         let destroyed = explain(

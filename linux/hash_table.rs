@@ -18,6 +18,7 @@ use crate::{
         rcu_pointer::RcuPointer, //
     }, //
 };
+use core::iter;
 use core::mem::offset_of;
 use core::ptr::{
     self,
@@ -87,6 +88,24 @@ impl<T: Copy + Send + Sync> HashTable<T> {
             }
             link = &node.next;
         }
+    }
+
+    /// Returns the values of a bucket. A value is returned once if it is in the table during the whole
+    /// walk: nodes stay in their bucket. A value that is added or removed during the walk may be
+    /// returned or not.
+    pub(crate) fn bucket_values<'rcu>(
+        &'rcu self,
+        index: usize,
+        _rcu: &'rcu rcu::Guard,
+    ) -> impl Iterator<Item = &'rcu T> {
+        let mut link = self.buckets.get(index);
+        iter::from_fn(move || {
+            // SAFETY: As in `get`: by the type invariant a node reached inside an RCU section stays
+            // until the section that `_rcu` stands for ends, also if it is unlinked before that.
+            let node = unsafe { link?.load().as_ref() }?;
+            link = Some(&node.next);
+            Some(&node.value)
+        })
     }
 
     /// Adds `value` for `key`; a value that the key had goes away and is returned.

@@ -4,6 +4,16 @@
 //!
 //! The kernel crate's `pr_*!` would put the module's name in front instead.
 
+use crate::linux::c;
+
+/// Returns whether a line may be printed for an event that hosts in the network can cause: C's
+/// `net_ratelimit`, which counts the lines of all of networking (`net.core.message_cost` and
+/// `message_burst`). Any context: its lock is a `raw_spinlock_t`, which is only tried.
+pub(crate) fn net_ratelimit() -> bool {
+    // SAFETY: An FFI call with no additional requirements.
+    unsafe { c::net_ratelimit() != 0 }
+}
+
 /// Prints the prefix, `: ` and a line at the level named by a constant of
 /// `kernel::print::format_strings`. Any context. Like `pr_info!`, the line must end in `\n`.
 macro_rules! log {

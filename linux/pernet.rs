@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Data that a module keeps in each network namespace, and its files in `/proc/net`.
+//! Data that a module keeps in each network namespace, with the files in `/proc/net` that show it.
 //!
 //! C headers: [`include/net/net_namespace.h`](srctree/include/net/net_namespace.h),
 //! [`include/net/netns/generic.h`](srctree/include/net/netns/generic.h)
 
-use crate::linux::c;
+use crate::linux::{
+    c,
+    proc_net::{
+        ProcFile,
+        Table,
+        Text, //
+    }, //
+};
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::ffi::{
@@ -13,7 +20,6 @@ use kernel::ffi::{
     c_void, //
 };
 use kernel::prelude::*;
-use kernel::seq_file::SeqFile;
 use kernel::sync::{
     atomic::{
         Atomic,
@@ -25,8 +31,11 @@ use kernel::types::Opaque;
 
 /// Data that a module keeps in each network namespace. [`net_id!`](net_id) gives the type its index.
 pub(crate) trait PerNet: HasNetId + Sized + Send + Sync + 'static {
-    /// The file that shows the data: made after it, removed before it.
-    type File: Show<PerNet = Self>;
+    /// A file that shows the data: made after it, removed before it.
+    type Text: Text<PerNet = Self>;
+
+    /// Another file that shows the data: made after it, removed before it.
+    type Table: Table<PerNet = Self>;
 
     /// Makes the data of `net`. Process context; may sleep.
     fn new(net: &Net<()>) -> Result<Self>;
@@ -127,8 +136,16 @@ impl<T> Net<T> {
         ptr::eq(user_ns, &raw const c::init_user_ns)
     }
 
-    /// The namespace's directory `/proc/net`.
-    fn proc_net(&self) -> *mut c::proc_dir_entry {
+    /// The number by which `lsns` and `/proc/PID/ns/net` name the namespace. No other namespace has it
+    /// while this one lives.
+    pub(crate) fn number(&self) -> u32 {
+        // SAFETY: By the type invariant; the number is set when the namespace is made.
+        unsafe { self.as_ptr().byte_add(c::TOA_NET_INUM).cast::<u32>().read() }
+    }
+
+    /// The namespace's directory `/proc/net`. Files in it belong to root of the namespace, as the
+    /// directory does, if root is mapped when the namespace is made (`proc_net_ns_init`).
+    pub(super) fn proc_net(&self) -> *mut c::proc_dir_entry {
         // SAFETY: By the type invariant; the pointer is set when the namespace is made.
         unsafe {
             self.as_ptr()
@@ -149,11 +166,34 @@ impl<T: PerNet> Net<T> {
     }
 }
 
-/// The memory that the kernel allocates for `T` in each namespace. The file goes first: it shows
+/// The memory that the kernel allocates for `T` in each namespace. The files go first: they show
 /// the data.
 struct Slot<T: PerNet> {
-    file: Option<ProcFile<T::File>>,
+    files: Option<Files>,
     data: T,
+}
+
+/// The files that show a namespace's data.
+struct Files {
+    _text: ProcFile,
+    _table: ProcFile,
+}
+
+impl Files {
+    /// Makes the files. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// The files must be dropped before the data of `net`.
+    unsafe fn new<T: PerNet>(net: &Net<T>) -> Result<Self> {
+        // SAFETY: By the function's safety requirements.
+        unsafe {
+            Ok(Self {
+                _text: ProcFile::text::<T::Text>(net)?,
+                _table: ProcFile::table::<T::Table>(net)?,
+            })
+        }
+    }
 }
 
 /// `T` in all namespaces while this lives.
@@ -236,7 +276,7 @@ unsafe fn slot<T: PerNet>(net: *mut c::net, _rcu: &rcu::Guard) -> *mut Slot<T> {
     }
 }
 
-/// Makes the data and the file of a namespace: of each at the registration, and of each new one.
+/// Makes the data and the files of a namespace: of each at the registration, and of each new one.
 /// Process context.
 ///
 /// # Safety
@@ -251,12 +291,13 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut c::net) -> c_int {
         // SAFETY: As above; the size is that of a slot, and kmalloc's alignment is enough for one
         // (asserted in `register`). Nothing reads the slot yet: the namespace is new, or the
         // callbacks are not in place.
-        unsafe { slot.write(Slot { file: None, data }) };
-        // SAFETY: The kernel holds the namespace during this call, and the data is written.
-        match ProcFile::new(unsafe { Net::from_raw(net.cast_const().cast()) }) {
-            Ok(file) => {
-                // SAFETY: Written above. Readers of the file see `data` only, not this field.
-                unsafe { (&raw mut (*slot).file).write(Some(file)) };
+        unsafe { slot.write(Slot { files: None, data }) };
+        // SAFETY: The kernel holds the namespace during this call, and the data is written. `exit` drops
+        // the files before the data.
+        match unsafe { Files::new::<T>(Net::from_raw(net.cast_const().cast())) } {
+            Ok(files) => {
+                // SAFETY: Written above. Readers of the files see `data` only, not this field.
+                unsafe { (&raw mut (*slot).files).write(Some(files)) };
                 Ok(0)
             }
             Err(error) => {
@@ -269,7 +310,7 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut c::net) -> c_int {
     })
 }
 
-/// Removes the file and the data of a namespace: of each that ends, and of all at the end of the
+/// Removes the files and the data of a namespace: of each that ends, and of all at the end of the
 /// registration.
 ///
 /// # Safety
@@ -280,95 +321,9 @@ unsafe extern "C" fn exit<T: PerNet>(net: *mut c::net) {
     // SAFETY: Made by `init`.
     let slot = unsafe { slot::<T>(net, &rcu::read_lock()) };
     // SAFETY: Made by `init`. Nothing else reads the field, and its drop waits for the readers of the
-    // file, which may still look at `data`.
-    drop(unsafe { (&raw mut (*slot).file).replace(None) });
+    // files, which may still look at `data`.
+    drop(unsafe { (&raw mut (*slot).files).replace(None) });
     // SAFETY: By the function's safety requirements nothing else has it. The RCU section of the
     // look-up has ended: what frees per-CPU memory may sleep on PREEMPT_RT.
     unsafe { slot.drop_in_place() };
-}
-
-/// A file's content.
-pub(crate) trait Show: 'static {
-    /// The data that the content is made of.
-    type PerNet: PerNet;
-
-    /// The file's name below `/proc/net`.
-    const NAME: &'static CStr;
-
-    /// Writes the content for `net`. Process context.
-    fn show(net: &Net<Self::PerNet>, seq: &SeqFile);
-}
-
-/// A file of one namespace in `/proc/net`, which everyone may read. Dropping it removes the file,
-/// and waits for its readers. Only a [`Slot`] holds one, so it goes before the data.
-///
-/// # Invariants
-///
-/// `directory` is the namespace's `/proc/net`, and has the file.
-struct ProcFile<S: Show> {
-    directory: *mut c::proc_dir_entry,
-    _show: PhantomData<fn() -> S>,
-}
-
-// SAFETY: A file may be removed from any task; shared references do nothing.
-unsafe impl<S: Show> Send for ProcFile<S> {}
-
-// SAFETY: As above.
-unsafe impl<S: Show> Sync for ProcFile<S> {}
-
-impl<S: Show> ProcFile<S> {
-    /// Makes the file. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` if there is no memory, or the namespace has a file of that name.
-    fn new(net: &Net<S::PerNet>) -> Result<Self> {
-        let directory = net.proc_net();
-        // SAFETY: The directory is the namespace's, and `show` is of the type asked for.
-        let file = unsafe {
-            c::proc_create_net_single(
-                S::NAME.as_ptr().cast(),
-                0o444,
-                directory,
-                show::<S>,
-                ptr::null_mut(),
-            )
-        };
-        if file.is_null() {
-            return Err(ENOMEM);
-        }
-        // INVARIANT: Just made.
-        Ok(Self {
-            directory,
-            _show: PhantomData,
-        })
-    }
-}
-
-impl<S: Show> Drop for ProcFile<S> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant.
-        unsafe { c::remove_proc_entry(S::NAME.as_ptr().cast(), self.directory) };
-    }
-}
-
-/// Called when a process reads the file.
-///
-/// # Safety
-///
-/// `seq` must be a file that [`ProcFile::new`] made, opened, and exclusive to this call.
-unsafe extern "C" fn show<S: Show>(seq: *mut c::seq_file, _: *mut c_void) -> c_int {
-    // SAFETY: A file of `proc_create_net_single` has its namespace, which it holds, as the private
-    // pointer. The file was made after the namespace's data, and its removal, which waits for this
-    // call, precedes the data's end.
-    let net = unsafe {
-        Net::from_raw(
-            seq.byte_add(c::TOA_SEQ_PRIVATE)
-                .cast::<*const c_void>()
-                .read(),
-        )
-    };
-    // SAFETY: By the function's safety requirements.
-    S::show(net, unsafe { SeqFile::from_raw(seq.cast()) });
-    0
 }

@@ -2,17 +2,18 @@
 
 //! Requests for the peer of a socket, as servers in the kernel make them.
 //!
-//! C headers: [`include/linux/net.h`](srctree/include/linux/net.h),
-//! [`include/linux/kthread.h`](srctree/include/linux/kthread.h)
+//! C header: [`include/linux/net.h`](srctree/include/linux/net.h)
 
 use crate::{
+    kthread::{
+        self,
+        Thread, //
+    },
     linux::c,
     linux::log::log, //
 };
 use core::ptr::NonNull;
-use kernel::error::from_err_ptr;
 use kernel::ffi::{
-    c_char,
     c_int,
     c_void, //
 };
@@ -30,28 +31,11 @@ struct file {
     _opaque: [u8; 0],
 }
 
-/// `struct task_struct`.
-#[allow(non_camel_case_types)]
-#[repr(C)]
-struct task_struct {
-    _opaque: [u8; 0],
-}
-
 // Asserted in tests/kernel/offsets.c.
 extern "C" {
     fn sockfd_lookup(fd: c_int, err: *mut c_int) -> *mut c::socket;
     fn fput(file: *mut file);
     fn kernel_getpeername(sock: *mut c::socket, addr: *mut c::sockaddr) -> c_int;
-    fn kthread_create_on_node(
-        threadfn: unsafe extern "C" fn(*mut c_void) -> c_int,
-        data: *mut c_void,
-        node: c_int,
-        namefmt: *const c_char,
-        ...
-    ) -> *mut task_struct;
-    fn wake_up_process(tsk: *mut task_struct) -> c_int;
-    fn kthread_stop(k: *mut task_struct) -> c_int;
-    fn kthread_should_stop() -> bool;
 }
 
 /// Requests the peer in this process, then in a kernel thread. Each logs a line:
@@ -122,25 +106,14 @@ fn in_kernel_thread(socket: &Socket) -> Result {
         socket,
         asked: Atomic::new(0),
     };
-    // SAFETY: `thread` takes a `Question`, and `question` lives until the thread has ended,
-    // below. The name holds no format directive.
-    let task = unsafe {
-        from_err_ptr(kthread_create_on_node(
-            thread,
-            (&raw const question).cast_mut().cast(),
-            c::TOA_NUMA_NO_NODE as c_int,
-            c"toa_test".as_char_ptr(),
-        ))?
-    };
-    // SAFETY: The thread is woken once, and does not end before it is stopped. One that is stopped
-    // before it ran would never ask. When it has stopped, it is in none of our functions.
-    unsafe {
-        wake_up_process(task);
-        while question.asked.load(Acquire) == 0 {
-            c::schedule_timeout_idle(1);
-        }
-        kthread_stop(task);
+    // SAFETY: `thread` takes a `Question`, and `question` lives until the thread has ended, below.
+    let thread = unsafe { Thread::start(thread, (&raw const question).cast_mut().cast())? };
+    // A thread that is stopped before it ran would never ask.
+    while question.asked.load(Acquire) == 0 {
+        // SAFETY: Process context that may sleep.
+        unsafe { c::schedule_timeout_idle(1) };
     }
+    drop(thread);
     Ok(())
 }
 
@@ -154,11 +127,9 @@ unsafe extern "C" fn thread(question: *mut c_void) -> c_int {
     let question = unsafe { &*question.cast::<Question<'_>>() };
     question.socket.log_peer("kernel thread");
     question.asked.store(1, Release);
-    // SAFETY: This is a kernel thread, which may sleep.
-    unsafe {
-        while !kthread_should_stop() {
-            c::schedule_timeout_idle(1);
-        }
+    while !kthread::should_stop() {
+        // SAFETY: This is a kernel thread, which may sleep.
+        unsafe { c::schedule_timeout_idle(1) };
     }
     0
 }

@@ -21,4 +21,5 @@ void toa_test_offsets(void)
 {
 	OFFSET_OF(SOCKET_FILE, struct socket, file, 8);
 	CONSTANT(SIZEOF_SOCKADDR_STORAGE, sizeof(struct sockaddr_storage));
+	CONSTANT(GFP_OF_RECORDS, GFP_ATOMIC | __GFP_NOWARN);
 }

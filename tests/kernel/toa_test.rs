@@ -9,37 +9,59 @@
 //! - `wait=1` holds up each module that registers options of IPPROTO_IP, until a process is in an
 //!   option that the module registered before (it needs a second processor for that);
 //! - `ask=FD` asks for the peer of a socket of the process that loads it, once in that process and
-//!   once in a kernel thread, and puts the answers into the log.
+//!   once in a kernel thread, and puts the answers into the log;
+//! - `starve=1` leaves no memory for toa's records from load to unload;
+//! - `fill=N` has toa's `/proc/net/toa` over a table of N records without sockets, while others come
+//!   and go; toa must not be loaded.
 
 use kernel::prelude::*;
 
 mod ask;
+#[path = "../../connections.rs"]
+mod connections;
+#[allow(dead_code)]
+#[path = "../../endpoint.rs"]
+mod endpoint;
+mod kthread;
 #[allow(dead_code)]
 #[path = "../../linux"]
 mod linux {
     pub(crate) mod c;
     pub(crate) mod ftrace;
+    pub(crate) mod hash_table;
     pub(crate) mod log;
     pub(crate) mod parameter;
+    pub(crate) mod pernet;
+    pub(crate) mod proc_net;
+    pub(crate) mod raw_spinlock;
+    pub(crate) mod rcu_pointer;
+    pub(crate) mod rcu_static;
     pub(crate) mod sockopt;
 }
+mod namespace;
+mod records;
+mod starve;
 
 #[allow(dead_code)]
 #[rustfmt::skip]
 mod toa_offsets;
 
-use crate::linux::{
-    c,
-    ftrace::{
-        Call,
-        Hook,
-        Hooked, //
+use crate::{
+    linux::{
+        c,
+        ftrace::{
+            Call,
+            Hook,
+            Hooked, //
+        },
+        parameter::parameter,
+        sockopt::{
+            Level,
+            Sockopts, //
+        },
     },
-    parameter::parameter,
-    sockopt::{
-        Level,
-        Sockopts, //
-    },
+    records::Filled,
+    starve::Starve, //
 };
 use core::hint::spin_loop;
 use kernel::ffi::{
@@ -68,6 +90,14 @@ module! {
         ask: i32 {
             default: -1,
             description: "Request the peer of the loading process's socket with this number",
+        },
+        starve: u32 {
+            default: 0,
+            description: "Leave no memory for toa's records (1)",
+        },
+        fill: u32 {
+            default: 0,
+            description: "Show this number of records in /proc/net/toa",
         },
     },
 }
@@ -150,6 +180,8 @@ struct ToaTest {
     _hold4: Option<Hook<InetGetname>>,
     _hold6: Option<Hook<Inet6Getname>>,
     _hold4096: Option<Sockopts>,
+    _starve: Option<Starve>,
+    _filled: Option<Filled>,
 }
 
 impl kernel::Module for ToaTest {
@@ -160,10 +192,14 @@ impl kernel::Module for ToaTest {
         if fd >= 0 {
             ask::ask(fd)?;
         }
+        let starve: u32 = parameter(module_parameters::starve.value());
+        let fill: u32 = parameter(module_parameters::fill.value());
         Ok(Self {
             _hold4: (hold == 4).then(Hook::register).transpose()?,
             _hold6: (hold == 6).then(Hook::register).transpose()?,
             _hold4096: (hold == 4096).then(|| hold_option(module)).transpose()?,
+            _starve: (starve == 1).then(Starve::begin).transpose()?,
+            _filled: (fill > 0).then(|| Filled::new(fill)).transpose()?,
             // After the module's own registration, which would be held up as well.
             _wait: (wait == 1).then(Hook::register).transpose()?,
         })

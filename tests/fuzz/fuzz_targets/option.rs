@@ -17,10 +17,11 @@
 
 #![no_main]
 
-// The parser does not use `Connection`, the pair of two endpoints.
+// The parser does not use `Connection`, the pair of two endpoints, nor the reasons for no client.
 #[allow(dead_code)]
 #[path = "../../../endpoint.rs"]
 mod endpoint;
+#[allow(dead_code)]
 #[path = "../../../option.rs"]
 mod option;
 #[path = "../../logic/src/reference.rs"]

@@ -13,6 +13,7 @@ mod balancer;
 mod bench;
 mod capture;
 mod cases;
+mod connections_file;
 mod demo;
 mod handmade;
 mod held_load;

@@ -39,15 +39,12 @@ impl Namespace {
 
     /// The machine's first network namespace, by a name that goes with the value.
     pub fn first() -> Self {
-        let name = new_name("first");
-        run(Command::new("ip").args(["netns", "attach", &name, "1"]));
-        Self::named(name)
+        Self::of_process("first", 1)
     }
 
     /// A namespace that an unprivileged user makes, in a user namespace that is its owner, as a
     /// container without root does.
     pub fn unprivileged(role: &str) -> Self {
-        let name = new_name(role);
         let mut command = Command::new("setpriv");
         command
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
@@ -58,8 +55,13 @@ impl Namespace {
         let mut holder = Process::start(&mut command, Signal::SIGKILL);
         let output = holder.child().stdout.take().expect("it is piped");
         process::wait_for_line(output, "ready");
-        let pid = holder.child().id().to_string();
-        run(Command::new("ip").args(["netns", "attach", &name, &pid]));
+        Self::of_process(role, holder.child().id())
+    }
+
+    /// The namespace of a process, by a name that goes with the value.
+    pub fn of_process(role: &str, pid: u32) -> Self {
+        let name = new_name(role);
+        run(Command::new("ip").args(["netns", "attach", &name, &pid.to_string()]));
         Self::named(name)
     }
 

@@ -29,8 +29,13 @@ impl Process {
     /// Starts a program; the signal `ending` ends it in order.
     #[track_caller]
     pub fn start(command: &mut Command, ending: Signal) -> Self {
+        Self::start_reading(command.stdin(Stdio::null()), ending)
+    }
+
+    /// Starts a program that reads from the test, which has set its standard input.
+    #[track_caller]
+    pub fn start_reading(command: &mut Command, ending: Signal) -> Self {
         let child = command
-            .stdin(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self { child, ending }

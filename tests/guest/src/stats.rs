@@ -9,8 +9,8 @@ use std::io::ErrorKind;
 
 use crate::namespace::Namespace;
 
-/// The rows, in the file's order.
-pub const ROWS: [&str; 15] = [
+/// The rows, in the file's order: those of DPVS's module, the outcomes, and others.
+pub const ROWS: [&str; 19] = [
     "syn_recv_sock_toa",
     "syn_recv_sock_no_toa",
     "getname_toa_ok",
@@ -19,14 +19,21 @@ pub const ROWS: [&str; 15] = [
     "getname_toa_empty",
     "ip6_address_alloc",
     "ip6_address_free",
-    "malformed",
-    "foreign_length",
+    "option_taken",
+    "no_option",
+    "no_option_header_full",
+    "kind_not_configured",
     "impossible_client",
-    "duplicate",
-    "record_alloc_failed",
+    "foreign_length",
+    "malformed",
     "record_table_full",
+    "record_alloc_failed",
+    "duplicate",
     "records_live",
 ];
+
+/// The rows of outcomes, of which each connection counts in exactly one.
+pub const OUTCOMES: &[&str] = ROWS.split_at(8).1.split_at(ROWS.len() - 10).0;
 
 /// Each row's sum over the processors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +73,12 @@ impl Stats {
             .rows
             .get(row)
             .unwrap_or_else(|| panic!("toa_stats has no row {row}"))
+    }
+
+    /// Returns the number of connections, by the outcomes.
+    #[track_caller]
+    pub fn connections(&self) -> i64 {
+        OUTCOMES.iter().map(|row| self.get(row)).sum()
     }
 
     /// Returns the differences since `before`, without the rows that did not change.

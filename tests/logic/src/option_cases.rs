@@ -7,6 +7,8 @@ use crate::find_client;
 use crate::lists;
 use crate::lists::option;
 use crate::lists::KIND;
+use crate::option::has_other_kind;
+use crate::option::has_room;
 use crate::option::Claim;
 use crate::option::ParsedOptions;
 use crate::reference;
@@ -472,6 +474,66 @@ fn no_other_kind_is_ours_at_any_length() {
         for length in 2..=40 {
             finds(NOTHING, &[&option(kind, &vec![254; length - 2])]);
         }
+    }
+}
+
+/// A kind that some vendor's balancer could write, with each length of a client.
+#[test]
+fn options_with_a_clients_length_are_of_other_kinds() {
+    for kind in [28, 70, 76, 200, 202, 250, 252, 253, 254, 255] {
+        for length in 2..=40 {
+            let list = option(kind, &vec![254; length - 2]);
+            let expected = [6, 7, 8, 18, 19, 20].contains(&length);
+            for list in [
+                list.clone(),
+                [&TIMESTAMPS, &list[..]].concat(),
+                [&list[..], &[0]].concat(),
+            ] {
+                assert_eq!(has_other_kind(&list), expected, "{list:?}");
+            }
+            assert!(!has_other_kind(&[&[0], &list[..]].concat()), "{list:?}");
+        }
+    }
+}
+
+#[test]
+fn options_of_the_standards_are_of_no_other_kind() {
+    let others = [28]
+        .into_iter()
+        .chain(70..=171)
+        .chain([173])
+        .chain(175..=255);
+    let others: Vec<u8> = others.collect();
+    for kind in (2..=u8::MAX).filter(|kind| !others.contains(kind)) {
+        for length in 2..=40 {
+            assert!(
+                !has_other_kind(&option(kind, &vec![254; length - 2])),
+                "{kind}"
+            );
+        }
+    }
+    // What a client's kernel sends in its segments.
+    assert!(!has_other_kind(&[&[1, 1], &TIMESTAMPS[..]].concat()));
+}
+
+#[test]
+fn truncated_option_is_of_no_other_kind() {
+    for list in [
+        &[253][..],
+        &[253, 8],
+        &[253, 8, 0, 80, 1, 2, 3],
+        &[77, 1, 253, 8],
+    ] {
+        assert!(!has_other_kind(list), "{list:?}");
+    }
+}
+
+#[test]
+fn header_has_room_for_8_bytes_over_ipv4_and_20_over_ipv6() {
+    for length in 0..=40 {
+        let list = vec![1; length];
+        assert_eq!(has_room(&list, false), length <= 32, "{length}");
+        assert_eq!(has_room(&list, true), length <= 20, "{length}");
     }
 }
 

@@ -101,8 +101,11 @@ fn declared() -> BTreeSet<String> {
             let (list, rest) = within_parentheses(declaration);
             let name = declaration.split('(').next().unwrap();
             let types = arguments(list).into_iter().map(|argument| {
-                let (_, rust) = argument.split_once(':').unwrap();
-                in_c(rust)
+                match argument.split_once(':') {
+                    Some((_, rust)) => in_c(rust),
+                    // Variable arguments.
+                    None => argument.to_owned(),
+                }
             });
             let types: Vec<String> = types.collect();
             let types = if types.is_empty() {

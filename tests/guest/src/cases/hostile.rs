@@ -75,7 +75,11 @@ fn option(client: SocketAddr) -> Vec<u8> {
 }
 
 const TOA: (&str, i64) = ("syn_recv_sock_toa", 1);
+const TAKEN: (&str, i64) = ("option_taken", 1);
 const NO_TOA: (&str, i64) = ("syn_recv_sock_no_toa", 1);
+const NO_OPTION: (&str, i64) = ("no_option", 1);
+const HEADER_FULL: (&str, i64) = ("no_option_header_full", 1);
+const OTHER_KIND: (&str, i64) = ("kind_not_configured", 1);
 const MALFORMED: (&str, i64) = ("malformed", 1);
 const FOREIGN_LENGTH: (&str, i64) = ("foreign_length", 1);
 const DUPLICATE: (&str, i64) = ("duplicate", 1);
@@ -98,10 +102,14 @@ fn check_rows(rows: &[Row<'_>]) {
     check_rows_of(&over_ipv6, HandmadeClient::with_ipv6);
 }
 
-/// The row's counters over IPv6: an IPv4 client's option has a foreign length there.
-fn counted_over_ipv6<'a>((_, seen, counted): &Row<'a>) -> Vec<(&'a str, i64)> {
+/// The row's counters over IPv6: an IPv4 client's option has a foreign length there, and the balancer's
+/// option needs 20 bytes of the 40.
+fn counted_over_ipv6<'a>((options, seen, counted): &Row<'a>) -> Vec<(&'a str, i64)> {
     match (seen, counted) {
-        (Some(SocketAddr::V4(_)), [TOA, rest @ ..]) => [&[NO_TOA, FOREIGN_LENGTH], rest].concat(),
+        (None, [NO_TOA, NO_OPTION]) if options.len() > 20 => vec![NO_TOA, HEADER_FULL],
+        (Some(SocketAddr::V4(_)), [TOA, TAKEN, rest @ ..]) => {
+            [&[NO_TOA, FOREIGN_LENGTH], rest].concat()
+        }
         _ => counted.to_vec(),
     }
 }
@@ -156,8 +164,8 @@ fn layouts_of_other_vendors_are_no_client_over_ipv6_and_nat64() {
     let mut rows: Vec<Row> = Vec::new();
     for layout in layouts {
         let before_ours = [&layout[..], &option(NAMED_V6)].concat();
-        rows.push((layout, None, &[NO_TOA]));
-        rows.push((before_ours, Some(NAMED_V6), &[TOA]));
+        rows.push((layout, None, &[NO_TOA, OTHER_KIND]));
+        rows.push((before_ours, Some(NAMED_V6), &[TOA, TAKEN]));
     }
     check_rows(&rows);
 }
@@ -167,10 +175,10 @@ fn options_of_both_lengths_are_seen_over_ipv4_and_long_ones_over_ipv6() {
     for named in [NAMED, NAMED_V6] {
         for nops in 0..4 {
             let options = [&vec![NOP; nops][..], &option(named)].concat();
-            rows.push((options, Some(named), &[TOA]));
+            rows.push((options, Some(named), &[TOA, TAKEN]));
         }
         let behind_the_end = [&[0], &option(named)[..]].concat();
-        rows.push((behind_the_end, None, &[NO_TOA]));
+        rows.push((behind_the_end, None, &[NO_TOA, NO_OPTION]));
     }
     check_rows(&rows);
 }
@@ -185,7 +193,7 @@ fn malformed_options_are_counted_over_ipv6_and_nat64() {
     for cut in [[NOP, NOP, NOP, 254], [NOP, NOP, 254, 0], [NOP, NOP, 77, 1]] {
         rows.push((cut.to_vec(), None, &[NO_TOA, MALFORMED]));
         let after_ours = [&option(NAMED_V6)[..], &cut].concat();
-        rows.push((after_ours, Some(NAMED_V6), &[TOA, MALFORMED]));
+        rows.push((after_ours, Some(NAMED_V6), &[TOA, TAKEN]));
     }
     check_rows(&rows);
 }
@@ -194,10 +202,18 @@ fn first_of_two_options_decides_over_ipv6_and_nat64() {
     let both = |first, second| [option(first), option(second)].concat();
     let bad = [TOA_KIND, 4, 0x77, 0x77];
     check_rows(&[
-        (both(NAMED, OTHER), Some(NAMED), &[TOA, DUPLICATE]),
-        (both(NAMED, OTHER_V6), Some(NAMED), &[TOA, DUPLICATE]),
-        (both(NAMED_V6, OTHER), Some(NAMED_V6), &[TOA, DUPLICATE]),
-        (both(NAMED_V6, OTHER_V6), Some(NAMED_V6), &[TOA, DUPLICATE]),
+        (both(NAMED, OTHER), Some(NAMED), &[TOA, TAKEN, DUPLICATE]),
+        (both(NAMED, OTHER_V6), Some(NAMED), &[TOA, TAKEN, DUPLICATE]),
+        (
+            both(NAMED_V6, OTHER),
+            Some(NAMED_V6),
+            &[TOA, TAKEN, DUPLICATE],
+        ),
+        (
+            both(NAMED_V6, OTHER_V6),
+            Some(NAMED_V6),
+            &[TOA, TAKEN, DUPLICATE],
+        ),
         // A client's second option does not replace a malformed option of the balancer.
         (
             [&bad, &option(OTHER_V6)[..]].concat(),
@@ -216,7 +232,7 @@ fn option_in_a_full_header_is_read_wherever_it_stands() {
             let mut options = vec![NOP; before];
             options.extend(&option);
             options.resize(40, NOP);
-            rows.push((options, Some(named), &[TOA]));
+            rows.push((options, Some(named), &[TOA, TAKEN]));
         }
     }
     check_rows(&rows);
@@ -348,7 +364,7 @@ fn client_that_fills_its_header_is_seen_when_the_balancer_makes_room() {
             plan: Plan::dpvs(),
             own: &unknown(40),
             seen: Some(handmade_address(way)),
-            counted: &[TOA],
+            counted: &[TOA, TAKEN],
             counted_by_balancer: &[("no_room", 1), ("pruned", 1), ("forwarded_without", 0)],
         }
         .check();
@@ -364,7 +380,7 @@ fn forged_option_in_a_full_header_goes_to_make_room() {
             plan: Plan::dpvs(),
             own: &own,
             seen: Some(handmade_address(way)),
-            counted: &[TOA],
+            counted: &[TOA, TAKEN],
             counted_by_balancer: &[("no_room", 1), ("pruned", 1)],
         }
         .check();
@@ -378,7 +394,7 @@ fn forged_option_behind_the_balancers_does_not_count() {
             plan: Plan::dpvs(),
             own: &option(OTHER_V6),
             seen: Some(handmade_address(way)),
-            counted: &[TOA, DUPLICATE],
+            counted: &[TOA, TAKEN, DUPLICATE],
             counted_by_balancer: &[("no_room", 0), ("option_inserted", 1)],
         }
         .check();
@@ -397,7 +413,7 @@ fn header_without_room_leaves_the_balancer() {
             plan: long_plan(),
             own: &unknown(20),
             seen: None,
-            counted: &[NO_TOA],
+            counted: &[NO_TOA, OTHER_KIND],
             counted_by_balancer: &[("no_room", 1), ("forwarded_without", 1)],
         }
         .check();
@@ -413,7 +429,7 @@ fn header_without_room_leaves_a_forged_option() {
             plan: long_plan(),
             own: &option(OTHER_V6),
             seen: Some(OTHER_V6),
-            counted: &[TOA],
+            counted: &[TOA, TAKEN],
             counted_by_balancer: &[("no_room", 1), ("forwarded_without", 1)],
         }
         .check();
@@ -426,7 +442,7 @@ fn header_without_room_leaves_no_forged_ipv4_client_to_ipv6_traffic() {
     for way in Way::ALL {
         let (seen, counted): (_, &[_]) = match way {
             Way::V6 => (None, &[NO_TOA, FOREIGN_LENGTH]),
-            Way::V4 | Way::Nat64 => (Some(OTHER), &[TOA]),
+            Way::V4 | Way::Nat64 => (Some(OTHER), &[TOA, TAKEN]),
         };
         FullHeader {
             way,
@@ -467,7 +483,7 @@ fn segment_too_long_for_the_option_leaves_the_balancer() {
         let before = net.stats();
         let (mut client, mut accepted) = made_by_a_full_segment(&net, &listener, way);
         accepted.assert_shows(net.balancer_of(&accepted));
-        check_counted(&net, &before, &[NO_TOA]);
+        check_counted(&net, &before, &[NO_TOA, NO_OPTION]);
         sockets::finish(&mut client, &mut accepted);
     }
     let (mut client, mut accepted) = made_by_a_full_segment(&net, &listener, Way::Nat64);
@@ -555,7 +571,12 @@ fn check_weather(arguments: &[&str], lost: bool) {
             scope.spawn(move || greet(accepted));
         }
     });
-    check_counted(&net, &before, &[("syn_recv_sock_toa", CONNECTIONS as i64)]);
+    let all = CONNECTIONS as i64;
+    check_counted(
+        &net,
+        &before,
+        &[("syn_recv_sock_toa", all), ("option_taken", all)],
+    );
     net.wait_for_no_records();
     let counts = net.finish();
     assert_eq!(counts.get("lost") > 0, lost, "{counts:?}");

@@ -201,6 +201,7 @@ impl Stage {
                 ("getname_toa_ok", answered),
                 ("getname_toa_bypass", bypassed),
                 ("ip6_address_alloc", i64::from(named.is_ipv6())),
+                ("option_taken", 1),
                 ("records_live", 1),
             ],
             Fate::Refused(reason) => vec![

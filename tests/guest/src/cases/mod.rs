@@ -5,6 +5,7 @@
 mod answers;
 mod asked;
 mod born;
+mod connections;
 mod die;
 mod errors;
 mod forged_clients;
@@ -22,6 +23,7 @@ mod nftables;
 mod nginx_module;
 mod no_ipv6;
 mod options;
+mod outcomes;
 mod own_addresses;
 mod paths;
 mod peer_servers;
@@ -119,6 +121,8 @@ fn stock() -> Vec<&'static Case> {
         errors::COMPARED,
         answers::CASES,
         options::CASES,
+        outcomes::CASES,
+        connections::CASES,
         errors::CASES,
         getsockopt::CASES,
         wire::CASES,
@@ -145,6 +149,8 @@ fn stock() -> Vec<&'static Case> {
         nginx_module::UNLOADED,
         lifetime::CASES,
         shares::CASES,
+        outcomes::UNLOADED,
+        connections::UNLOADED,
         load::CASES,
         born::UNLOADED,
         getsockopt::UNLOADED,
@@ -161,9 +167,11 @@ fn stock() -> Vec<&'static Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::OUTCOMES;
+    use crate::stats::ROWS;
 
     const SKIPS: &str = include_str!("../../../skips.txt");
-
+    const OPERATING: &str = include_str!("../../../../doc/operating.md");
     const SHORT: &str = include_str!("../../../short.txt");
 
     #[test]
@@ -195,10 +203,45 @@ mod tests {
             Boot::Servers,
             Boot::Secure,
         ];
-        boots
-            .into_iter()
-            .flat_map(Boot::cases)
-            .map(|case| case.name)
-            .collect()
+        let cases = boots.into_iter().flat_map(Boot::cases);
+        cases.map(|case| case.name).collect()
+    }
+
+    /// The text of a chapter of the manual, and what follows it.
+    fn chapter(title: &str) -> &'static str {
+        let (_, text) = OPERATING.split_once(title).expect("the chapter");
+        text
+    }
+
+    /// The words in backticks.
+    fn quoted(text: &str) -> impl Iterator<Item = &str> {
+        text.split('`').skip(1).step_by(2)
+    }
+
+    #[test]
+    fn each_answer_of_the_manual_to_a_missing_client_is_a_test() {
+        let answers = chapter("\n## My server logs the balancer: why?\n");
+        let (answers, _) = answers.split_once("\n## ").expect("another chapter");
+        let is_name = |word: &&str| {
+            word.matches('_').count() >= 3 && !ROWS.contains(word) && !word.contains(' ')
+        };
+        let answered: Vec<_> = quoted(answers).filter(is_name).collect();
+        assert!(answered.len() >= 15, "{answered:?}");
+        let names = names();
+        for test in answered {
+            assert!(names.contains(&test), "{test}");
+        }
+        for row in OUTCOMES {
+            assert!(answers.contains(&format!("\n| `{row}` | ")), "{row}");
+        }
+    }
+
+    #[test]
+    fn statistics_of_the_manual_are_the_rows() {
+        let tables = chapter("\n## Statistics\n");
+        let (tables, _) = tables.split_once("\n### ").expect("another chapter");
+        let lines = tables.lines().filter(|line| line.starts_with("| `"));
+        let rows = lines.flat_map(|line| quoted(line.split('|').nth(1).unwrap_or_default()));
+        assert!(rows.eq(ROWS));
     }
 }

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use sha2::Digest;
@@ -17,21 +18,28 @@ use socket2::SockRef;
 use crate::balancer::toa_option;
 use crate::balancer::TOA_KIND;
 use crate::handmade::HandmadeClient;
+use crate::namespace;
+use crate::namespace::Namespace;
 use crate::net::Net;
 use crate::net::Way;
 use crate::net::PORT;
 use crate::net::ROWS_WITH_CLIENT;
+use crate::netstat;
 use crate::runner::cases;
 use crate::runner::Case;
 use crate::sockets;
+use crate::sockets::Client;
 use crate::sockets::Family;
 use crate::sockets::Listener;
+use crate::stats::Stats;
 use crate::sys::Name;
+use crate::wait;
 
 pub const CASES: &[Case] = cases![Loaded:
     tcp_client_on_an_mptcp_listener_shows_its_client,
     mptcp_connection_shows_the_balancer,
     failed_mptcp_join_leaves_no_record,
+    mptcp_join_counts_as_a_connection,
 ];
 
 fn listen(net: &Net, family: Family) -> Listener {
@@ -134,4 +142,40 @@ fn failed_mptcp_join_leaves_no_record() {
         assert!(answer.rst, "a join without proof is refused: {answer:?}");
     }
     assert_eq!(net.stats().since(&before), []);
+}
+
+/// A subflow that joins passes `tcp_child_process` like any child. The client and the server are one
+/// host: a balancer would have to remove the proof of the join to make room for its option.
+fn mptcp_join_counts_as_a_connection() {
+    let host = Namespace::new("host");
+    for command in [
+        "limits set subflow 2 add_addr_accepted 2",
+        "endpoint add 127.0.0.2 dev lo subflow",
+    ] {
+        let words = ["-n", host.name(), "mptcp"].into_iter();
+        namespace::run(Command::new("ip").args(words.chain(command.split(' '))));
+    }
+    let before = Stats::read(&host);
+    host.enter(|| {
+        let socket = sockets::socket_of(Family::V4, Protocol::MPTCP);
+        let listener = Listener::from(socket, Family::V4, PORT);
+        let source = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let target = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT);
+        let client = Client::connect_by(Protocol::MPTCP, source, target);
+        let mut client = client.expect("it connects");
+        let mut accepted = listener.accept();
+        // The client joins when the server has acknowledged data.
+        sockets::exchange(&mut client, &mut accepted);
+        wait::until("the join", || match netstat::mptcp(&host, "MPJoinAckRx") {
+            1 => Ok(()),
+            joins => Err(format!("{joins} joins")),
+        });
+        let change = Stats::read(&host).since(&before);
+        let expected = [
+            ("syn_recv_sock_no_toa", 2),
+            ("no_option", 1),
+            ("no_option_header_full", 1),
+        ];
+        assert_eq!(change, expected);
+    });
 }

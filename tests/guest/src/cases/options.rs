@@ -36,7 +36,7 @@ pub const CASES: &[Case] = cases![Loaded:
     option_after_three_nops_is_seen,
     option_after_an_unknown_one_is_seen,
     option_after_the_end_of_the_list_is_not_seen,
-    kinds_of_other_vendors_are_ignored,
+    kinds_of_other_vendors_are_ignored_and_counted,
     option_on_the_bare_ack_alone_is_seen,
     option_on_data_alone_comes_too_late,
     option_in_the_syn_is_not_a_clients_address,
@@ -84,12 +84,15 @@ fn check_plan(plan: &Plan, see: Option<SocketAddr>, counted: &[(&str, i64)]) {
 }
 
 const TOA: (&str, i64) = ("syn_recv_sock_toa", 1);
+const TAKEN: (&str, i64) = ("option_taken", 1);
 const NO_TOA: (&str, i64) = ("syn_recv_sock_no_toa", 1);
+const NO_OPTION: (&str, i64) = ("no_option", 1);
+const OTHER_KIND: (&str, i64) = ("kind_not_configured", 1);
 const MALFORMED: (&str, i64) = ("malformed", 1);
 const DUPLICATE: (&str, i64) = ("duplicate", 1);
 
 fn connection_without_option_shows_the_balancer_and_is_counted() {
-    check_plan(&Plan::none(), None, &[NO_TOA]);
+    check_plan(&Plan::none(), None, &[NO_TOA, NO_OPTION]);
 }
 
 fn option_with_the_length_of_no_address_is_malformed() {
@@ -124,49 +127,53 @@ fn option_cut_after_its_kind_is_malformed() {
 
 fn good_option_before_a_malformed_one_counts() {
     let options = [&named()[..], &[254, 1]].concat();
-    check(&options, Some(NAMED), &[TOA, MALFORMED]);
+    check(&options, Some(NAMED), &[TOA, TAKEN]);
 }
 
 fn first_of_two_options_wins() {
     let options = [named(), toa_option(TOA_KIND, OTHER)].concat();
-    check(&options, Some(NAMED), &[TOA, DUPLICATE]);
+    check(&options, Some(NAMED), &[TOA, TAKEN, DUPLICATE]);
 }
 
 fn option_after_one_nop_is_seen() {
-    check(&[&[NOP], &named()[..]].concat(), Some(NAMED), &[TOA]);
+    check(&[&[NOP], &named()[..]].concat(), Some(NAMED), &[TOA, TAKEN]);
 }
 
 fn option_after_three_nops_is_seen() {
-    check(&[&[NOP; 3], &named()[..]].concat(), Some(NAMED), &[TOA]);
+    check(
+        &[&[NOP; 3], &named()[..]].concat(),
+        Some(NAMED),
+        &[TOA, TAKEN],
+    );
 }
 
 fn option_after_an_unknown_one_is_seen() {
     let options = [&[77, 5, 254, 8, 1], &named()[..]].concat();
-    check(&options, Some(NAMED), &[TOA]);
+    check(&options, Some(NAMED), &[TOA, TAKEN]);
 }
 
 fn option_after_the_end_of_the_list_is_not_seen() {
-    check(&[&[END], &named()[..]].concat(), None, &[NO_TOA]);
+    check(&[&[END], &named()[..]].concat(), None, &[NO_TOA, NO_OPTION]);
 }
 
-fn kinds_of_other_vendors_are_ignored() {
+fn kinds_of_other_vendors_are_ignored_and_counted() {
     for kind in [200, 253, 252, 28] {
-        check(&toa_option(kind, NAMED), None, &[NO_TOA]);
+        check(&toa_option(kind, NAMED), None, &[NO_TOA, OTHER_KIND]);
     }
 }
 
 fn option_on_the_bare_ack_alone_is_seen() {
     let plan = Plan::inserting(&named()).on_acks_only();
-    check_plan(&plan, Some(NAMED), &[TOA]);
+    check_plan(&plan, Some(NAMED), &[TOA, TAKEN]);
 }
 
 fn option_on_data_alone_comes_too_late() {
     let plan = Plan::inserting(&named()).on_data_only();
-    check_plan(&plan, None, &[NO_TOA]);
+    check_plan(&plan, None, &[NO_TOA, NO_OPTION]);
 }
 
 fn option_in_the_syn_is_not_a_clients_address() {
-    check_plan(&Plan::dpvs().on_syn_only(), None, &[NO_TOA]);
+    check_plan(&Plan::dpvs().on_syn_only(), None, &[NO_TOA, NO_OPTION]);
 }
 
 /// A kernel with TCP-AO or MD5 (`tcp_inbound_hash`) drops a segment whose options it cannot parse,

@@ -391,6 +391,7 @@ fn check_coming(stage: &Stage, ip: &str) {
     let expected = [
         ("syn_recv_sock_toa", seen),
         ("syn_recv_sock_no_toa", refused),
+        ("option_taken", seen),
         ("impossible_client", refused),
     ];
     assert_eq!(change, expected, "{named}");

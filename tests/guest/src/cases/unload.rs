@@ -24,6 +24,7 @@ use nix::errno::Errno;
 use socket2::SockRef;
 
 use crate::bench::slab::Slabs;
+use crate::connections_file;
 use crate::kmsg::KernelLog;
 use crate::ktap::note;
 use crate::module;
@@ -58,7 +59,8 @@ pub const CASES: &[Case] = cases![Unloaded:
     questions_asleep_in_getname_outlive_a_load_and_an_unload,
     client_is_told_while_somebody_else_has_the_sockets_lock,
     unload_waits_for_a_reader_of_the_statistics,
-    open_statistics_do_not_keep_the_module,
+    unload_waits_for_a_reader_of_the_connections,
+    open_files_do_not_keep_the_module,
     load_is_refused_while_another_module_redirects_inet_getname,
     load_is_refused_while_another_module_redirects_inet6_getname,
     module_that_redirects_getname_is_refused_under_toa,
@@ -322,8 +324,17 @@ fn client_is_told_while_somebody_else_has_the_sockets_lock() {
 const STATS: &str = "/proc/thread-self/net/toa_stats";
 
 fn unload_waits_for_a_reader_of_the_statistics() {
+    check_unload_waits_for_a_reader_of(STATS);
+}
+
+fn unload_waits_for_a_reader_of_the_connections() {
+    check_unload_waits_for_a_reader_of(connections_file::PATH);
+}
+
+#[track_caller]
+fn check_unload_waits_for_a_reader_of(path: &str) {
     module::load();
-    let file = File::open(STATS).expect("the module is loaded");
+    let file = File::open(path).expect("the module is loaded");
     let page = Arc::new(SleepyPage::new().expect("userfaultfd"));
     let reader = thread::spawn({
         let page = Arc::clone(&page);
@@ -354,9 +365,15 @@ fn unload_waits_for_a_reader_of_the_statistics() {
     assert!(!module::is_loaded());
 }
 
-fn open_statistics_do_not_keep_the_module() {
+fn open_files_do_not_keep_the_module() {
+    check_open_file_does_not_keep_the_module(STATS);
+    check_open_file_does_not_keep_the_module(connections_file::PATH);
+}
+
+#[track_caller]
+fn check_open_file_does_not_keep_the_module(path: &str) {
     module::load();
-    let open = File::open(STATS).expect("the module is loaded");
+    let open = File::open(path).expect("the module is loaded");
     module::unload();
     let gone = std::io::read_to_string(&open).expect_err("there is nothing to read");
     assert_eq!(gone.raw_os_error(), Some(libc::EIO));

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The namespaces of the filled table: the file `toa_stats` shows the progress of its churn.
+
+use crate::{
+    connections::ConnectionsFile,
+    linux::{
+        pernet::{
+            self,
+            net_id,
+            PerNet, //
+        },
+        proc_net::Text, //
+    },
+    records, //
+};
+use kernel::prelude::*;
+use kernel::seq_file::SeqFile;
+use kernel::seq_print;
+use kernel::sync::rcu;
+
+/// Nothing for each namespace.
+pub(crate) struct Namespace;
+
+/// A network namespace.
+pub(crate) type Net = pernet::Net<Namespace>;
+
+net_id!(Namespace);
+
+impl PerNet for Namespace {
+    type Text = Progress;
+    type Table = ConnectionsFile;
+
+    fn new(_net: &pernet::Net<()>) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// `/proc/net/toa_stats`: the number of records that came and went.
+pub(crate) struct Progress;
+
+impl Text for Progress {
+    type PerNet = Namespace;
+
+    const NAME: &'static CStr = c"toa_stats";
+    const MODE: u16 = 0o444;
+
+    fn show(_net: &Net, seq: &SeqFile) {
+        seq_print!(seq, "{}\n", records::churned(&rcu::read_lock()));
+    }
+}
