@@ -9,13 +9,11 @@ use crate::{
         sock::Segment, //
     },
     namespace::{
+        Namespace,
         Net,
         Sock, //
     },
-    option::{
-        self,
-        Claim, //
-    },
+    option::Claim,
     records,
     stats::Counter, //
 };
@@ -40,8 +38,13 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
         return;
     };
     let rcu = rcu::read_lock();
-    let stats = &net.data(&rcu).stats;
-    let parsed = option::find_client(segment.options(), option::KINDS);
+    let Namespace { stats, policy, .. } = net.data(&rcu);
+    if !policy.is_enabled() {
+        stats.inc(Counter::Disabled);
+        stats.inc(Counter::SynRecvSockNoToa);
+        return;
+    }
+    let parsed = policy.find_client(segment.options(), &rcu);
     if parsed.malformed {
         stats.inc(Counter::Malformed);
     }
@@ -50,14 +53,13 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
     }
     let refused = match parsed.claim {
         None => None,
-        Some(Claim::Impossible) => Some(Counter::ImpossibleClient),
-        Some(Claim::Client(client)) => match refuse(net, segment, client, &rcu) {
-            None => {
+        Some(claim) => match decide(child, segment, claim, net, &rcu) {
+            Ok(client) => {
                 stats.inc(Counter::SynRecvSockToa);
                 records::record(child, client, net, &rcu);
                 return;
             }
-            refused => refused,
+            Err(reason) => Some(reason),
         },
     };
     if let Some(reason) = refused {
@@ -66,15 +68,31 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
     stats.inc(Counter::SynRecvSockNoToa);
 }
 
-/// Returns the reason why this segment may not name `client`, if there is one.
-fn refuse(net: &Net, segment: &Segment, client: Endpoint, rcu: &rcu::Guard) -> Option<Counter> {
-    // No balancer turns IPv4 clients into IPv6 connections. An IPv6 client can make a balancer
-    // forward an 8-byte option of the client's, where the balancer's 20 bytes do not fit.
-    if segment.is_ipv6() && client.address_v4().is_some() {
-        return Some(Counter::ForeignLength);
+/// Returns the client that the segment may name, or the reason why there is none.
+fn decide(
+    child: &Sock,
+    segment: &Segment,
+    claim: Claim,
+    net: &Net,
+    rcu: &rcu::Guard,
+) -> Result<Endpoint, Counter> {
+    let policy = &net.data(rcu).policy;
+    let peer = child.connection().peer;
+    if !policy.trusts(peer, rcu) {
+        return Err(Counter::Untrusted);
     }
-    if own_address::is_own(net, segment, client, rcu) {
-        return Some(Counter::ImpossibleClient);
+    let client = match claim {
+        Claim::Client(client) => client,
+        Claim::Address(client) => Endpoint::new(client.address(), peer.port()),
+        Claim::Impossible => return Err(Counter::ImpossibleClient),
+    };
+    // No balancer is known that turns IPv4 clients into IPv6 connections. An IPv6 client can make a
+    // balancer forward an 8-byte option of the client's, where the balancer's 20 bytes do not fit.
+    if segment.is_ipv6() && client.address_v4().is_some() && !policy.admits_nat46() {
+        return Err(Counter::ForeignLength);
     }
-    None
+    if own_address::is_own(net, segment, client, policy.refused_addresses(), rcu) {
+        return Err(Counter::ImpossibleClient);
+    }
+    Ok(client)
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod c;
 pub(crate) mod callbacks;
+pub(crate) mod family;
 pub(crate) mod ftrace;
 pub(crate) mod hash_table;
 pub(crate) mod log;
@@ -15,10 +16,13 @@ pub(crate) mod own_address;
 pub(crate) mod parameter;
 pub(crate) mod percpu;
 pub(crate) mod pernet;
+pub(crate) mod ratelimit;
 pub(crate) mod raw_spinlock;
 pub(crate) mod rcu_pointer;
+pub(crate) mod rcu_shared;
 pub(crate) mod rcu_static;
 pub(crate) mod sock;
 pub(crate) mod sockopt;
+pub(crate) mod sysctl;
 pub(crate) mod task;
 pub(crate) mod tracepoint;

@@ -1,23 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state that toa keeps in each network namespace: its counters, its count of records, and
-//! the file that shows the counters.
+//! The state that toa keeps in each network namespace: its counters, its policy, its count of
+//! records, and the file that shows the counters.
 
 use crate::{
-    linux::pernet::{
-        self,
-        net_id,
-        PerNet,
-        Show, //
+    linux::{
+        family::Guard,
+        parameter::parameter,
+        pernet::{
+            self,
+            net_id,
+            PerNet,
+            Show, //
+        },
+        sock, //
     },
-    linux::sock,
+    policy::Policy,
+    records,
     shares::Owner,
     stats::Stats, //
 };
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::sync::{
-    atomic::Atomic,
+    atomic::{
+        Atomic,
+        Relaxed, //
+    },
     rcu, //
 };
 
@@ -27,8 +36,12 @@ pub(crate) struct Namespace {
     pub(crate) stats: Stats,
     /// The owner, which decides the namespace's share of the records.
     pub(crate) owner: Owner,
-    /// The records that the namespace holds, counted for [`Owner::Host`] only.
+    /// The records that the namespace holds, counted for all but the first one.
     pub(crate) held: Atomic<i64>,
+    /// The most records that the namespace may hold.
+    pub(crate) share: Atomic<i64>,
+    /// The decisions on options.
+    pub(crate) policy: Policy,
 }
 
 /// A socket whose namespace has a [`Namespace`].
@@ -50,11 +63,29 @@ impl PerNet for Namespace {
         } else {
             Owner::Foreign
         };
+        // The others follow the first one.
+        let waits = owner == Owner::First
+            && parameter(crate::module_parameters::wait_for_policy.value()) != 0;
         Ok(Self {
             stats: Stats::new()?,
             owner,
             held: Atomic::new(0),
+            share: Atomic::new(records::first_share(owner)),
+            policy: Policy::new(!waits)?,
         })
+    }
+
+    fn adopt(&self, parent: &Self, guard: &Guard<'_, Self>) {
+        self.policy.adopt(&parent.policy, guard);
+        // A container that made this namespace has no larger share by it.
+        if parent.owner == Owner::Foreign {
+            let shares = [parent, self].map(|namespace| namespace.share.load(Relaxed));
+            self.share.store(shares[0].min(shares[1]), Relaxed);
+        }
+    }
+
+    fn lose(&self, parent: &Self, guard: &Guard<'_, Self>) {
+        self.policy.lose(&parent.policy, guard);
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) {
     };
     let namespace = net.data(rcu);
     let stats = &namespace.stats;
-    if !records.with_bounds(namespace, take_one) {
+    if records.is_full(namespace) || !records.with_bounds(namespace, take_one) {
         stats.inc(Counter::RecordTableFull);
         return;
     }
@@ -114,6 +114,23 @@ pub(crate) fn forget(sk: &Sock) {
     if records.table.may_contain(sk.id()) {
         records.forget(sk, &rcu);
     }
+}
+
+/// Returns the share of a new namespace. The table must have been made.
+pub(crate) fn first_share(owner: Owner) -> i64 {
+    RECORDS
+        .get(&rcu::read_lock())
+        .map_or(0, |records| match owner {
+            Owner::Host => records.shares.each,
+            Owner::First | Owner::Foreign => records.largest_share(owner),
+        })
+}
+
+/// Returns the largest share that a namespace can have.
+pub(crate) fn largest_share(namespace: &Namespace) -> i64 {
+    RECORDS
+        .get(&rcu::read_lock())
+        .map_or(0, |records| records.largest_share(namespace.owner))
 }
 
 /// A number of records.
@@ -160,6 +177,28 @@ impl Records {
         self.shares
     }
 
+    /// The most records that one namespace of an owner may hold.
+    fn largest_share(&self, owner: Owner) -> i64 {
+        match owner {
+            Owner::First => self.shares.all,
+            Owner::Host => self.shares.others,
+            Owner::Foreign => self.shares.foreign,
+        }
+    }
+
+    /// Whether the first namespace holds its share. It is not counted by itself, so while it has all
+    /// records that the others leave, nothing more than that is counted.
+    fn is_full(&self, namespace: &Namespace) -> bool {
+        let share = namespace.share.load(Relaxed);
+        namespace.owner == Owner::First
+            && share < self.shares.all
+            && self
+                .live
+                .load(Relaxed)
+                .saturating_sub(self.others.load(Relaxed))
+                >= share
+    }
+
     /// The number of buckets.
     pub(crate) fn buckets(&self) -> usize {
         self.table.buckets()
@@ -188,10 +227,11 @@ impl Records {
     fn with_bounds<R>(&self, namespace: &Namespace, f: impl FnOnce(&[(&Count, i64)]) -> R) -> R {
         let all = (&self.live, self.shares.all);
         let others = (&self.others, self.shares.others);
+        let held = (&namespace.held, namespace.share.load(Relaxed));
         match namespace.owner {
             Owner::First => f(&[all]),
-            Owner::Host => f(&[(&namespace.held, self.shares.each), others, all]),
-            Owner::Foreign => f(&[(&self.foreign, self.shares.foreign), others, all]),
+            Owner::Host => f(&[held, others, all]),
+            Owner::Foreign => f(&[held, (&self.foreign, self.shares.foreign), others, all]),
         }
     }
 }

@@ -42,7 +42,11 @@ pub(crate) enum Counter {
     ForeignLength,
     /// Options that name a client from which no segment can arrive, or the server itself.
     ImpossibleClient,
-    /// Segments with more than one option of the kind, of which the first was taken.
+    /// Options of hosts that the policy does not trust.
+    Untrusted,
+    /// Connections while the policy disables toa.
+    Disabled,
+    /// Segments with more than one option of the kind, of which one was taken.
     Duplicate,
     /// No memory for a record.
     RecordAllocFailed,
@@ -53,7 +57,7 @@ pub(crate) enum Counter {
 }
 
 /// The number of rows.
-const ROWS: usize = 15;
+const ROWS: usize = 17;
 
 /// All rows, in the order of their discriminants and of the file.
 const NAMES: [(Counter, &str); ROWS] = [
@@ -68,6 +72,8 @@ const NAMES: [(Counter, &str); ROWS] = [
     (Counter::Malformed, "malformed"),
     (Counter::ForeignLength, "foreign_length"),
     (Counter::ImpossibleClient, "impossible_client"),
+    (Counter::Untrusted, "untrusted"),
+    (Counter::Disabled, "disabled"),
     (Counter::Duplicate, "duplicate"),
     (Counter::RecordAllocFailed, "record_alloc_failed"),
     (Counter::RecordTableFull, "record_table_full"),
