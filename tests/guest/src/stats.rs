@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use crate::namespace::Namespace;
 
 /// The rows, in the file's order.
-pub const ROWS: [&str; 15] = [
+pub const ROWS: [&str; 17] = [
     "syn_recv_sock_toa",
     "syn_recv_sock_no_toa",
     "getname_toa_ok",
@@ -22,6 +22,8 @@ pub const ROWS: [&str; 15] = [
     "malformed",
     "foreign_length",
     "impossible_client",
+    "untrusted",
+    "disabled",
     "duplicate",
     "record_alloc_failed",
     "record_table_full",

@@ -25,6 +25,10 @@ mod options;
 mod own_addresses;
 mod paths;
 mod peer_servers;
+mod policy;
+mod policy_files;
+mod policy_startup;
+mod policy_writers;
 mod programs;
 mod real_servers;
 mod reconnect;
@@ -139,12 +143,17 @@ fn stock() -> Vec<&'static Case> {
         forged_options::CASES,
         forged_clients::CASES,
         nftables::CASES,
+        policy::CASES,
+        policy_files::CASES,
+        policy_writers::CASES,
         paths::CASES,
         programs::CASES,
         peer_servers::CASES,
         nginx_module::UNLOADED,
         lifetime::CASES,
         shares::CASES,
+        policy::UNLOADED,
+        policy_startup::CASES,
         load::CASES,
         born::UNLOADED,
         getsockopt::UNLOADED,
