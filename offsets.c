@@ -341,15 +341,17 @@ void toa_offsets(void)
 	OFFSET_OF(CTL_TABLE_MODE, struct ctl_table, mode, 2);
 	OFFSET_OF(CTL_TABLE_HANDLER, struct ctl_table, proc_handler, 8);
 	OFFSET_OF(CTL_TABLE_EXTRA1, struct ctl_table, extra1, 8);
-	/* Before 7.1 a list of waiters, later a pointer to the first. */
 	CONSTANT(SIZEOF_SEMAPHORE, sizeof(struct semaphore));
 	OFFSET_OF(SEMAPHORE_COUNT, struct semaphore, count, 4);
+	/* Before 7.1 a list of waiters, later a pointer to the first one: then zeroes are no waiters. */
 #ifdef TOA_FIELD_semaphore_wait_list
 	CONSTANT(SEMAPHORE_HAS_WAIT_LIST, 1);
 	OFFSET_OF(SEMAPHORE_WAIT_LIST, struct semaphore, wait_list, 16);
 #else
+	_Static_assert(sizeof_field(struct semaphore, first_waiter) == 8,
+		"toa: struct semaphore changed in this kernel: adapt linux/c.rs");
 	CONSTANT(SEMAPHORE_HAS_WAIT_LIST, 0);
-	OFFSET_OF(SEMAPHORE_WAIT_LIST, struct semaphore, first_waiter, 8);
+	CONSTANT(SEMAPHORE_WAIT_LIST, 0);
 #endif
 	CONSTANT(SIZEOF_RATELIMIT_STATE, sizeof(struct ratelimit_state));
 	OFFSET_OF(RATELIMIT_INTERVAL, struct ratelimit_state, interval, 4);
