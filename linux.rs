@@ -21,6 +21,7 @@ pub(crate) mod raw_spinlock;
 pub(crate) mod rcu_pointer;
 pub(crate) mod rcu_shared;
 pub(crate) mod rcu_static;
+pub(crate) mod read_once;
 pub(crate) mod sock;
 pub(crate) mod sockopt;
 pub(crate) mod sysctl;

@@ -13,6 +13,7 @@ use crate::{
             PerNet,
             Show, //
         },
+        read_once::ReadOnce,
         sock, //
     },
     policy::Policy,
@@ -23,10 +24,7 @@ use crate::{
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::sync::{
-    atomic::{
-        Atomic,
-        Relaxed, //
-    },
+    atomic::Atomic,
     rcu, //
 };
 
@@ -39,7 +37,7 @@ pub(crate) struct Namespace {
     /// The records that the namespace holds, counted for all but the first one.
     pub(crate) held: Atomic<i64>,
     /// The most records that the namespace may hold.
-    pub(crate) share: Atomic<i64>,
+    pub(crate) share: ReadOnce<i64>,
     /// The decisions on options.
     pub(crate) policy: Policy,
 }
@@ -70,7 +68,7 @@ impl PerNet for Namespace {
             stats: Stats::new()?,
             owner,
             held: Atomic::new(0),
-            share: Atomic::new(records::first_share(owner)),
+            share: ReadOnce::new(records::first_share(owner)),
             policy: Policy::new(!waits)?,
         })
     }
@@ -79,8 +77,8 @@ impl PerNet for Namespace {
         self.policy.adopt(&parent.policy, guard);
         // A container that made this namespace has no larger share by it.
         if parent.owner == Owner::Foreign {
-            let shares = [parent, self].map(|namespace| namespace.share.load(Relaxed));
-            self.share.store(shares[0].min(shares[1]), Relaxed);
+            let shares = [parent, self].map(|namespace| namespace.share.load());
+            self.share.store(shares[0].min(shares[1]));
         }
     }
 

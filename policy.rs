@@ -26,6 +26,7 @@ use crate::{
             RcuShared,
             Shared, //
         },
+        read_once::ReadOnce,
         sysctl::Sysctls,
         task, //
     },
@@ -153,7 +154,7 @@ const WRITERS: usize = 8;
 /// A policy.
 pub(crate) struct Policy {
     /// The bits of the switches.
-    switches: Atomic<u32>,
+    switches: ReadOnce<u32>,
     /// The rules, or none for the default ones.
     kinds: RcuShared<Namespace, Rules, ()>,
     /// The trusted hosts, or none for any host.
@@ -181,7 +182,7 @@ impl Policy {
             Some(Shared::new(0, 0, core::iter::empty())?)
         };
         Ok(Self {
-            switches: Atomic::new(0),
+            switches: ReadOnce::new(0),
             kinds: RcuShared::new(None),
             trusted: RcuShared::new(trusted),
             inherited: Locked::new(0),
@@ -219,13 +220,13 @@ impl Policy {
 
     #[inline(always)]
     fn is_set(&self, switch: &Switch) -> bool {
-        self.switches.load(Relaxed) & switch.bit != 0
+        self.switches.load() & switch.bit != 0
     }
 
     fn set(&self, switch: &Switch, is_set: bool, _guard: &Guard<'_, Namespace>) {
-        let others = self.switches.load(Relaxed) & !switch.bit;
+        let others = self.switches.load() & !switch.bit;
         let bit = if is_set { switch.bit } else { 0 };
-        self.switches.store(others | bit, Relaxed);
+        self.switches.store(others | bit);
     }
 
     /// Whether new connections get records.
@@ -499,7 +500,7 @@ fn set_share(namespace: &Namespace, line: &[u8]) -> Result<(), Failure> {
     let number = syntax::only(line).and_then(syntax::number);
     let share = i64::from(number.ok_or(Refusal::invalid(1, "not a number of records"))?);
     let guard = Namespace::id().lock();
-    if share > namespace.share.load(Relaxed) && !task::may_administer_the_host() {
+    if share > namespace.share.load() && !task::may_administer_the_host() {
         return Err(Failure::Other(
             EPERM,
             "raising a share needs CAP_NET_ADMIN in the initial user namespace",
@@ -509,7 +510,7 @@ fn set_share(namespace: &Namespace, line: &[u8]) -> Result<(), Failure> {
         let reason = "more than the namespaces of that owner may hold, see the load line";
         return Err(Refusal::invalid(1, reason).into());
     }
-    namespace.share.store(share, Relaxed);
+    namespace.share.store(share);
     drop(guard);
     Ok(())
 }
@@ -567,7 +568,7 @@ impl Sysctls for Namespace {
                 Some((rules, _)) => write!(f, "{rules}"),
             },
             None if FILES.get(file) == Some(&MAX_RECORDS) => {
-                write!(f, "{}", namespace.share.load(Relaxed))
+                write!(f, "{}", namespace.share.load())
             }
             None => {
                 // The lock sleeps.

@@ -189,7 +189,7 @@ impl Records {
     /// Whether the first namespace holds its share. It is not counted by itself, so while it has all
     /// records that the others leave, nothing more than that is counted.
     fn is_full(&self, namespace: &Namespace) -> bool {
-        let share = namespace.share.load(Relaxed);
+        let share = namespace.share.load();
         namespace.owner == Owner::First
             && share < self.shares.all
             && self
@@ -227,7 +227,7 @@ impl Records {
     fn with_bounds<R>(&self, namespace: &Namespace, f: impl FnOnce(&[(&Count, i64)]) -> R) -> R {
         let all = (&self.live, self.shares.all);
         let others = (&self.others, self.shares.others);
-        let held = (&namespace.held, namespace.share.load(Relaxed));
+        let held = (&namespace.held, namespace.share.load());
         match namespace.owner {
             Owner::First => f(&[all]),
             Owner::Host => f(&[held, others, all]),
