@@ -4,6 +4,7 @@
 
 use crate::{
     endpoint::Endpoint,
+    kinds,
     linux::{
         own_address,
         sock::Segment, //
@@ -13,7 +14,13 @@ use crate::{
         Net,
         Sock, //
     },
-    option::Claim,
+    option::{
+        self,
+        Claim,
+        ParsedOptions,
+        Pick, //
+    },
+    policy::Policy,
     records,
     stats::Counter, //
 };
@@ -38,13 +45,32 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
         return;
     };
     let rcu = rcu::read_lock();
-    let Namespace { stats, policy, .. } = net.data(&rcu);
+    let policy = &net.data(&rcu).policy;
+    if !policy.is_default() {
+        return capture_by_policy(child, segment, net, &rcu);
+    }
+    let parsed = option::find_client(segment.options(), &kinds::Default, Pick::First);
+    settle(child, segment, parsed, net, &rcu);
+}
+
+/// Does the same under a policy that was written. Out of line, so that the code for the default one
+/// is short.
+#[inline(never)]
+fn capture_by_policy(child: &Sock, segment: &Segment, net: &Net, rcu: &rcu::Guard) {
+    let Namespace { stats, policy, .. } = net.data(rcu);
     if !policy.is_enabled() {
         stats.inc(Counter::Disabled);
         stats.inc(Counter::SynRecvSockNoToa);
         return;
     }
-    let parsed = policy.find_client(segment.options(), &rcu);
+    let parsed = policy.find_client(segment.options(), rcu);
+    settle(child, segment, parsed, net, rcu);
+}
+
+/// Records the client in the options, or counts why there is none.
+#[inline(always)]
+fn settle(child: &Sock, segment: &Segment, parsed: ParsedOptions, net: &Net, rcu: &rcu::Guard) {
+    let Namespace { stats, policy, .. } = net.data(rcu);
     if parsed.malformed {
         stats.inc(Counter::Malformed);
     }
@@ -53,14 +79,27 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
     }
     let refused = match parsed.claim {
         None => None,
-        Some(claim) => match decide(child, segment, claim, net, &rcu) {
-            Ok(client) => {
+        Some(_) if !trusts(policy, child, rcu) => Some(Counter::Untrusted),
+        Some(Claim::Impossible) => Some(Counter::ImpossibleClient),
+        Some(Claim::Client(client)) => match refuse(net, segment, client, rcu) {
+            None => {
                 stats.inc(Counter::SynRecvSockToa);
-                records::record(child, client, net, &rcu);
+                records::record(child, client, net, rcu);
                 return;
             }
-            Err(reason) => Some(reason),
+            refused => refused,
         },
+        Some(Claim::Address(client)) => {
+            let client = Endpoint::new(client.address(), child.connection().peer.port());
+            match refuse(net, segment, client, rcu) {
+                None => {
+                    stats.inc(Counter::SynRecvSockToa);
+                    records::record(child, client, net, rcu);
+                    return;
+                }
+                refused => refused,
+            }
+        }
     };
     if let Some(reason) = refused {
         stats.inc(reason);
@@ -68,31 +107,25 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
     stats.inc(Counter::SynRecvSockNoToa);
 }
 
-/// Returns the client that the segment may name, or the reason why there is none.
-fn decide(
-    child: &Sock,
-    segment: &Segment,
-    claim: Claim,
-    net: &Net,
-    rcu: &rcu::Guard,
-) -> Result<Endpoint, Counter> {
-    let policy = &net.data(rcu).policy;
-    let peer = child.connection().peer;
-    if !policy.trusts(peer, rcu) {
-        return Err(Counter::Untrusted);
+/// Whether the source of the segment that created `child` may name clients.
+#[inline(always)]
+fn trusts(policy: &Policy, child: &Sock, rcu: &rcu::Guard) -> bool {
+    match policy.trusted(rcu) {
+        None => true,
+        Some(hosts) => hosts.contains(child.connection().peer.address()),
     }
-    let client = match claim {
-        Claim::Client(client) => client,
-        Claim::Address(client) => Endpoint::new(client.address(), peer.port()),
-        Claim::Impossible => return Err(Counter::ImpossibleClient),
-    };
+}
+
+/// Returns the reason why this segment may not name `client`, if there is one.
+fn refuse(net: &Net, segment: &Segment, client: Endpoint, rcu: &rcu::Guard) -> Option<Counter> {
+    let policy = &net.data(rcu).policy;
     // No balancer is known that turns IPv4 clients into IPv6 connections. An IPv6 client can make a
     // balancer forward an 8-byte option of the client's, where the balancer's 20 bytes do not fit.
     if segment.is_ipv6() && client.address_v4().is_some() && !policy.admits_nat46() {
-        return Err(Counter::ForeignLength);
+        return Some(Counter::ForeignLength);
     }
     if own_address::is_own(net, segment, client, policy.refused_addresses(), rcu) {
-        return Err(Counter::ImpossibleClient);
+        return Some(Counter::ImpossibleClient);
     }
-    Ok(client)
+    None
 }

@@ -8,7 +8,6 @@
 //! the family ([`family`](crate::linux::family)).
 
 use crate::{
-    endpoint::Endpoint,
     kinds::{
         self,
         Rules, //
@@ -104,6 +103,9 @@ static OWN_ADDRESSES: Switch = Switch {
     bit: 1 << 3,
     words: ["0", "1"],
 };
+
+/// The bit in [`Policy::switches`] for rules that are not the default ones.
+const RULES: u32 = 1 << 4;
 
 /// The inherited settings with their files and bits, in the order of the files.
 const SETTINGS: [(&CStr, Settings, Setting); 6] = [
@@ -214,7 +216,7 @@ impl Policy {
                 self.set(switch, is_set, guard);
             }
             Setting::Trusted => self.trusted.set(other.trusted.share(guard), guard),
-            Setting::Kinds => self.kinds.set(other.kinds.share(guard), guard),
+            Setting::Kinds => self.set_kinds(other.kinds.share(guard), guard),
         }
     }
 
@@ -223,20 +225,34 @@ impl Policy {
         self.switches.load() & switch.bit != 0
     }
 
-    fn set(&self, switch: &Switch, is_set: bool, _guard: &Guard<'_, Namespace>) {
-        let others = self.switches.load() & !switch.bit;
-        let bit = if is_set { switch.bit } else { 0 };
-        self.switches.store(others | bit);
+    fn set(&self, switch: &Switch, is_set: bool, guard: &Guard<'_, Namespace>) {
+        self.set_bit(switch.bit, is_set, guard);
+    }
+
+    fn set_kinds(&self, kinds: Option<Shared<Rules, ()>>, guard: &Guard<'_, Namespace>) {
+        let is_set = kinds.is_some();
+        self.kinds.set(kinds, guard);
+        self.set_bit(RULES, is_set, guard);
+    }
+
+    fn set_bit(&self, bit: u32, is_set: bool, _guard: &Guard<'_, Namespace>) {
+        let others = self.switches.load() & !bit;
+        self.switches
+            .store(if is_set { others | bit } else { others });
+    }
+
+    /// Whether all but the trusted hosts is the default.
+    #[inline(always)]
+    pub(crate) fn is_default(&self) -> bool {
+        self.switches.load() == 0
     }
 
     /// Whether new connections get records.
-    #[inline(always)]
     pub(crate) fn is_enabled(&self) -> bool {
         !self.is_set(&DISABLED)
     }
 
     /// Reads the options of a segment by the rules.
-    #[inline(always)]
     pub(crate) fn find_client(&self, options: &[u8], rcu: &rcu::Guard) -> ParsedOptions {
         let pick = if self.is_set(&LAST) {
             Pick::Last
@@ -245,17 +261,15 @@ impl Policy {
         };
         match self.kinds.get(rcu) {
             None => option::find_client(options, &kinds::Default, pick),
-            Some((rules, _)) => find_by_rules(options, rules, pick),
+            Some((rules, _)) => option::find_client(options, rules, pick),
         }
     }
 
-    /// Whether `peer`, the source of a segment, may name clients.
+    /// Returns the hosts that may name clients, or `None` for any host.
     #[inline(always)]
-    pub(crate) fn trusts(&self, peer: Endpoint, rcu: &rcu::Guard) -> bool {
-        match self.trusted.get(rcu) {
-            None => true,
-            Some((&v4, ranges)) => set(v4, ranges).contains(peer.address()),
-        }
+    pub(crate) fn trusted<'rcu>(&self, rcu: &'rcu rcu::Guard) -> Option<Set<'rcu>> {
+        let (&v4, ranges) = self.trusted.get(rcu)?;
+        Some(set(v4, ranges))
     }
 
     /// Whether IPv6 segments may name IPv4 clients.
@@ -297,13 +311,6 @@ impl Policy {
         }
         self.writers.set(writers, guard);
     }
-}
-
-/// Reads the options by rules that an operator wrote. Out of line, so that the code for the default
-/// ones is short.
-#[inline(never)]
-fn find_by_rules(options: &[u8], rules: &Rules, pick: Pick) -> ParsedOptions {
-    option::find_client(options, rules, pick)
 }
 
 /// The set of which the first `v4` ranges are IPv4.
@@ -413,7 +420,7 @@ fn store(namespace: &Namespace, bit: Settings, value: Value, guard: &Guard<'_, N
     match value {
         Value::Switch(switch, is_set) => policy.set(switch, is_set, guard),
         Value::Trusted(trusted) => policy.trusted.set(trusted, guard),
-        Value::Kinds(kinds) => policy.kinds.set(kinds, guard),
+        Value::Kinds(kinds) => policy.set_kinds(kinds, guard),
     }
     let inherited = policy.inherited.get(guard) & !bit;
     policy.inherited.set(inherited, guard);
@@ -559,9 +566,9 @@ impl Sysctls for Namespace {
                 let [clear, set] = switch.words;
                 f.write_str(if policy.is_set(switch) { set } else { clear })
             }
-            Some((.., Setting::Trusted)) => match policy.trusted.get(&rcu) {
+            Some((.., Setting::Trusted)) => match policy.trusted(&rcu) {
                 None => Ok(()),
-                Some((&v4, ranges)) => write!(f, "{}", set(v4, ranges)),
+                Some(hosts) => write!(f, "{hosts}"),
             },
             Some((.., Setting::Kinds)) => match policy.kinds.get(&rcu) {
                 None => write!(f, "{}", kinds::Default),
