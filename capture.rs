@@ -45,66 +45,106 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
         return;
     };
     let rcu = rcu::read_lock();
-    let policy = &net.data(&rcu).policy;
-    if !policy.is_default() {
+    let namespace = net.data(&rcu);
+    if !namespace.policy.is_default() {
         return capture_by_policy(child, segment, net, &rcu);
     }
-    let parsed = option::find_client(segment.options(), &kinds::Default, Pick::First);
-    settle(child, segment, parsed, net, &rcu);
+    let options = segment.options();
+    if options.is_empty() {
+        namespace.stats.inc(Counter::SynRecvSockNoToa);
+        return;
+    }
+    let parsed = option::find_client(options, &kinds::Default, Pick::First);
+    settle(child, segment, &parsed, net, namespace, &rcu);
 }
 
 /// Does the same under a policy that was written. Out of line, so that the code for the default one
 /// is short.
 #[inline(never)]
 fn capture_by_policy(child: &Sock, segment: &Segment, net: &Net, rcu: &rcu::Guard) {
-    let Namespace { stats, policy, .. } = net.data(rcu);
+    let namespace = net.data(rcu);
+    let Namespace { stats, policy, .. } = namespace;
     if !policy.is_enabled() {
         stats.inc(Counter::Disabled);
         stats.inc(Counter::SynRecvSockNoToa);
         return;
     }
     let parsed = policy.find_client(segment.options(), rcu);
-    settle(child, segment, parsed, net, rcu);
+    settle(child, segment, &parsed, net, namespace, rcu);
 }
 
 /// Records the client in the options, or counts why there is none.
 #[inline(always)]
-fn settle(child: &Sock, segment: &Segment, parsed: ParsedOptions, net: &Net, rcu: &rcu::Guard) {
-    let Namespace { stats, policy, .. } = net.data(rcu);
+fn settle(
+    child: &Sock,
+    segment: &Segment,
+    parsed: &ParsedOptions,
+    net: &Net,
+    namespace: &Namespace,
+    rcu: &rcu::Guard,
+) {
+    let Namespace { stats, policy, .. } = namespace;
     if parsed.malformed {
         stats.inc(Counter::Malformed);
     }
     if parsed.duplicate {
         stats.inc(Counter::Duplicate);
     }
-    let refused = match parsed.claim {
-        None => None,
-        Some(_) if !trusts(policy, child, rcu) => Some(Counter::Untrusted),
-        Some(Claim::Impossible) => Some(Counter::ImpossibleClient),
-        Some(Claim::Client(client)) => match refuse(net, segment, client, rcu) {
-            None => {
-                stats.inc(Counter::SynRecvSockToa);
-                records::record(child, client, net, rcu);
-                return;
-            }
-            refused => refused,
-        },
-        Some(Claim::Address(client)) => {
-            let client = Endpoint::new(client.address(), child.connection().peer.port());
-            match refuse(net, segment, client, rcu) {
-                None => {
-                    stats.inc(Counter::SynRecvSockToa);
-                    records::record(child, client, net, rcu);
-                    return;
-                }
-                refused => refused,
-            }
-        }
+    let Some(claim) = &parsed.claim else {
+        stats.inc(Counter::SynRecvSockNoToa);
+        return;
     };
-    if let Some(reason) = refused {
-        stats.inc(reason);
+    if !trusts(policy, child, rcu) {
+        stats.inc(Counter::Untrusted);
+        stats.inc(Counter::SynRecvSockNoToa);
+        return;
     }
-    stats.inc(Counter::SynRecvSockNoToa);
+    match claim {
+        Claim::Client(client) => record(child, segment, client, net, namespace, rcu),
+        Claim::Address(client) => record_address(child, segment, client, net, namespace, rcu),
+        Claim::Impossible => {
+            stats.inc(Counter::ImpossibleClient);
+            stats.inc(Counter::SynRecvSockNoToa);
+        }
+    }
+}
+
+/// Records a client without a port, whose port is the connection's.
+#[inline(never)]
+fn record_address(
+    child: &Sock,
+    segment: &Segment,
+    client: &Endpoint,
+    net: &Net,
+    namespace: &Namespace,
+    rcu: &rcu::Guard,
+) {
+    let port = child.connection().peer.port();
+    let client = Endpoint::new(client.address(), port);
+    record(child, segment, &client, net, namespace, rcu);
+}
+
+/// Records a client, unless this segment may not name it.
+#[inline(always)]
+fn record(
+    child: &Sock,
+    segment: &Segment,
+    client: &Endpoint,
+    net: &Net,
+    namespace: &Namespace,
+    rcu: &rcu::Guard,
+) {
+    let Namespace { stats, policy, .. } = namespace;
+    match refuse(net, segment, *client, policy, rcu) {
+        None => {
+            stats.inc(Counter::SynRecvSockToa);
+            records::record(child, *client, net, rcu);
+        }
+        Some(reason) => {
+            stats.inc(reason);
+            stats.inc(Counter::SynRecvSockNoToa);
+        }
+    }
 }
 
 /// Whether the source of the segment that created `child` may name clients.
@@ -117,8 +157,14 @@ fn trusts(policy: &Policy, child: &Sock, rcu: &rcu::Guard) -> bool {
 }
 
 /// Returns the reason why this segment may not name `client`, if there is one.
-fn refuse(net: &Net, segment: &Segment, client: Endpoint, rcu: &rcu::Guard) -> Option<Counter> {
-    let policy = &net.data(rcu).policy;
+#[inline(always)]
+fn refuse(
+    net: &Net,
+    segment: &Segment,
+    client: Endpoint,
+    policy: &Policy,
+    rcu: &rcu::Guard,
+) -> Option<Counter> {
     // No balancer is known that turns IPv4 clients into IPv6 connections. An IPv6 client can make a
     // balancer forward an 8-byte option of the client's, where the balancer's 20 bytes do not fit.
     if segment.is_ipv6() && client.address_v4().is_some() && !policy.admits_nat46() {

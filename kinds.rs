@@ -183,7 +183,7 @@ pub(crate) trait Kinds {
     /// Whether a rule makes options of the kind name clients.
     fn names_clients(&self, kind: u8) -> bool;
 
-    /// The meaning of an option, by its length with kind and length bytes.
+    /// The meaning of an option whose kind names clients, by its length with kind and length bytes.
     fn dialect(&self, kind: u8, length: usize) -> Option<Dialect>;
 }
 
@@ -197,13 +197,17 @@ impl Kinds for Default {
     }
 
     #[inline(always)]
-    fn dialect(&self, kind: u8, length: usize) -> Option<Dialect> {
-        dialect_of(DEFAULT.iter(), kind, length)
+    fn dialect(&self, _kind: u8, length: usize) -> Option<Dialect> {
+        let [client4, client6] = DEFAULT;
+        match length {
+            _ if length == usize::from(client4.length) => Some(client4.dialect),
+            _ if length == usize::from(client6.length) => Some(client6.dialect),
+            _ => None,
+        }
     }
 }
 
 /// Finds the rule for an option among `rules`.
-#[inline(always)]
 fn dialect_of<'a>(
     mut rules: impl Iterator<Item = &'a Rule>,
     kind: u8,
@@ -275,7 +279,7 @@ impl Rules {
 impl Kinds for Rules {
     fn names_clients(&self, kind: u8) -> bool {
         let word = self.clients.get(usize::from(kind >> 6));
-        word.is_some_and(|word| word >> (kind & 63) & 1 != 0)
+        word.is_some_and(|word| (word >> (kind & 63)) & 1 != 0)
     }
 
     fn dialect(&self, kind: u8, length: usize) -> Option<Dialect> {

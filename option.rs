@@ -70,9 +70,8 @@ pub(crate) enum Claim {
 /// Options before the place where the list is truncated count.
 #[inline(always)]
 pub(crate) fn find_client(options: &[u8], kinds: &impl Kinds, pick: Pick) -> ParsedOptions {
-    let mut parsed = ParsedOptions::default();
-    let mut seen = false;
-    let mut truncated = false;
+    let mut chosen: Option<(Option<Dialect>, &[u8])> = None;
+    let (mut duplicate, mut truncated) = (false, false);
     for option in Options(options) {
         match option {
             Err(Truncated) => truncated = true,
@@ -84,26 +83,26 @@ pub(crate) fn find_client(options: &[u8], kinds: &impl Kinds, pick: Pick) -> Par
                 if dialect == Some(Dialect::Vip) {
                     continue;
                 }
-                if seen {
-                    parsed.duplicate = true;
-                    if pick == Pick::First {
-                        continue;
-                    }
+                duplicate |= chosen.is_some();
+                if chosen.is_none() || pick == Pick::Last {
+                    chosen = Some((dialect, data));
                 }
-                seen = true;
-                parsed.claim = dialect.and_then(|dialect| read(dialect, data));
-                parsed.malformed = parsed.claim.is_none();
             }
         }
     }
-    parsed.malformed |= truncated;
-    parsed
+    let claim = chosen.and_then(|(dialect, data)| read(dialect?, data));
+    ParsedOptions {
+        malformed: truncated || (chosen.is_some() && claim.is_none()),
+        claim,
+        duplicate,
+    }
 }
 
 /// The bytes of an option's kind and length.
 const HEADER_LEN: usize = 2;
 
 /// Reads an option's data, or returns `None` if it has another dialect's length.
+#[inline(always)]
 fn read(dialect: Dialect, data: &[u8]) -> Option<Claim> {
     match dialect {
         Dialect::Client4 => {
@@ -140,6 +139,7 @@ fn address6(bytes: &[u8]) -> Option<Ipv6Addr> {
 }
 
 impl Claim {
+    #[inline(always)]
     fn of(client: Endpoint) -> Self {
         if client.is_possible_source() {
             Self::Client(client)
@@ -150,6 +150,7 @@ impl Claim {
 
     /// The kernel drops IPv6 segments with a mapped source, and a balancer writes an IPv4 client in
     /// an option for IPv4.
+    #[inline(always)]
     fn of_v6(client: Endpoint) -> Self {
         match client.address_v4() {
             Some(_) => Self::Impossible,

@@ -43,7 +43,7 @@ impl Address {
     }
 
     const fn to_bits(self) -> u128 {
-        (self.high as u128) << u64::BITS | self.low as u128
+        ((self.high as u128) << u64::BITS) | self.low as u128
     }
 }
 
@@ -175,7 +175,7 @@ pub(crate) fn parse_v4(text: &[u8]) -> Option<u32> {
     for _ in 0..4 {
         let (number, after) = syntax::split(rest?, b'.');
         let number = u8::try_from(syntax::number(number)?).ok()?;
-        address = address << u8::BITS | u32::from(number);
+        address = (address << u8::BITS) | u32::from(number);
         rest = after.map(|(_, text)| text);
     }
     rest.is_none().then_some(address)
@@ -216,7 +216,7 @@ fn parse_groups(text: &[u8], v4: bool) -> Option<(u32, u128)> {
             None => (1, parse_group(group)?.into()),
         };
         groups = groups.checked_add(count)?;
-        address = address << (count & 3).wrapping_mul(u16::BITS) | u128::from(value);
+        address = (address << (count & 3).wrapping_mul(u16::BITS)) | u128::from(value);
         if groups > GROUPS {
             return None;
         }
@@ -231,7 +231,7 @@ fn parse_group(text: &[u8]) -> Option<u16> {
     }
     text.iter().try_fold(0_u16, |group, byte| {
         let digit = char::from(*byte).to_digit(16)?;
-        Some(group << 4 | digit as u16)
+        Some((group << 4) | digit as u16)
     })
 }
 

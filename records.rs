@@ -189,9 +189,11 @@ impl Records {
     /// Whether the first namespace holds its share. It is not counted by itself, so while it has all
     /// records that the others leave, nothing more than that is counted.
     fn is_full(&self, namespace: &Namespace) -> bool {
+        if namespace.owner != Owner::First {
+            return false;
+        }
         let share = namespace.share.load();
-        namespace.owner == Owner::First
-            && share < self.shares.all
+        share < self.shares.all
             && self
                 .live
                 .load(Relaxed)

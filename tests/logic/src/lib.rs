@@ -12,6 +12,7 @@
 
 #[path = "../../../endpoint.rs"]
 mod endpoint;
+#[allow(dead_code)]
 #[path = "../../../kinds.rs"]
 mod kinds;
 #[path = "../../../option.rs"]

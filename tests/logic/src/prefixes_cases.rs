@@ -231,7 +231,7 @@ fn prefix() -> impl Strategy<Value = (String, Ipv6Addr, u128)> {
     });
     let v6 = (0..0x40_u128, 0..=128_u32).prop_map(|(low, length)| {
         let host = u128::MAX.checked_shr(length).unwrap_or(0);
-        let address = Ipv6Addr::from_bits((0xfd << 120 | low) & !host);
+        let address = Ipv6Addr::from_bits(((0xfd << 120) | low) & !host);
         (format!("{address}/{length}"), address, host)
     });
     prop_oneof![v4, v6]
@@ -241,7 +241,7 @@ fn prefix() -> impl Strategy<Value = (String, Ipv6Addr, u128)> {
 fn address() -> impl Strategy<Value = Ipv6Addr> {
     prop_oneof![
         (0x09ff_fff0..0x0a00_0120_u32).prop_map(|bits| Ipv4Addr::from_bits(bits).to_ipv6_mapped()),
-        (0..0x50_u128).prop_map(|low| Ipv6Addr::from_bits(0xfd << 120 | low)),
+        (0..0x50_u128).prop_map(|low| Ipv6Addr::from_bits((0xfd << 120) | low)),
         any::<Ipv6Addr>().prop_filter("IPv4", |address| address.to_ipv4_mapped().is_none()),
     ]
 }
@@ -293,7 +293,7 @@ proptest! {
         // Runs of zeroes.
         let mut segments = v6.segments();
         for (at, segment) in segments.iter_mut().enumerate() {
-            *segment *= u16::from(mask >> at & 1);
+            *segment *= u16::from((mask >> at) & 1);
         }
         let v6 = Ipv6Addr::from(segments);
         prop_assert_eq!(prefixes::parse_v6(v6.to_string().as_bytes()), Some(v6.to_bits()));
