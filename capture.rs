@@ -4,17 +4,21 @@
 
 use crate::{
     endpoint::Endpoint,
+    kinds,
     linux::{
         own_address,
         sock::Segment, //
     },
     namespace::{
+        Namespace,
         Net,
         Sock, //
     },
     option::{
         self,
-        Claim, //
+        Claim,
+        ParsedOptions,
+        Pick, //
     },
     records,
     stats::{
@@ -44,55 +48,132 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
         return;
     };
     let rcu = rcu::read_lock();
-    let outcome = outcome(child, segment, net, &rcu);
-    net.data(&rcu).stats.count(outcome);
-}
-
-/// Records the client, or returns the reason why there is none.
-#[inline(always)]
-fn outcome(child: &Sock, segment: &Segment, net: &Net, rcu: &rcu::Guard) -> Outcome {
-    let options = segment.options();
-    // Short of the parser, for servers that are mostly reached without a balancer.
-    if options.is_empty() {
-        return Outcome::NoOption;
-    }
-    let parsed = option::find_client(options, option::KINDS);
-    if parsed.duplicate {
-        net.data(rcu).stats.inc(Counter::Duplicate);
-    }
-    match parsed.claim {
-        Some(Claim::Client(client)) => match refuse(net, segment, client, rcu) {
-            None => records::record(child, client, net, rcu),
-            Some(reason) => reason,
-        },
-        Some(Claim::Impossible) => Outcome::ImpossibleClient,
-        None if parsed.malformed => Outcome::Malformed,
-        None => missing(options, segment.is_ipv6()),
-    }
-}
-
-/// Returns the reason why options without one of a kind that counts carry no client. Out of line, so
-/// that the other ways save fewer registers.
-#[inline(never)]
-fn missing(options: &[u8], is_ipv6: bool) -> Outcome {
-    if option::has_other_kind(options) {
-        Outcome::KindNotConfigured
-    } else if !option::has_room(options, is_ipv6) {
-        Outcome::NoOptionHeaderFull
+    let namespace = net.data(&rcu);
+    let connection = NewConnection {
+        child,
+        segment,
+        net,
+        namespace,
+        rcu: &rcu,
+    };
+    let outcome = if namespace.policy.is_default() {
+        connection.by_default()
     } else {
-        Outcome::NoOption
-    }
+        connection.by_policy()
+    };
+    namespace.stats.count(outcome);
 }
 
-/// Returns the reason why this segment may not name `client`, if there is one.
-fn refuse(net: &Net, segment: &Segment, client: Endpoint, rcu: &rcu::Guard) -> Option<Outcome> {
-    // No balancer turns IPv4 clients into IPv6 connections. An IPv6 client can make a balancer
-    // forward an 8-byte option of the client's, where the balancer's 20 bytes do not fit.
-    if segment.is_ipv6() && client.address_v4().is_some() {
-        return Some(Outcome::ForeignLength);
+/// A child with the segment that created it.
+struct NewConnection<'a> {
+    child: &'a Sock,
+    segment: &'a Segment,
+    net: &'a Net,
+    namespace: &'a Namespace,
+    rcu: &'a rcu::Guard,
+}
+
+impl NewConnection<'_> {
+    /// Records the client under the default policy, or returns the reason why there is none.
+    #[inline(always)]
+    fn by_default(&self) -> Outcome {
+        let options = self.segment.options();
+        // Short of the parser, for servers that are mostly reached without a balancer.
+        if options.is_empty() {
+            return Outcome::NoOption;
+        }
+        let parsed = option::find_client(options, &kinds::Default, Pick::First);
+        self.settle(&parsed)
     }
-    if own_address::is_own(net, segment, client, rcu) {
-        return Some(Outcome::ImpossibleClient);
+
+    /// Does the same under a policy that was written. Out of line, so that the code for the default
+    /// one is short.
+    #[inline(never)]
+    fn by_policy(&self) -> Outcome {
+        let policy = &self.namespace.policy;
+        if !policy.is_enabled() {
+            return Outcome::Disabled;
+        }
+        let parsed = policy.find_client(self.segment.options(), self.rcu);
+        self.settle(&parsed)
     }
-    None
+
+    /// Records the client in the options, or returns the reason why there is none.
+    #[inline(always)]
+    fn settle(&self, parsed: &ParsedOptions) -> Outcome {
+        if parsed.duplicate {
+            self.namespace.stats.inc(Counter::Duplicate);
+        }
+        let Some(claim) = &parsed.claim else {
+            return if parsed.malformed {
+                Outcome::Malformed
+            } else {
+                self.missing()
+            };
+        };
+        if !self.is_trusted() {
+            return Outcome::Untrusted;
+        }
+        match claim {
+            Claim::Client(client) => self.record(client),
+            Claim::Address(client) => self.record_address(client),
+            Claim::Impossible => Outcome::ImpossibleClient,
+        }
+    }
+
+    /// Returns the reason why options without one of a kind that counts carry no client. Out of line,
+    /// so that the other ways save fewer registers.
+    #[inline(never)]
+    fn missing(&self) -> Outcome {
+        let options = self.segment.options();
+        if self.namespace.policy.has_other_kind(options, self.rcu) {
+            Outcome::KindNotConfigured
+        } else if !option::has_room(options, self.segment.is_ipv6()) {
+            Outcome::NoOptionHeaderFull
+        } else {
+            Outcome::NoOption
+        }
+    }
+
+    /// Whether the source of the segment may name clients.
+    #[inline(always)]
+    fn is_trusted(&self) -> bool {
+        match self.namespace.policy.trusted(self.rcu) {
+            None => true,
+            Some(hosts) => hosts.contains(self.child.connection().peer.address()),
+        }
+    }
+
+    /// Records a client without a port, whose port is the connection's.
+    #[inline(never)]
+    fn record_address(&self, client: &Endpoint) -> Outcome {
+        let port = self.child.connection().peer.port();
+        self.record(&Endpoint::new(client.address(), port))
+    }
+
+    /// Records a client, unless this segment may not name it.
+    #[inline(always)]
+    fn record(&self, client: &Endpoint) -> Outcome {
+        match self.refuse(*client) {
+            None => records::record(self.child, *client, self.net, self.rcu),
+            Some(reason) => reason,
+        }
+    }
+
+    /// Returns the reason why this segment may not name `client`, if there is one.
+    #[inline(always)]
+    fn refuse(&self, client: Endpoint) -> Option<Outcome> {
+        let Self { net, segment, .. } = self;
+        let policy = &self.namespace.policy;
+        // No balancer is known that turns IPv4 clients into IPv6 connections. An IPv6 client can make
+        // a balancer forward an 8-byte option of the client's, where the balancer's 20 bytes do not
+        // fit.
+        if segment.is_ipv6() && client.address_v4().is_some() && !policy.admits_nat46() {
+            return Some(Outcome::ForeignLength);
+        }
+        if own_address::is_own(net, segment, client, policy.refused_addresses(), self.rcu) {
+            return Some(Outcome::ImpossibleClient);
+        }
+        None
+    }
 }

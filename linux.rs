@@ -7,6 +7,7 @@
 
 pub(crate) mod c;
 pub(crate) mod callbacks;
+pub(crate) mod family;
 pub(crate) mod ftrace;
 pub(crate) mod hash_table;
 pub(crate) mod log;
@@ -16,10 +17,14 @@ pub(crate) mod parameter;
 pub(crate) mod percpu;
 pub(crate) mod pernet;
 pub(crate) mod proc_net;
+pub(crate) mod ratelimit;
 pub(crate) mod raw_spinlock;
 pub(crate) mod rcu_pointer;
+pub(crate) mod rcu_shared;
 pub(crate) mod rcu_static;
+pub(crate) mod read_once;
 pub(crate) mod sock;
 pub(crate) mod sockopt;
+pub(crate) mod sysctl;
 pub(crate) mod task;
 pub(crate) mod tracepoint;

@@ -12,6 +12,7 @@
  *
  * A kernel that changed one of them stops the build here, with a sentence.
  */
+#include <linux/capability.h>
 #include <linux/ftrace.h>
 #include <linux/ipv6.h>
 #include <linux/mm.h>
@@ -19,16 +20,20 @@
 #include <linux/net.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
+#include <linux/nsproxy.h>
 #include <linux/percpu.h>
 #include <linux/proc_fs.h>
+#include <linux/ratelimit.h>
 #include <linux/rcupdate_trace.h>
 #include <linux/sched.h>
+#include <linux/semaphore.h>
 #include <linux/seq_file.h>
 #include <linux/seq_file_net.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
+#include <linux/sysctl.h>
 #include <linux/threads.h>
 #include <linux/tracepoint.h>
 #include <linux/user_namespace.h>
@@ -66,6 +71,9 @@
 #endif
 #if !defined(CONFIG_PROC_FS) || !defined(CONFIG_NET_NS) || !defined(CONFIG_INET)
 #error "toa: this kernel is built without CONFIG_PROC_FS, CONFIG_NET_NS or CONFIG_INET, which toa needs"
+#endif
+#if !defined(CONFIG_SYSCTL)
+#error "toa: this kernel is built without CONFIG_SYSCTL, which toa needs for its policy"
 #endif
 
 #if defined(CONFIG_PREEMPT_RT) && !defined(kmalloc_nolock)
@@ -171,6 +179,32 @@ _Static_assert(__builtin_types_compatible_p(typeof(&kvfree_call_rcu),
 					    void (*)(struct rcu_head *, void *)) ||
 	       KVFREE_TAKES_OFFSET,
 	"toa: the prototype of kvfree_call_rcu changed in this kernel: adapt linux/hash_table.rs");
+/*
+ * Since 6.6 the registration takes the table's size, and its function has another name. The table
+ * and the handler's entry are const since 6.11 and later: no difference for the calls, but kCFI hashes
+ * the handler's prototype.
+ */
+#ifdef TOA_EXPORTS_register_net_sysctl_sz
+_Static_assert(__builtin_types_compatible_p(typeof(&register_net_sysctl_sz),
+		struct ctl_table_header *(*)(struct net *, const char *, const struct ctl_table *, size_t)) ||
+	       __builtin_types_compatible_p(typeof(&register_net_sysctl_sz),
+		struct ctl_table_header *(*)(struct net *, const char *, struct ctl_table *, size_t)),
+	"toa: the prototype of register_net_sysctl_sz changed in this kernel: adapt linux/sysctl.rs");
+#else
+PROTOTYPE(struct ctl_table_header *, register_net_sysctl, struct net *, const char *,
+	  struct ctl_table *);
+#endif
+_Static_assert(__builtin_types_compatible_p(proc_handler *,
+		int (*)(const struct ctl_table *, int, void *, size_t *, loff_t *)) ||
+	       (!IS_ENABLED(CONFIG_CFI) && !IS_ENABLED(CONFIG_CFI_CLANG) &&
+		__builtin_types_compatible_p(proc_handler *,
+		int (*)(struct ctl_table *, int, void *, size_t *, loff_t *))),
+	"toa: the prototype of proc_handler changed in this kernel: adapt linux/sysctl.rs");
+PROTOTYPE(void, unregister_net_sysctl_table, struct ctl_table_header *);
+PROTOTYPE(void, down, struct semaphore *);
+PROTOTYPE(void, up, struct semaphore *);
+PROTOTYPE(bool, ns_capable, struct user_namespace *, int);
+PROTOTYPE(int, ___ratelimit, struct ratelimit_state *, const char *);
 
 /* Variables. */
 VARIABLE(struct srcu_struct, tracepoint_srcu);
@@ -270,6 +304,9 @@ void toa_offsets(void)
 	OFFSET_OF(NET_PROC_NET, struct net, proc_net, 8);
 	OFFSET_OF(NET_USER_NS, struct net, user_ns, 8);
 	OFFSET_OF(NET_INUM, struct net, ns.inum, 4);
+	OFFSET_OF(TASK_NSPROXY, struct task_struct, nsproxy, 8);
+	OFFSET_OF(TASK_TGID, struct task_struct, tgid, 4);
+	OFFSET_OF(NSPROXY_NET_NS, struct nsproxy, net_ns, 8);
 
 	/* linux/percpu.rs, linux/hash_table.rs */
 	CONSTANT(HAS_PCPU_ALLOC_NOPROF, HAS_PCPU_ALLOC_NOPROF);
@@ -315,6 +352,28 @@ void toa_offsets(void)
 	OFFSET_OF(SEQ_STOP, struct seq_operations, stop, 8);
 	OFFSET_OF(SEQ_NEXT, struct seq_operations, next, 8);
 	OFFSET_OF(SEQ_SHOW, struct seq_operations, show, 8);
+	CONSTANT(HAS_REGISTER_NET_SYSCTL_SZ, IS_EXPORTED(register_net_sysctl_sz));
+	CONSTANT(SIZEOF_CTL_TABLE, sizeof(struct ctl_table));
+	OFFSET_OF(CTL_TABLE_PROCNAME, struct ctl_table, procname, 8);
+	OFFSET_OF(CTL_TABLE_DATA, struct ctl_table, data, 8);
+	OFFSET_OF(CTL_TABLE_MODE, struct ctl_table, mode, 2);
+	OFFSET_OF(CTL_TABLE_HANDLER, struct ctl_table, proc_handler, 8);
+	OFFSET_OF(CTL_TABLE_EXTRA1, struct ctl_table, extra1, 8);
+	CONSTANT(SIZEOF_SEMAPHORE, sizeof(struct semaphore));
+	OFFSET_OF(SEMAPHORE_COUNT, struct semaphore, count, 4);
+	/* Before 7.1 a list of waiters, later a pointer to the first one: then zeroes are no waiters. */
+#ifdef TOA_FIELD_semaphore_wait_list
+	CONSTANT(SEMAPHORE_HAS_WAIT_LIST, 1);
+	OFFSET_OF(SEMAPHORE_WAIT_LIST, struct semaphore, wait_list, 16);
+#else
+	_Static_assert(sizeof_field(struct semaphore, first_waiter) == 8,
+		"toa: struct semaphore changed in this kernel: adapt linux/c.rs");
+	CONSTANT(SEMAPHORE_HAS_WAIT_LIST, 0);
+	CONSTANT(SEMAPHORE_WAIT_LIST, 0);
+#endif
+	CONSTANT(SIZEOF_RATELIMIT_STATE, sizeof(struct ratelimit_state));
+	OFFSET_OF(RATELIMIT_INTERVAL, struct ratelimit_state, interval, 4);
+	OFFSET_OF(RATELIMIT_BURST, struct ratelimit_state, burst, 4);
 	CONSTANT(SIZEOF_RAW_SPINLOCK, sizeof(raw_spinlock_t));
 	CONSTANT(SIZEOF_CALLBACK_HEAD, sizeof(struct callback_head));
 	CONSTANT(SIZEOF_SOCKADDR_IN, sizeof(struct sockaddr_in));
@@ -335,6 +394,8 @@ void toa_offsets(void)
 	CONSTANT(AF_INET6, AF_INET6);
 	CONSTANT(ETH_P_IPV6, ETH_P_IPV6);
 	CONSTANT(RTN_UNICAST, RTN_UNICAST);
+	CONSTANT(RTN_LOCAL, RTN_LOCAL);
+	CONSTANT(CAP_NET_ADMIN, CAP_NET_ADMIN);
 	CONSTANT(PF_KTHREAD, PF_KTHREAD);
 	CONSTANT(NUMA_NO_NODE, NUMA_NO_NODE);
 	CONSTANT(NR_CPUS, NR_CPUS);

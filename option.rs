@@ -8,44 +8,22 @@
 //! ```
 //!
 //! DPVS, LVS FullNAT and the load balancers of Huawei, Alibaba and UCloud write it so (`toa.h` of
-//! DPVS: `TCPOPT_TOA`). The option stands anywhere in the option list of RFC 9293 §3.1, and need not
-//! be aligned. The kinds are a table ([`KINDS`]).
+//! DPVS: `TCPOPT_TOA`). Other balancers use other kinds and layouts, so the rules for them are a
+//! policy ([`kinds`](crate::kinds)). The option stands anywhere in the option list of RFC 9293 §3.1, and
+//! need not be aligned.
 //!
 //! Pure: no kernel imports. The host tests compile this file too.
 
 use crate::endpoint::Endpoint;
+use crate::kinds::{
+    Dialect,
+    Kinds, //
+};
 use core::mem;
 use core::net::{
     Ipv4Addr,
     Ipv6Addr, //
 };
-
-/// One row of the table of kinds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kind {
-    /// The option's kind.
-    pub(crate) kind: u8,
-    /// The lengths of the kind, with their meanings.
-    pub(crate) layouts: &'static [Layout],
-}
-
-/// The layout of an option after its kind and length bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// 8 bytes in all: port and IPv4 address of a client.
-    Client4,
-    /// 20 bytes in all: port and IPv6 address of a client.
-    Client6,
-}
-
-/// The kinds that carry a client.
-pub(crate) const KINDS: &[Kind] = &[
-    // DPVS `kmod/toa/toa.h`, an experimental kind of RFC 4727, also used by RFC 6994.
-    Kind {
-        kind: 254,
-        layouts: &[Layout::Client4, Layout::Client6],
-    },
-];
 
 /// RFC 9293 §3.2: end of the option list, one byte.
 const END_OF_LIST: u8 = 0;
@@ -53,63 +31,82 @@ const END_OF_LIST: u8 = 0;
 /// RFC 9293 §3.2: no operation, one byte.
 const NO_OPERATION: u8 = 1;
 
-/// The options of one segment, as far as they concern the table's kinds.
+/// The option that counts, of two that carry a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    /// The first one. Balancers insert theirs in front, so one further back may be the client's own
+    /// forgery.
+    First,
+    /// The last one. Of balancers in a row, the first in the row inserts it.
+    Last,
+}
+
+/// The options of one segment, as far as they concern kinds that carry clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ParsedOptions {
-    /// The first option of a kind in the table, unless none of the kind's layouts has its length.
+    /// The content of the option that counts, unless no rule has its length.
     pub(crate) claim: Option<Claim>,
-    /// A further option of a kind in the table follows, and is ignored.
+    /// There are several options of kinds that carry clients, and all but one are ignored.
     pub(crate) duplicate: bool,
-    /// The list is truncated, or the first option of a kind in the table has none of its lengths.
+    /// The list is truncated, or no rule has the length of the option that counts.
     pub(crate) malformed: bool,
 }
 
-/// The content of an option whose length is that of a layout.
+/// The content of an option for whose length there is a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// An IPv4 client from [`Layout::Client4`], or an IPv6 client from [`Layout::Client6`].
+    /// A client.
     Client(Endpoint),
+    /// A client's address, with port 0: the client's port is the connection's.
+    Address(Endpoint),
     /// An endpoint that cannot be the source of a segment ([`Endpoint::is_possible_source`]), or an
-    /// IPv4-mapped address in [`Layout::Client6`].
+    /// IPv4-mapped address in an option for IPv6 clients.
     Impossible,
 }
 
 /// Reads the option list of a segment: the bytes between the fixed TCP header and the data.
 ///
-/// The first option of a kind in `kinds` decides, even if it has a wrong length or an impossible
-/// client. Balancers insert theirs in front, so one further back may be the client's own forgery.
+/// The option that `pick` selects decides, even if it has a wrong length or an impossible client.
 /// Options before the place where the list is truncated count.
 #[inline(always)]
-pub(crate) fn find_client(options: &[u8], kinds: &[Kind]) -> ParsedOptions {
-    let mut parsed = ParsedOptions::default();
-    let mut seen = false;
+pub(crate) fn find_client(options: &[u8], kinds: &impl Kinds, pick: Pick) -> ParsedOptions {
+    let mut chosen: Option<(Option<Dialect>, &[u8])> = None;
+    let (mut duplicate, mut truncated) = (false, false);
     for option in Options(options) {
         match option {
-            Err(Truncated) => parsed.malformed = true,
+            Err(Truncated) => truncated = true,
             Ok(TcpOption { kind, data }) => {
-                let Some(row) = kinds.iter().find(|row| row.kind == kind) else {
-                    continue;
-                };
-                if seen {
-                    parsed.duplicate = true;
+                if !kinds.names_clients(kind) {
                     continue;
                 }
-                seen = true;
-                parsed.claim = row.layouts.iter().find_map(|layout| layout.read(data));
-                parsed.malformed = parsed.claim.is_none();
+                let dialect = kinds.dialect(kind, data.len().saturating_add(HEADER_LEN));
+                if dialect == Some(Dialect::Vip) {
+                    continue;
+                }
+                duplicate |= chosen.is_some();
+                if chosen.is_none() || pick == Pick::Last {
+                    chosen = Some((dialect, data));
+                }
             }
         }
     }
-    parsed
+    let claim = chosen.and_then(|(dialect, data)| read(dialect?, data));
+    ParsedOptions {
+        malformed: truncated || (chosen.is_some() && claim.is_none()),
+        claim,
+        duplicate,
+    }
 }
 
-/// Returns whether a list without an option of a kind in the table has one of another kind that could
-/// carry a client: a kind that no client's kernel sends, with the length of a client. Then the balancer
-/// may write that kind.
-pub(crate) fn has_other_kind(options: &[u8]) -> bool {
+/// Returns whether a list in which no option counts has one of another kind that could carry a client: a
+/// kind that no client's kernel sends, with the length of a client. Then the balancer may write that
+/// kind. A rule for a virtual server's address is an answer, so its options are left out.
+pub(crate) fn has_other_kind(options: &[u8], kinds: &impl Kinds) -> bool {
     // An IPv4 or IPv6 address (4, 16), with a port (6, 18), or with the version byte of kind 28 (5, 17).
     Options(options).flatten().any(|TcpOption { kind, data }| {
-        may_carry_client(kind) && matches!(data.len(), 4 | 16 | 6 | 18 | 5 | 17)
+        may_carry_client(kind)
+            && matches!(data.len(), 4 | 16 | 6 | 18 | 5 | 17)
+            && kinds.dialect(kind, data.len().saturating_add(HEADER_LEN)) != Some(Dialect::Vip)
     })
 }
 
@@ -135,36 +132,70 @@ pub(crate) const fn has_room(options: &[u8], is_ipv6: bool) -> bool {
     MOST_OPTIONS.saturating_sub(options.len()) >= needed
 }
 
-impl Layout {
-    /// Reads an option's data, or returns `None` if it has another layout's length.
-    fn read(self, data: &[u8]) -> Option<Claim> {
-        let (port, address) = data.split_first_chunk()?;
-        let port = u16::from_be_bytes(*port);
-        match self {
-            Self::Client4 => {
-                let address = Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?);
-                Some(Claim::of(Endpoint::from_v4(address, port)))
-            }
-            Self::Client6 => {
-                let address = Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?);
-                let client = Endpoint::new(address, port);
-                // The kernel drops IPv6 segments with a mapped source, and a balancer writes an
-                // IPv4 client as `Client4`.
-                if client.address_v4().is_some() {
-                    return Some(Claim::Impossible);
-                }
-                Some(Claim::of(client))
-            }
+/// The bytes of an option's kind and length.
+const HEADER_LEN: usize = 2;
+
+/// Reads an option's data, or returns `None` if it has another dialect's length.
+#[inline(always)]
+fn read(dialect: Dialect, data: &[u8]) -> Option<Claim> {
+    match dialect {
+        Dialect::Client4 => {
+            let (port, address) = data.split_first_chunk()?;
+            let client = Endpoint::from_v4(address4(address)?, u16::from_be_bytes(*port));
+            Some(Claim::of(client))
         }
+        Dialect::Client6 => {
+            let (port, address) = data.split_first_chunk()?;
+            let client = Endpoint::new(address6(address)?, u16::from_be_bytes(*port));
+            Some(Claim::of_v6(client))
+        }
+        Dialect::Client4NoPort => {
+            let client = Endpoint::from_v4(address4(data)?, ANY_PORT);
+            Some(Claim::of(client).without_port())
+        }
+        Dialect::Client6NoPort => {
+            let client = Endpoint::new(address6(data)?, ANY_PORT);
+            Some(Claim::of_v6(client).without_port())
+        }
+        Dialect::Vip => None,
     }
 }
 
+/// A possible port, for clients whose port is the connection's.
+const ANY_PORT: u16 = 1;
+
+fn address4(bytes: &[u8]) -> Option<Ipv4Addr> {
+    Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?))
+}
+
+fn address6(bytes: &[u8]) -> Option<Ipv6Addr> {
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?))
+}
+
 impl Claim {
+    #[inline(always)]
     fn of(client: Endpoint) -> Self {
         if client.is_possible_source() {
             Self::Client(client)
         } else {
             Self::Impossible
+        }
+    }
+
+    /// The kernel drops IPv6 segments with a mapped source, and a balancer writes an IPv4 client in
+    /// an option for IPv4.
+    #[inline(always)]
+    fn of_v6(client: Endpoint) -> Self {
+        match client.address_v4() {
+            Some(_) => Self::Impossible,
+            None => Self::of(client),
+        }
+    }
+
+    fn without_port(self) -> Self {
+        match self {
+            Self::Client(client) => Self::Address(Endpoint::new(client.address(), 0)),
+            other => other,
         }
     }
 }

@@ -93,7 +93,11 @@ pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) -
     };
     let namespace = net.data(rcu);
     let stats = &namespace.stats;
-    if let Err(bound) = records.with_bounds(namespace, take_one) {
+    let taken = match records.full_share(namespace) {
+        Some(share) => Err(share),
+        None => records.with_bounds(namespace, take_one),
+    };
+    if let Err(bound) = taken {
         records.log_full(bound, net, namespace);
         return Outcome::RecordTableFull;
     }
@@ -133,6 +137,23 @@ pub(crate) fn forget(sk: &Sock) {
     if records.table.may_contain(sk.id()) {
         records.forget(sk, &rcu);
     }
+}
+
+/// Returns the share of a new namespace. The table must have been made.
+pub(crate) fn first_share(owner: Owner) -> i64 {
+    RECORDS
+        .get(&rcu::read_lock())
+        .map_or(0, |records| match owner {
+            Owner::Host => records.shares.each,
+            Owner::First | Owner::Foreign => records.largest_share(owner),
+        })
+}
+
+/// Returns the largest share that a namespace can have.
+pub(crate) fn largest_share(namespace: &Namespace) -> i64 {
+    RECORDS
+        .get(&rcu::read_lock())
+        .map_or(0, |records| records.largest_share(namespace.owner))
 }
 
 /// A number of records.
@@ -179,6 +200,29 @@ impl Records {
         self.shares
     }
 
+    /// The most records that one namespace of an owner may hold.
+    fn largest_share(&self, owner: Owner) -> i64 {
+        match owner {
+            Owner::First => self.shares.all,
+            Owner::Host => self.shares.others,
+            Owner::Foreign => self.shares.foreign,
+        }
+    }
+
+    /// Returns the share of the first namespace if the namespace holds it. It is not counted by itself,
+    /// so while it has all records that the others leave, nothing more than that is counted.
+    fn full_share(&self, namespace: &Namespace) -> Option<i64> {
+        if namespace.owner != Owner::First {
+            return None;
+        }
+        let share = namespace.share.load();
+        let held = self
+            .live
+            .load(Relaxed)
+            .saturating_sub(self.others.load(Relaxed));
+        (share < self.shares.all && held >= share).then_some(share)
+    }
+
     /// The number of buckets.
     pub(crate) fn buckets(&self) -> usize {
         self.table.buckets()
@@ -194,6 +238,15 @@ impl Records {
             return;
         }
         let number = net.number();
+        if bound < first_share(namespace.owner) {
+            log!(
+                WARNING,
+                "all {bound} records of the share of network namespace {number} are taken: its further \
+                 connections show the balancer until others end. The share was lowered: raise \
+                 net.toa.max_records there\n"
+            );
+            return;
+        }
         let more = self.shares.all.saturating_mul(2).min(u32::MAX.into());
         log!(
             WARNING,
@@ -226,10 +279,11 @@ impl Records {
     fn with_bounds<R>(&self, namespace: &Namespace, f: impl FnOnce(&[(&Count, i64)]) -> R) -> R {
         let all = (&self.live, self.shares.all);
         let others = (&self.others, self.shares.others);
+        let held = (&namespace.held, namespace.share.load());
         match namespace.owner {
             Owner::First => f(&[all]),
-            Owner::Host => f(&[(&namespace.held, self.shares.each), others, all]),
-            Owner::Foreign => f(&[(&self.foreign, self.shares.foreign), others, all]),
+            Owner::Host => f(&[held, others, all]),
+            Owner::Foreign => f(&[held, (&self.foreign, self.shares.foreign), others, all]),
         }
     }
 }

@@ -45,16 +45,20 @@ rows! {
         /// The segment carries no option of a kind that counts, and one of another kind that could be
         /// a client's.
         KindNotConfigured = "kind_not_configured",
+        /// The option is of a host that the policy does not trust.
+        Untrusted = "untrusted",
         /// The option names a client from which no segment can arrive, or the server itself.
         ImpossibleClient = "impossible_client",
-        /// This traffic's balancer cannot write an option of that length: 8 bytes in an IPv6 segment.
+        /// This traffic's balancer cannot write the option: an IPv4 client in an IPv6 segment.
         ForeignLength = "foreign_length",
-        /// The option's length is that of no address, or the option list is truncated before an option.
+        /// No rule has the option's length, or the option list is truncated before an option.
         Malformed = "malformed",
-        /// The share of this namespace is full: see the parameter `max_records` and [`crate::shares`].
+        /// The share of this namespace is full: see `max_records` and [`crate::shares`].
         RecordTableFull = "record_table_full",
         /// No memory for a record.
         RecordAllocFailed = "record_alloc_failed",
+        /// The policy disables toa.
+        Disabled = "disabled",
     }
 }
 
@@ -85,7 +89,7 @@ rows! {
         Ip6AddressAlloc = "ip6_address_alloc",
         /// Records removed with an IPv6 client.
         Ip6AddressFree = "ip6_address_free",
-        /// Segments with more than one option of the kind, of which the first one decided.
+        /// Segments with more than one option of kinds that count, of which one decided.
         Duplicate = "duplicate",
         /// Records that are there now, counted for the CPU that made them.
         RecordsLive = "records_live",

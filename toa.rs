@@ -6,7 +6,8 @@
 //! option of the segments that open it. The way of that address through the files:
 //!
 //! - A segment completes a handshake. [`toa_hooks`] gets the child socket, [`option`] reads the
-//!   client's address from the segment, [`capture`] decides whether it counts, [`records`] keeps it.
+//!   client's address from the segment, [`capture`] decides by the [`policy`] whether it counts,
+//!   [`records`] keeps it.
 //! - A process asks for the socket's peer, by `accept`, `getpeername` or otherwise. [`toa_hooks`]
 //!   gets the question, [`substitute`] answers with the client.
 //! - A process asks by getsockopt, whose answer has room for an IPv6 client of an AF_INET socket.
@@ -24,14 +25,18 @@ mod capture;
 mod connections;
 #[cfg_attr(not(CONFIG_IPV6), allow(dead_code))]
 mod endpoint;
+mod kinds;
 mod linux;
 mod lookup;
 mod namespace;
 mod option;
+mod policy;
+mod prefixes;
 mod records;
 mod shares;
 mod stats;
 mod substitute;
+mod syntax;
 mod toa_hooks;
 
 #[allow(dead_code)]
@@ -62,6 +67,10 @@ module! {
         max_records: u32 {
             default: 0,
             description: "Most connections whose client is remembered (0: as many as fit in 1/64 of the memory)",
+        },
+        wait_for_policy: u32 {
+            default: 0,
+            description: "Trust no host until net.toa.trusted is written (1), or any host (0)",
         },
     },
 }
@@ -136,12 +145,18 @@ impl kernel::Module for Toa {
             shares.foreign,
             kernel_crate!()
         );
-        for row in option::KINDS {
+        if parameter(module_parameters::wait_for_policy.value()) != 0 {
+            log!(
+                NOTICE,
+                "trusting TOA options from no host until net.toa.trusted is written: \
+                 sysctl -w net.toa.trusted=PREFIX,PREFIX\n"
+            );
+        } else {
             log!(
                 WARNING,
                 "trusting TOA options (kind {}) from any host: allow only the balancer to reach the \
-                 server ports\n",
-                row.kind
+                 server ports, or write its addresses: sysctl -w net.toa.trusted=PREFIX,PREFIX\n",
+                kinds::DEFAULT_KIND
             );
         }
         Ok(Self {

@@ -34,6 +34,7 @@ macro_rules! opaque {
 
 opaque!(
     cpumask,
+    ctl_table_header,
     ftrace_regs,
     module,
     net,
@@ -65,7 +66,7 @@ macro_rules! made {
             }
 
             /// Writes the field at `OFFSET`, which must have the type `V` in C.
-            fn set<V: Copy, const OFFSET: usize>(&mut self, value: V) {
+            const fn set<V: Copy, const OFFSET: usize>(&mut self, value: V) {
                 const { assert!(OFFSET + size_of::<V>() <= $size) };
                 // SAFETY: The field lies within the structure (asserted above); no alignment is
                 // needed, and the bytes are of any kind.
@@ -88,6 +89,12 @@ made! {
     pernet_operations: TOA_SIZEOF_PERNET_OPERATIONS;
     /// `include/linux/netfilter.h`
     nf_sockopt_ops: TOA_SIZEOF_NF_SOCKOPT_OPS;
+    /// `include/linux/sysctl.h`
+    ctl_table: TOA_SIZEOF_CTL_TABLE;
+    /// `include/linux/semaphore.h`
+    semaphore: TOA_SIZEOF_SEMAPHORE;
+    /// `include/linux/ratelimit_types.h`
+    ratelimit_state: TOA_SIZEOF_RATELIMIT_STATE;
 }
 
 /// C's `ftrace_func_t`.
@@ -146,6 +153,86 @@ impl nf_sockopt_ops {
         operations.set::<_, TOA_NF_SOCKOPT_GET>(get);
         operations.set::<_, TOA_NF_SOCKOPT_OWNER>(owner);
         operations
+    }
+}
+
+/// C's `proc_handler`. Its arguments are the entry, whether the process writes, the kernel's copy of
+/// the value, its length, and the file's position.
+pub(crate) type ProcHandler =
+    unsafe extern "C" fn(*const ctl_table, c_int, *mut c_void, *mut usize, *mut i64) -> c_int;
+
+impl ctl_table {
+    /// The end of a table.
+    pub(crate) const END: Self = Self::zeroed();
+
+    /// The entry of a file.
+    pub(crate) fn new(
+        name: *const c_char,
+        mode: c_ushort,
+        handler: ProcHandler,
+        data: *mut c_void,
+        extra1: *mut c_void,
+    ) -> Self {
+        let mut entry = Self::zeroed();
+        entry.set::<_, TOA_CTL_TABLE_PROCNAME>(name);
+        entry.set::<_, TOA_CTL_TABLE_MODE>(mode);
+        entry.set::<_, TOA_CTL_TABLE_HANDLER>(handler);
+        entry.set::<_, TOA_CTL_TABLE_DATA>(data);
+        entry.set::<_, TOA_CTL_TABLE_EXTRA1>(extra1);
+        entry
+    }
+
+    /// The data of [`ctl_table::new`].
+    pub(crate) fn data(&self) -> *const c_void {
+        // SAFETY: `new` wrote a pointer there, or it is null.
+        unsafe {
+            self.0
+                .as_ptr()
+                .byte_add(TOA_CTL_TABLE_DATA)
+                .cast::<*const c_void>()
+                .read()
+        }
+    }
+
+    /// The other data of [`ctl_table::new`].
+    pub(crate) fn extra1(&self) -> *const c_void {
+        // SAFETY: As in `data`.
+        unsafe {
+            self.0
+                .as_ptr()
+                .byte_add(TOA_CTL_TABLE_EXTRA1)
+                .cast::<*const c_void>()
+                .read()
+        }
+    }
+}
+
+impl semaphore {
+    /// Initialises a semaphore that one task may hold: C's `sema_init(sem, 1)`.
+    ///
+    /// # Safety
+    ///
+    /// The place must be valid for writes, exclusive to this call, and stay where it is.
+    pub(crate) unsafe fn unlocked(place: *mut Self) {
+        let mut unlocked = Self::zeroed();
+        unlocked.set::<c_uint, TOA_SEMAPHORE_COUNT>(1);
+        if TOA_SEMAPHORE_HAS_WAIT_LIST != 0 {
+            // An empty `struct list_head` points to itself, twice.
+            let head: *mut c_void = place.wrapping_byte_add(TOA_SEMAPHORE_WAIT_LIST).cast();
+            unlocked.set::<_, TOA_SEMAPHORE_WAIT_LIST>([head; 2]);
+        }
+        // SAFETY: By the function's safety requirements.
+        unsafe { place.write(unlocked) };
+    }
+}
+
+impl ratelimit_state {
+    /// C's `RATELIMIT_STATE_INIT`.
+    pub(crate) const fn new(interval: c_int, burst: c_int) -> Self {
+        let mut state = Self::zeroed();
+        state.set::<_, TOA_RATELIMIT_INTERVAL>(interval);
+        state.set::<_, TOA_RATELIMIT_BURST>(burst);
+        state
     }
 }
 
@@ -314,6 +401,22 @@ extern "C" {
     pub(crate) fn ipv6_mod_enabled() -> bool;
     pub(crate) fn dev_get_by_index_rcu(net: *mut net, ifindex: c_int) -> *mut net_device;
     pub(crate) fn kvfree_call_rcu(head: *mut callback_head, object: *mut c_void);
+    pub(crate) fn register_net_sysctl(
+        net: *mut net,
+        path: *const c_char,
+        table: *mut ctl_table,
+    ) -> *mut ctl_table_header;
+    pub(crate) fn register_net_sysctl_sz(
+        net: *mut net,
+        path: *const c_char,
+        table: *const ctl_table,
+        table_size: usize,
+    ) -> *mut ctl_table_header;
+    pub(crate) fn unregister_net_sysctl_table(header: *mut ctl_table_header);
+    pub(crate) fn down(sem: *mut semaphore);
+    pub(crate) fn up(sem: *mut semaphore);
+    pub(crate) fn ns_capable(ns: *mut user_namespace, cap: c_int) -> bool;
+    pub(crate) fn ___ratelimit(rs: *mut ratelimit_state, func: *const c_char) -> c_int;
 
     pub(crate) static mut tracepoint_srcu: srcu_struct;
     pub(crate) static mut rcu_tasks_trace_srcu_struct: srcu_struct;
@@ -321,7 +424,7 @@ extern "C" {
     pub(crate) static __cpu_possible_mask: cpumask;
     pub(crate) static mut _totalram_pages: i64;
     pub(crate) static init_net: net;
-    pub(crate) static init_user_ns: user_namespace;
+    pub(crate) static mut init_user_ns: user_namespace;
     #[cfg(CONFIG_IPV6)]
     pub(crate) static disable_ipv6_mod: c_int;
 }

@@ -18,10 +18,7 @@ use crate::{
             Hooked, //
         },
         log::log,
-        pernet::{
-            self,
-            PerNet, //
-        },
+        pernet,
         sock::{
             Segment,
             Sock,
@@ -31,6 +28,7 @@ use crate::{
             Level,
             Sockopts, //
         },
+        sysctl::Sysctls,
         tracepoint::Probe, //
     }, //
 };
@@ -61,7 +59,7 @@ pub(crate) enum Form {
 /// PREEMPT_RT: the removal of the hooks relies on it, see [`Hooked`].
 pub(crate) trait Callbacks: 'static {
     /// The module's data in each network namespace.
-    type PerNet: PerNet;
+    type PerNet: Sysctls;
 
     /// The answer to getsockopt, as the process gets it.
     type Answer: AsBytes;
@@ -127,7 +125,7 @@ impl<T: Callbacks> Registration<T> {
     pub(crate) fn register(module: &'static ThisModule) -> Result<Self> {
         // INVARIANT: The first of all, so on an error the last to be dropped.
         let pernet = explain(
-            "making /proc/net/toa_stats and /proc/net/toa (does another TOA module have them?)",
+            "making net.toa.*, /proc/net/toa_stats and /proc/net/toa (does another TOA module have them?)",
             pernet::Registration::register(),
         )?;
         let destroyed = explain(

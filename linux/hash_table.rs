@@ -15,15 +15,15 @@ use crate::{
             self,
             RawSpinLock, //
         },
-        rcu_pointer::RcuPointer, //
+        rcu_pointer::{
+            kvfree_rcu,
+            RcuPointer, //
+        }, //
     }, //
 };
 use core::iter;
 use core::mem::offset_of;
-use core::ptr::{
-    self,
-    NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::prelude::*;
 use kernel::sync::rcu;
 use kernel::types::Opaque;
@@ -206,20 +206,9 @@ impl<T: Copy> Unlinked<T> {
         let node = self.0.as_ptr();
         // SAFETY: By the type invariant the node is not freed, and values never change.
         let value = unsafe { (*node).value };
-        // SAFETY: As C's `kfree_rcu(node, rcu)`: the node is memory of `kmalloc` or
-        // `kmalloc_nolock`, the head lies in its first page, and readers that are still on the
-        // node do not look at the head. On PREEMPT_RT `kvfree_call_rcu` takes raw spinlocks only,
-        // so it may be called with preemption off there too.
-        unsafe {
-            c::kvfree_call_rcu(
-                Opaque::cast_into(&raw const (*node).rcu).cast(),
-                if c::TOA_KVFREE_TAKES_OFFSET != 0 {
-                    ptr::without_provenance_mut(offset_of!(Node<T>, rcu))
-                } else {
-                    node.cast()
-                },
-            )
-        };
+        // SAFETY: The node is memory of `kmalloc` or `kmalloc_nolock`, the head lies in its first page,
+        // and readers that are still on the node do not look at the head.
+        unsafe { kvfree_rcu(node.cast(), offset_of!(Node<T>, rcu)) };
         value
     }
 }

@@ -22,12 +22,20 @@ use core::net::{
 };
 use kernel::sync::rcu;
 
+/// The clients that no other host can be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The server's own addresses, and broadcast and multicast addresses.
+    OwnAndGroups,
+    /// Broadcast and multicast addresses.
+    Groups,
+}
+
 /// A network device, or null: then the look-ups use the tables of no VRF.
 type Device = *mut c::net_device;
 
-/// Returns whether no host but the server can have the address of `client` in `net`: the address is
-/// one of the server's own, or a broadcast or multicast address, in the VRF that `segment` arrived
-/// in. Softirq.
+/// Returns whether the address of `client` is one of `refused` in `net`, in the VRF that `segment`
+/// arrived in. Softirq.
 ///
 /// Not covered: IPv6 anycast addresses, and addresses that only a route makes local, for IPv6 any
 /// route (`ip -6 route add local …`), for IPv4 one in another table than `local` or the VRF's.
@@ -35,12 +43,18 @@ pub(crate) fn is_own<T>(
     net: &Net<T>,
     segment: &Segment,
     client: Endpoint,
+    refused: Refused,
     rcu: &rcu::Guard,
 ) -> bool {
-    let device = device(net, segment, rcu);
     match client.address_v4() {
-        Some(address) => is_own_v4(net, device, address),
-        None => is_own_v6(net, device, client.address()),
+        Some(address) => match kind_v4(net, device(net, segment, rcu), address) as usize {
+            c::TOA_RTN_UNICAST => false,
+            c::TOA_RTN_LOCAL => refused == Refused::OwnAndGroups,
+            _ => true,
+        },
+        // `Endpoint::is_possible_source` refuses multicast addresses.
+        None if refused == Refused::Groups => false,
+        None => is_own_v6(net, device(net, segment, rcu), client.address()),
     }
 }
 
@@ -56,11 +70,10 @@ fn device<T>(net: &Net<T>, segment: &Segment, _rcu: &rcu::Guard) -> Device {
     unsafe { c::dev_get_by_index_rcu(net.as_ptr(), segment.device_index()) }
 }
 
-fn is_own_v4<T>(net: &Net<T>, device: Device, address: Ipv4Addr) -> bool {
+/// The kind of route to an address, `RTN_…`.
+fn kind_v4<T>(net: &Net<T>, device: Device, address: Ipv4Addr) -> u32 {
     // SAFETY: `net` is a live namespace; `device` is null or a live device, which RCU keeps.
-    let kind =
-        unsafe { c::inet_addr_type_dev_table(net.as_ptr(), device, address.to_bits().to_be()) };
-    kind != c::TOA_RTN_UNICAST as u32
+    unsafe { c::inet_addr_type_dev_table(net.as_ptr(), device, address.to_bits().to_be()) }
 }
 
 #[cfg(CONFIG_IPV6)]
@@ -76,7 +89,7 @@ fn is_own_v6<T>(net: &Net<T>, device: Device, address: Ipv6Addr) -> bool {
     const SKIP_DEVICE: bool = true;
     const STRICT: kernel::ffi::c_int = 0;
     const BANNED_FLAGS: u32 = 0;
-    // SAFETY: As in `is_own_v4`. IPv6 is enabled, so `inet6_init` gave each namespace its list of
+    // SAFETY: As in `kind_v4`. IPv6 is enabled, so `inet6_init` gave each namespace its list of
     // addresses: made with the namespace, before any socket, and freed after the last.
     unsafe {
         c::ipv6_chk_addr_and_flags(

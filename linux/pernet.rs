@@ -7,11 +7,21 @@
 
 use crate::linux::{
     c,
+    family::{
+        Family,
+        Guard,
+        Member, //
+    },
     proc_net::{
         ProcFile,
         Table,
         Text, //
-    }, //
+    },
+    sysctl::{
+        self,
+        Sysctls, //
+    },
+    task, //
 };
 use core::marker::PhantomData;
 use core::ptr;
@@ -22,8 +32,10 @@ use kernel::ffi::{
 use kernel::prelude::*;
 use kernel::sync::{
     atomic::{
+        Acquire,
         Atomic,
-        Relaxed, //
+        Relaxed,
+        Release, //
     },
     rcu, //
 };
@@ -39,6 +51,14 @@ pub(crate) trait PerNet: HasNetId + Sized + Send + Sync + 'static {
 
     /// Makes the data of `net`. Process context; may sleep.
     fn new(net: &Net<()>) -> Result<Self>;
+
+    /// Takes over from the data of the namespace in which this one was made. Called once, before
+    /// anything else reads `self`.
+    fn adopt(&self, parent: &Self, guard: &Guard<'_, Self>);
+
+    /// Prepares for the end of the parent. Then the parent's parent is that of `self`, if there is
+    /// one.
+    fn lose(&self, parent: &Self, guard: &Guard<'_, Self>);
 }
 
 /// A type with an index.
@@ -74,7 +94,10 @@ pub(crate) struct NetId<T> {
     id: Atomic<u32>,
     /// The registrations of the type: one at most.
     registrations: Atomic<i32>,
-    _data: PhantomData<fn() -> T>,
+    /// 1 from the end of the registration on.
+    registered: Atomic<u32>,
+    /// The data of all namespaces.
+    family: Family<T>,
 }
 
 impl<T> NetId<T> {
@@ -83,8 +106,14 @@ impl<T> NetId<T> {
         Self {
             id: Atomic::new(0),
             registrations: Atomic::new(0),
-            _data: PhantomData,
+            registered: Atomic::new(0),
+            family: Family::new(),
         }
+    }
+
+    /// Locks the data of all namespaces against changes of their family. Process context; sleeps.
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        self.family.lock()
     }
 
     #[inline(always)]
@@ -136,11 +165,30 @@ impl<T> Net<T> {
         ptr::eq(user_ns, &raw const c::init_user_ns)
     }
 
+    /// Whether the current task has CAP_NET_ADMIN in the namespace's owner.
+    pub(crate) fn current_may_administer(&self) -> bool {
+        // SAFETY: By the type invariant; the pointer is set when the namespace is made.
+        unsafe {
+            let user_ns = self
+                .as_ptr()
+                .byte_add(c::TOA_NET_USER_NS)
+                .cast::<*mut c::user_namespace>()
+                .read();
+            c::ns_capable(user_ns, c::TOA_CAP_NET_ADMIN as c_int)
+        }
+    }
+
     /// The number by which `lsns` and `/proc/PID/ns/net` name the namespace. No other namespace has it
     /// while this one lives.
     pub(crate) fn number(&self) -> u32 {
-        // SAFETY: By the type invariant; the number is set when the namespace is made.
-        unsafe { self.as_ptr().byte_add(c::TOA_NET_INUM).cast::<u32>().read() }
+        // SAFETY: By the type invariant; the number is set when the namespace is made, before or after
+        // the module's data.
+        unsafe {
+            self.as_ptr()
+                .byte_add(c::TOA_NET_INUM)
+                .cast::<u32>()
+                .read_volatile()
+        }
     }
 
     /// The namespace's directory `/proc/net`. Files in it belong to root of the namespace, as the
@@ -162,35 +210,37 @@ impl<T: PerNet> Net<T> {
     #[inline(always)]
     pub(crate) fn data(&self, rcu: &rcu::Guard) -> &T {
         // SAFETY: By the type invariants the namespace has a `T`, which stays.
-        unsafe { &(*slot::<T>(self.as_ptr(), rcu)).data }
+        unsafe { (*slot::<T>(self.as_ptr(), rcu)).member.data() }
     }
 }
 
 /// The memory that the kernel allocates for `T` in each namespace. The files go first: they show
 /// the data.
 struct Slot<T: PerNet> {
-    files: Option<Files>,
-    data: T,
+    files: Option<Files<T>>,
+    member: Member<T>,
 }
 
-/// The files that show a namespace's data.
-struct Files {
+/// The files that show and change a namespace's data.
+struct Files<T> {
+    _sysctls: sysctl::Table<T>,
     _text: ProcFile,
     _table: ProcFile,
 }
 
-impl Files {
+impl<T: Sysctls> Files<T> {
     /// Makes the files. May sleep.
     ///
     /// # Safety
     ///
     /// The files must be dropped before the data of `net`.
-    unsafe fn new<T: PerNet>(net: &Net<T>) -> Result<Self> {
+    unsafe fn new(net: &Net<T>) -> Result<Self> {
         // SAFETY: By the function's safety requirements.
         unsafe {
             Ok(Self {
                 _text: ProcFile::text::<T::Text>(net)?,
                 _table: ProcFile::table::<T::Table>(net)?,
+                _sysctls: sysctl::Table::register(net)?,
             })
         }
     }
@@ -212,7 +262,7 @@ unsafe impl<T: PerNet> Send for Registration<T> {}
 // SAFETY: As above.
 unsafe impl<T: PerNet> Sync for Registration<T> {}
 
-impl<T: PerNet> Registration<T> {
+impl<T: Sysctls> Registration<T> {
     /// Makes `T` in all namespaces, present and future. May sleep.
     ///
     /// # Errors
@@ -235,12 +285,16 @@ impl<T: PerNet> Registration<T> {
             T::id().registrations.fetch_sub(1, Relaxed);
             return Err(EBUSY);
         }
+        // SAFETY: There is no other registration, so no namespace has the data yet.
+        unsafe { T::id().family.prepare() };
         // SAFETY: The operations stay where they are until they are unregistered; `init` and `exit`
         // keep to their contract.
         kernel::error::to_result(unsafe { c::register_pernet_subsys(operations.get()) })
             .inspect_err(|_| {
                 T::id().registrations.fetch_sub(1, Relaxed);
             })?;
+        // Release: a task that sees it also sees the data of the namespace that it is in.
+        T::id().registered.store(1, Release);
         // INVARIANT: Just registered.
         Ok(Self {
             operations,
@@ -251,6 +305,7 @@ impl<T: PerNet> Registration<T> {
 
 impl<T: PerNet> Drop for Registration<T> {
     fn drop(&mut self) {
+        T::id().registered.store(0, Relaxed);
         // SAFETY: By the type invariant. The removal of each file waits for its readers.
         unsafe { c::unregister_pernet_subsys(self.operations.get()) };
         T::id().registrations.fetch_sub(1, Relaxed);
@@ -282,32 +337,72 @@ unsafe fn slot<T: PerNet>(net: *mut c::net, _rcu: &rcu::Guard) -> *mut Slot<T> {
 /// # Safety
 ///
 /// `net` must be a namespace in which the kernel has allocated our memory, not yet initialised.
-unsafe extern "C" fn init<T: PerNet>(net: *mut c::net) -> c_int {
+unsafe extern "C" fn init<T: Sysctls>(net: *mut c::net) -> c_int {
     kernel::error::from_result(|| {
         // SAFETY: The kernel holds the namespace during this call.
         let data = T::new(unsafe { Net::from_raw(net.cast_const().cast()) })?;
         // SAFETY: By the function's safety requirements.
         let slot = unsafe { slot::<T>(net, &rcu::read_lock()) };
-        // SAFETY: As above; the size is that of a slot, and kmalloc's alignment is enough for one
-        // (asserted in `register`). Nothing reads the slot yet: the namespace is new, or the
+        // SAFETY: By the function's safety requirements the memory is ours, and large and aligned
+        // enough (asserted in `register`). Nothing reads the slot yet: the namespace is new, or the
         // callbacks are not in place.
-        unsafe { slot.write(Slot { files: None, data }) };
-        // SAFETY: The kernel holds the namespace during this call, and the data is written. `exit` drops
-        // the files before the data.
-        match unsafe { Files::new::<T>(Net::from_raw(net.cast_const().cast())) } {
+        unsafe {
+            slot.write(Slot {
+                files: None,
+                member: Member::new(data),
+            })
+        };
+        // SAFETY: Just written.
+        unsafe { join::<T>(net, slot) };
+        // SAFETY: The kernel holds the namespace during this call, and the data is written. `remove`
+        // drops the files before the data.
+        match unsafe { Files::new(Net::from_raw(net.cast_const().cast())) } {
             Ok(files) => {
-                // SAFETY: Written above. Readers of the files see `data` only, not this field.
+                // SAFETY: Written above. Readers of the files see `member` only, not this field.
                 unsafe { (&raw mut (*slot).files).write(Some(files)) };
                 Ok(0)
             }
             Err(error) => {
                 // SAFETY: Written above. No file is left, and the kernel does not call `exit` for
                 // a namespace whose `init` has failed.
-                unsafe { slot.drop_in_place() };
+                unsafe { remove(slot) };
                 Err(error)
             }
         }
     })
+}
+
+/// Adds a namespace's data to its family. The parent is the namespace that made the new one. At the
+/// registration that is not recorded any more, and the first namespace is the parent of all others.
+///
+/// # Safety
+///
+/// `slot` must be that of `net`, and written.
+unsafe fn join<T: PerNet>(net: *mut c::net, slot: *mut Slot<T>) {
+    let guard = T::id().lock();
+    let first = (&raw const c::init_net).cast_mut();
+    let parent = if ptr::eq(net, first) {
+        ptr::null_mut()
+    } else if T::id().registered.load(Acquire) != 0 {
+        task::current_net()
+    } else {
+        first
+    };
+    let parent: *const Member<T> = if parent.is_null() {
+        ptr::null()
+    } else {
+        // SAFETY: The first namespace never ends, and is the first to be initialised. The current
+        // task's namespace lives as long as the task is in it. All namespaces have been initialised
+        // once the registration has ended.
+        unsafe { &raw const (*self::slot::<T>(parent, &rcu::read_lock())).member }
+    };
+    // SAFETY: `parent` is null or a member, as argued above. The new member is removed by `remove`.
+    unsafe {
+        if let Some(parent) = parent.as_ref() {
+            (*slot).member.data().adopt(parent.data(), &guard);
+        }
+        guard.add(&raw const (*slot).member, parent);
+    }
 }
 
 /// Removes the files and the data of a namespace: of each that ends, and of all at the end of the
@@ -317,13 +412,30 @@ unsafe extern "C" fn init<T: PerNet>(net: *mut c::net) -> c_int {
 ///
 /// [`init`] must have succeeded for `net`, and no packet, no socket of the namespace's own and no
 /// hook may reach the data any more.
-unsafe extern "C" fn exit<T: PerNet>(net: *mut c::net) {
-    // SAFETY: Made by `init`.
+unsafe extern "C" fn exit<T: Sysctls>(net: *mut c::net) {
+    // SAFETY: By the function's safety requirements. The RCU section ends with the look-up.
     let slot = unsafe { slot::<T>(net, &rcu::read_lock()) };
-    // SAFETY: Made by `init`. Nothing else reads the field, and its drop waits for the readers of the
-    // files, which may still look at `data`.
+    // SAFETY: Made by `init`, and nothing else reaches it.
+    unsafe { remove(slot) };
+}
+
+/// Removes the files, and then the data. Process context; sleeps.
+///
+/// # Safety
+///
+/// [`init`] must have written the slot, and nothing but the files and the family may reach it.
+unsafe fn remove<T: Sysctls>(slot: *mut Slot<T>) {
+    // SAFETY: By the function's safety requirements. Nothing else reads the field, and its drop waits
+    // for the readers and writers of the files, which may still look at `member`.
     drop(unsafe { (&raw mut (*slot).files).replace(None) });
-    // SAFETY: By the function's safety requirements nothing else has it. The RCU section of the
-    // look-up has ended: what frees per-CPU memory may sleep on PREEMPT_RT.
+    let guard = T::id().lock();
+    // SAFETY: `init` has added the member.
+    unsafe {
+        guard.remove(&raw const (*slot).member, |child, parent| {
+            child.lose(parent, &guard)
+        });
+    }
+    drop(guard);
+    // SAFETY: Nothing reaches it any more.
     unsafe { slot.drop_in_place() };
 }

@@ -7,7 +7,9 @@
 //!
 //! C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
 
+use crate::linux::c;
 use core::ptr;
+use kernel::ffi::c_void;
 use kernel::sync::atomic::{
     Atomic,
     Release, //
@@ -35,4 +37,25 @@ impl<T> RcuPointer<T> {
     pub(crate) fn store(&self, pointer: *mut T) {
         self.0.store(pointer, Release);
     }
+}
+
+/// Frees memory after a grace period, as C's `kvfree_rcu` does. Any context, also on PREEMPT_RT:
+/// there `kvfree_call_rcu` takes raw spinlocks only.
+///
+/// # Safety
+///
+/// `object` must be memory that `kvfree` takes and that no new reader finds. At `head`, within the
+/// first page, it must have a `struct rcu_head` that no reader looks at.
+pub(crate) unsafe fn kvfree_rcu(object: *mut c_void, head: usize) {
+    // SAFETY: By the function's safety requirements.
+    unsafe {
+        c::kvfree_call_rcu(
+            object.byte_add(head).cast(),
+            if c::TOA_KVFREE_TAKES_OFFSET != 0 {
+                ptr::without_provenance_mut(head)
+            } else {
+                object
+            },
+        )
+    };
 }

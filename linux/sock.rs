@@ -334,16 +334,19 @@ impl Segment {
     }
 
     /// Whether the segment came in an IPv6 packet.
+    #[inline(always)]
     pub(crate) fn is_ipv6(&self) -> bool {
         u16::from_be(self.read(&ETHERTYPE)) == c::TOA_ETH_P_IPV6 as u16
     }
 
     /// The device that the segment was received by, or null.
+    #[inline(always)]
     pub(crate) fn device(&self) -> *mut c::net_device {
         self.read(&DEV) as *mut c::net_device
     }
 
     /// The index of the device that the segment was received by.
+    #[inline(always)]
     pub(crate) fn device_index(&self) -> c_int {
         self.read(&IIF)
     }

@@ -54,6 +54,9 @@ pub mod flags {
     /// Typical for kernel-internal allocations. The caller may sleep.
     pub const GFP_KERNEL: Flags = Flags(bindings::GFP_KERNEL);
 
+    /// [`GFP_KERNEL`], with the allocation accounted to kmemcg.
+    pub const GFP_KERNEL_ACCOUNT: Flags = Flags(bindings::GFP_KERNEL_ACCOUNT);
+
     /// Suppresses allocation failure reports.
     ///
     /// This is normally or'd with other flags.
@@ -108,11 +111,12 @@ unsafe impl Allocator for KVmalloc {
         let try_only = Flags(bindings::__GFP_NOWARN | bindings::__GFP_NORETRY);
         let is_large = size > bindings::TOA_PAGE_SIZE;
         let memory = Kmalloc::alloc(size, if is_large { flags | try_only } else { flags });
-        if !memory.is_null() || !is_large || flags != flags::GFP_KERNEL {
+        let sleeps = flags == flags::GFP_KERNEL || flags == flags::GFP_KERNEL_ACCOUNT;
+        if !memory.is_null() || !is_large || !sleeps {
             return memory;
         }
-        // SAFETY: The flags are GFP_KERNEL, so the caller may sleep.
-        unsafe { bindings::vmalloc(size).cast() }
+        // SAFETY: With these flags the caller may sleep.
+        unsafe { bindings::__vmalloc(size, flags.0).cast() }
     }
 
     unsafe fn free(memory: *mut u8) {
@@ -298,6 +302,12 @@ impl<T, A: Allocator> Vec<T, A> {
         Ok(())
     }
 
+    /// Decomposes the vector into its pointer, its length and its capacity. The memory is not freed.
+    pub fn into_raw_parts(self) -> (*mut T, usize, usize) {
+        let me = ManuallyDrop::new(self);
+        (me.place.as_ptr(), me.len, me.capacity)
+    }
+
     /// Returns a mutable raw pointer to the vector's backing buffer.
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.place.as_ptr()
@@ -324,6 +334,13 @@ impl<T, A: Allocator> Deref for Vec<T, A> {
     fn deref(&self) -> &[T] {
         // SAFETY: By the type invariant there are `len` valid elements.
         unsafe { slice::from_raw_parts(self.place.as_ptr(), self.len) }
+    }
+}
+
+impl<T, A: Allocator> DerefMut for Vec<T, A> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: By the type invariant there are `len` valid elements.
+        unsafe { slice::from_raw_parts_mut(self.place.as_ptr(), self.len) }
     }
 }
 

@@ -32,10 +32,13 @@ macro_rules! constants {
 
 constants! {
     GFP_KERNEL = TOA_GFP_KERNEL;
+    GFP_KERNEL_ACCOUNT = TOA_GFP_KERNEL_ACCOUNT;
     GFP_ATOMIC = TOA_GFP_ATOMIC;
     __GFP_NOWARN = TOA_GFP_NOWARN_FLAG;
     __GFP_NORETRY = TOA_GFP_NORETRY_FLAG;
+    EPERM = TOA_EPERM;
     ENOENT = TOA_ENOENT;
+    E2BIG = TOA_E2BIG;
     ENOMEM = TOA_ENOMEM;
     EFAULT = TOA_EFAULT;
     EBUSY = TOA_EBUSY;
@@ -76,9 +79,9 @@ const _: () = assert!(core::mem::offset_of!(task_struct, flags) == TOA_TASK_FLAG
 extern "C" {
     fn __kmalloc(size: usize, flags: c_uint) -> *mut c_void;
     fn __kmalloc_noprof(size: usize, flags: c_uint) -> *mut c_void;
-    #[link_name = "vmalloc"]
-    fn vmalloc_plain(size: c_ulong) -> *mut c_void;
-    fn vmalloc_noprof(size: c_ulong) -> *mut c_void;
+    #[link_name = "__vmalloc"]
+    fn __vmalloc_plain(size: c_ulong, flags: c_uint) -> *mut c_void;
+    fn __vmalloc_noprof(size: c_ulong, flags: c_uint) -> *mut c_void;
     pub(crate) fn kfree(object: *const c_void);
     pub(crate) fn kvfree(address: *const c_void);
     #[link_name = "printk"]
@@ -117,19 +120,19 @@ pub(crate) unsafe fn kmalloc(size: usize, flags: c_uint) -> *mut c_void {
     }
 }
 
-/// C's `vmalloc`: since 6.10 the symbol has another name.
+/// C's `__vmalloc`: since 6.10 the symbol has another name.
 ///
 /// # Safety
 ///
 /// The caller must be able to sleep.
 #[inline]
-pub(crate) unsafe fn vmalloc(size: c_ulong) -> *mut c_void {
+pub(crate) unsafe fn __vmalloc(size: c_ulong, flags: c_uint) -> *mut c_void {
     if TOA_ALLOC_NOPROF != 0 {
         // SAFETY: By the function's safety requirements.
-        unsafe { vmalloc_noprof(size) }
+        unsafe { __vmalloc_noprof(size, flags) }
     } else {
         // SAFETY: By the function's safety requirements.
-        unsafe { vmalloc_plain(size) }
+        unsafe { __vmalloc_plain(size, flags) }
     }
 }
 

@@ -27,7 +27,9 @@ pub mod code {
     }
 
     declare_err! {
+        EPERM, "Operation not permitted.";
         ENOENT, "No such file or directory.";
+        E2BIG, "Argument list too long.";
         ENOMEM, "Out of memory.";
         EFAULT, "Bad address.";
         EBUSY, "Device or resource busy.";

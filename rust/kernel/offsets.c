@@ -33,14 +33,14 @@
 #error "toa: this kernel is built without CONFIG_PRINTK, which rust/kernel/print.rs needs"
 #endif
 
-/* Functions. Since 6.10, when vmalloc became a macro, the names have a suffix. */
-#ifdef vmalloc
+/* Functions. Since 6.10, when __vmalloc became a macro, the names have a suffix. */
+#ifdef __vmalloc
 PROTOTYPE(void *, __kmalloc_noprof, size_t, gfp_t);
-PROTOTYPE(void *, vmalloc_noprof, unsigned long);
+PROTOTYPE(void *, __vmalloc_noprof, unsigned long, gfp_t);
 #define ALLOC_NOPROF 1
 #else
 PROTOTYPE(void *, __kmalloc, size_t, gfp_t);
-PROTOTYPE(void *, vmalloc, unsigned long);
+PROTOTYPE(void *, __vmalloc, unsigned long, gfp_t);
 #define ALLOC_NOPROF 0
 #endif
 PROTOTYPE(void, kfree, const void *);
@@ -106,6 +106,7 @@ void toa_kernel_offsets(void)
 
 	/* alloc.rs */
 	CONSTANT(GFP_KERNEL, (__force unsigned int)GFP_KERNEL);
+	CONSTANT(GFP_KERNEL_ACCOUNT, (__force unsigned int)GFP_KERNEL_ACCOUNT);
 	CONSTANT(GFP_ATOMIC, (__force unsigned int)GFP_ATOMIC);
 	CONSTANT(GFP_NOWARN_FLAG, (__force unsigned int)__GFP_NOWARN);
 	CONSTANT(GFP_NORETRY_FLAG, (__force unsigned int)__GFP_NORETRY);
@@ -114,7 +115,9 @@ void toa_kernel_offsets(void)
 
 	/* error.rs */
 	CONSTANT(MAX_ERRNO, MAX_ERRNO);
+	CONSTANT(EPERM, EPERM);
 	CONSTANT(ENOENT, ENOENT);
+	CONSTANT(E2BIG, E2BIG);
 	CONSTANT(ENOMEM, ENOMEM);
 	CONSTANT(EFAULT, EFAULT);
 	CONSTANT(EBUSY, EBUSY);

@@ -22,16 +22,21 @@
 #[path = "../../../endpoint.rs"]
 mod endpoint;
 #[allow(dead_code)]
+#[path = "../../../kinds.rs"]
+mod kinds;
 #[path = "../../../option.rs"]
 mod option;
 #[path = "../../logic/src/reference.rs"]
 mod reference;
+#[allow(dead_code)]
+#[path = "../../../syntax.rs"]
+mod syntax;
 
 use libfuzzer_sys::fuzz_target;
 
-/// Parses with the module's table of kinds.
+/// Parses with the default rules.
 fn find_client(options: &[u8]) -> option::ParsedOptions {
-    option::find_client(options, option::KINDS)
+    option::find_client(options, &kinds::Default, option::Pick::First)
 }
 
 const CLIENT: [u8; 8] = [254, 8, 0x30, 0x39, 192, 0, 2, 1];

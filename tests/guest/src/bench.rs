@@ -32,6 +32,7 @@ use socket2::Type;
 use crate::balancer::toa_option;
 use crate::balancer::TOA_KIND;
 use crate::module;
+use crate::namespace::write_policy_here;
 use crate::namespace::Namespace;
 use crate::net::Way;
 use crate::net::PORT;
@@ -42,6 +43,7 @@ use crate::sys::Place;
 use clock::Clock;
 use slab::Slabs;
 use wire::Wire;
+use wire::LOCAL_V4;
 
 /// Number of connections for one result.
 const CONNECTIONS: usize = 1000;
@@ -52,6 +54,16 @@ const CALLS: usize = 100;
 
 /// The number of the socket option that DPVS's module registers.
 const TOA_SO_GET_LOOKUP: libc::c_int = 4096;
+
+/// Sizes of the sets of trusted hosts. The empty set trusts any host.
+const TRUSTED: [u32; 4] = [0, 1, 16, 1024];
+
+/// Prefixes that do not merge, of which the last one has the source of the segments.
+fn prefixes(count: u32) -> String {
+    let source = u32::from(LOCAL_V4);
+    let prefix = |at: u32| format!("{}/32", Ipv4Addr::from_bits(source - 2 * at));
+    (0..count).map(prefix).collect::<Vec<_>>().join(",")
+}
 
 /// Number of open connections for the memory measurement.
 const RECORDS: usize = 10_000;
@@ -103,6 +115,7 @@ fn phase(clock: &Clock, loaded: bool) -> Phase {
         }
         ask_udp(clock, &mut rows);
         make_loopback_connections(clock, &mut rows);
+        Bench::new(clock, &mut wire, Way::V4, true, loaded).open_with_trusted_hosts(&mut rows);
         let mut bench = Bench::new(clock, &mut wire, Way::V4, true, loaded);
         Phase {
             rows,
@@ -126,6 +139,7 @@ struct Bench<'a> {
     option: Vec<u8>,
     /// The client that the server must see; None: the source of the segments.
     told: Option<SocketAddr>,
+    loaded: bool,
     name: String,
 }
 
@@ -146,6 +160,7 @@ impl<'a> Bench<'a> {
                 false => Vec::new(),
             },
             told: (option && loaded).then_some(client),
+            loaded,
             name: format!(
                 "IPv{}, {} option",
                 if family == Family::V4 { 4 } else { 6 },
@@ -209,6 +224,22 @@ impl<'a> Bench<'a> {
         self.row(rows, "connection, in all", all as f64 / CONNECTIONS as f64);
     }
 
+    /// Measures the segment that opens a connection, with sets of trusted hosts.
+    fn open_with_trusted_hosts(&mut self, rows: &mut Rows) {
+        for count in TRUSTED {
+            if self.loaded {
+                let set = prefixes(count);
+                write_policy_here("trusted", set + "\n").expect("the policy");
+            }
+            let opening = (0..CONNECTIONS).map(|_| self.connect().1[0]).collect();
+            let what = format!("opening segment, {count} prefixes trusted");
+            rows.push((what, clock::median(opening)));
+        }
+        if self.loaded {
+            write_policy_here("trusted", "\n").expect("the policy");
+        }
+    }
+
     /// Returns the growth of the kernel's memory with all connections open.
     fn hold_connections(&mut self) -> Slabs {
         let before = Slabs::read();
@@ -258,14 +289,14 @@ fn print_instructions([before, with, after]: [&Rows; 3]) {
         "\nInstructions, the program's own included (drift: between the two phases without):\n"
     );
     println!(
-        "{:<38} {:>9} {:>9} {:>8} {:>8} {:>7}",
+        "{:<44} {:>9} {:>9} {:>8} {:>8} {:>7}",
         "", "without", "with", "added", "", "drift"
     );
     for (((row, without), (_, with)), (_, after)) in before.iter().zip(with).zip(after) {
         let added = with - after;
         let ratio = 100.0 * added / after;
         let drift = after - without;
-        println!("{row:<38} {after:>9.0} {with:>9.0} {added:>+8.0} {ratio:>+7.1}% {drift:>+7.0}");
+        println!("{row:<44} {after:>9.0} {with:>9.0} {added:>+8.0} {ratio:>+7.1}% {drift:>+7.0}");
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::thread;
 
+use nix::errno::Errno;
 use nix::sched::setns;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
@@ -100,6 +101,27 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("sysctl {path}={value}: {error}"));
     }
 
+    /// Writes a value of `net.toa.*` by one write.
+    pub fn write_policy(&self, file: &str, value: impl AsRef<[u8]> + Send) -> Result<(), Errno> {
+        self.enter(|| write_policy_here(file, value))
+    }
+
+    /// Writes a value of `net.toa.*`; panics if it is refused.
+    #[track_caller]
+    pub fn set_policy(&self, file: &str, value: &str) {
+        self.write_policy(file, format!("{value}\n"))
+            .unwrap_or_else(|error| panic!("net.toa.{file}={value}: {error}"));
+    }
+
+    /// Reads a value of `net.toa.*`, without its newline.
+    #[track_caller]
+    pub fn policy(&self, file: &str) -> String {
+        let text = self.enter(|| fs::read_to_string(policy_path(file)));
+        let text = text.unwrap_or_else(|error| panic!("net.toa.{file}: {error}"));
+        let line = text.strip_suffix('\n').map(str::to_owned);
+        line.unwrap_or_else(|| panic!("net.toa.{file} has no newline: {text:?}"))
+    }
+
     /// Runs `job` in a thread in this namespace. The sockets and programs of `job` stay
     /// in the namespace.
     pub fn enter<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
@@ -110,6 +132,25 @@ impl Namespace {
             });
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
+    }
+}
+
+/// The file of a value of `net.toa.*`.
+pub fn policy_path(file: &str) -> String {
+    format!("/proc/sys/net/toa/{file}")
+}
+
+/// Writes a value of `net.toa.*` in the calling thread's namespace, by one write.
+pub fn write_policy_here(file: &str, value: impl AsRef<[u8]>) -> Result<(), Errno> {
+    let value = value.as_ref();
+    let file = File::options().write(true).open(policy_path(file));
+    let written = file.and_then(|mut file| file.write(value));
+    match written {
+        Ok(length) => {
+            assert_eq!(length, value.len(), "a write takes all or nothing");
+            Ok(())
+        }
+        Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(0))),
     }
 }
 

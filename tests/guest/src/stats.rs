@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use crate::namespace::Namespace;
 
 /// The rows, in the file's order: those of DPVS's module, the outcomes, and others.
-pub const ROWS: [&str; 19] = [
+pub const ROWS: [&str; 21] = [
     "syn_recv_sock_toa",
     "syn_recv_sock_no_toa",
     "getname_toa_ok",
@@ -23,11 +23,13 @@ pub const ROWS: [&str; 19] = [
     "no_option",
     "no_option_header_full",
     "kind_not_configured",
+    "untrusted",
     "impossible_client",
     "foreign_length",
     "malformed",
     "record_table_full",
     "record_alloc_failed",
+    "disabled",
     "duplicate",
     "records_live",
 ];

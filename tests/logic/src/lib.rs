@@ -12,22 +12,33 @@
 
 #[path = "../../../endpoint.rs"]
 mod endpoint;
+#[allow(dead_code)]
+#[path = "../../../kinds.rs"]
+mod kinds;
 #[path = "../../../option.rs"]
 mod option;
 #[allow(dead_code)]
+#[path = "../../../prefixes.rs"]
+mod prefixes;
+#[allow(dead_code)]
 #[path = "../../../shares.rs"]
 mod shares;
+#[path = "../../../syntax.rs"]
+mod syntax;
 
-/// Parses with the module's table of kinds.
+/// Parses with the default rules.
 fn find_client(options: &[u8]) -> option::ParsedOptions {
-    option::find_client(options, option::KINDS)
+    option::find_client(options, &kinds::Default, option::Pick::First)
 }
 
 mod endpoint_cases;
+mod kinds_cases;
 mod layout;
 mod lists;
 mod option_cases;
 mod option_properties;
+mod prefixes_cases;
 mod prototypes;
 mod reference;
 mod shares_cases;
+mod syntax_cases;

@@ -4,10 +4,10 @@
 
 use crate::endpoint::Endpoint;
 use crate::find_client;
+use crate::kinds;
 use crate::lists;
 use crate::lists::option;
 use crate::lists::KIND;
-use crate::option::has_other_kind;
 use crate::option::has_room;
 use crate::option::Claim;
 use crate::option::ParsedOptions;
@@ -36,6 +36,11 @@ const MALFORMED: ParsedOptions = ParsedOptions {
     malformed: true,
     ..NOTHING
 };
+
+/// Looks for a client's option that the default rules leave out.
+fn has_other_kind(list: &[u8]) -> bool {
+    crate::option::has_other_kind(list, &kinds::Default)
+}
 
 fn endpoint(address: &str, port: u16) -> Endpoint {
     Endpoint::new(address.parse().unwrap(), port)
@@ -585,4 +590,15 @@ fn every_seed_of_the_fuzzer_is_read_as_the_reference_reads_it() {
             path.display()
         );
     }
+}
+
+#[test]
+fn virtual_servers_address_is_of_no_other_kind_if_a_rule_says_so() {
+    let rules = kinds::Rules::parse(b"200,202:vip,250/6:vip").expect("rules");
+    let other = |list: &[u8]| crate::option::has_other_kind(list, &rules);
+    assert!(!other(&option(202, &[1; 6])));
+    assert!(other(&option(202, &[1; 18])));
+    assert!(!other(&option(250, &[1; 4])));
+    assert!(other(&option(250, &[1; 6])));
+    assert!(other(&option(253, &[1; 6])));
 }

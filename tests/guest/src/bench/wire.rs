@@ -26,7 +26,7 @@ use crate::wait;
 const DEVICE: &str = "tbench";
 
 /// The source of the segments, a local address of a balancer.
-const LOCAL_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
+pub const LOCAL_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 const LOCAL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 1, 0, 0, 0, 1);
 
 /// The first of the source ports, which are used in turn.

@@ -27,6 +27,10 @@ mod outcomes;
 mod own_addresses;
 mod paths;
 mod peer_servers;
+mod policy;
+mod policy_files;
+mod policy_startup;
+mod policy_writers;
 mod programs;
 mod real_servers;
 mod reconnect;
@@ -143,6 +147,9 @@ fn stock() -> Vec<&'static Case> {
         forged_options::CASES,
         forged_clients::CASES,
         nftables::CASES,
+        policy::CASES,
+        policy_files::CASES,
+        policy_writers::CASES,
         paths::CASES,
         programs::CASES,
         peer_servers::CASES,
@@ -151,6 +158,8 @@ fn stock() -> Vec<&'static Case> {
         shares::CASES,
         outcomes::UNLOADED,
         connections::UNLOADED,
+        policy::UNLOADED,
+        policy_startup::CASES,
         load::CASES,
         born::UNLOADED,
         getsockopt::UNLOADED,

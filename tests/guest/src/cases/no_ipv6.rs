@@ -138,7 +138,7 @@ fn module_says_in_these_words_that_it_comes_and_goes() {
     let expected = [
         &loaded,
         "TOA: trusting TOA options (kind 254) from any host: allow only the balancer to reach the \
-         server ports",
+         server ports, or write its addresses: sysctl -w net.toa.trusted=PREFIX,PREFIX",
         "TOA: toa unloaded",
     ];
     assert_eq!(said, expected);
