@@ -5,15 +5,18 @@
 use crate::{
     connections::ConnectionsFile,
     linux::{
+        family::Guard,
         pernet::{
             self,
             net_id,
             PerNet, //
         },
-        proc_net::Text, //
+        proc_net::Text,
+        sysctl::Sysctls, //
     },
     records, //
 };
+use kernel::fmt;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
@@ -33,6 +36,25 @@ impl PerNet for Namespace {
 
     fn new(_net: &pernet::Net<()>) -> Result<Self> {
         Ok(Self)
+    }
+
+    fn adopt(&self, _parent: &Self, _guard: &Guard<'_, Self>) {}
+
+    fn lose(&self, _parent: &Self, _guard: &Guard<'_, Self>) {}
+}
+
+/// A directory without files.
+impl Sysctls for Namespace {
+    const DIRECTORY: &'static CStr = c"net/toa_test";
+
+    const FILES: &'static [&'static CStr] = &[];
+
+    fn read(_net: &Net, _file: usize, _f: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
+
+    fn write(_net: &Net, _file: usize, _offset: i64, _bytes: &[u8]) -> Result {
+        Err(EINVAL)
     }
 }
 

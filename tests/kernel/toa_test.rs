@@ -27,6 +27,7 @@ mod kthread;
 #[path = "../../linux"]
 mod linux {
     pub(crate) mod c;
+    pub(crate) mod family;
     pub(crate) mod ftrace;
     pub(crate) mod hash_table;
     pub(crate) mod log;
@@ -37,6 +38,8 @@ mod linux {
     pub(crate) mod rcu_pointer;
     pub(crate) mod rcu_static;
     pub(crate) mod sockopt;
+    pub(crate) mod sysctl;
+    pub(crate) mod task;
 }
 mod namespace;
 mod records;
