@@ -155,7 +155,7 @@ impl NewConnection<'_> {
     #[inline(always)]
     fn record(&self, client: &Endpoint) -> Outcome {
         match self.refuse(*client) {
-            None => records::record(self.child, *client, self.net, self.rcu),
+            None => records::record(self.child, client, self.net, self.namespace, self.rcu),
             Some(reason) => reason,
         }
     }

@@ -85,13 +85,19 @@ pub(crate) fn in_bucket(index: usize, rcu: &rcu::Guard) -> impl Iterator<Item = 
     records.flat_map(move |records| records.table.bucket_values(index, rcu))
 }
 
-/// Records that `client` is behind `sk`, whose namespace is `net`. Softirq; the socket is locked.
+/// Records that `client` is behind `sk`, whose namespace is `net` with the data `namespace`. Softirq;
+/// the socket is locked.
 #[inline(never)]
-pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) -> Outcome {
+pub(crate) fn record(
+    sk: &Sock,
+    client: &Endpoint,
+    net: &Net,
+    namespace: &Namespace,
+    rcu: &rcu::Guard,
+) -> Outcome {
     let Some(records) = RECORDS.get(rcu) else {
         return Outcome::RecordTableFull;
     };
-    let namespace = net.data(rcu);
     let stats = &namespace.stats;
     let taken = match records.full_share(namespace) {
         Some(share) => Err(share),
@@ -103,14 +109,14 @@ pub(crate) fn record(sk: &Sock, client: Endpoint, net: &Net, rcu: &rcu::Guard) -
     }
     let cpu = stats.inc(Counter::RecordsLive);
     let record = Record {
-        client,
+        client: *client,
         connection: sk.connection(),
         namespace: net.number(),
         cpu,
     };
     match records.table.insert(sk.id(), record) {
         Ok(replaced) => {
-            count_ipv6(stats, Counter::Ip6AddressAlloc, client);
+            count_ipv6(stats, Counter::Ip6AddressAlloc, *client);
             // A socket is recorded once, so there should be none.
             if let Some(old) = replaced {
                 records.removed(&old, namespace);
