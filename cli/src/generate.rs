@@ -11,6 +11,7 @@ use crate::arguments::Arguments;
 use crate::arguments::GenerateArguments;
 use crate::arguments::Text;
 use crate::check;
+use crate::doctor;
 use crate::failure::Failure;
 use crate::failure::Result;
 use crate::failure::Status;
@@ -19,6 +20,7 @@ use crate::output;
 use crate::policy;
 use crate::policy_commands;
 use crate::status;
+use crate::top;
 use crate::verify;
 use crate::why;
 
@@ -29,8 +31,10 @@ use crate::why;
 struct Outputs {
     status: status::Status,
     list: Vec<list::Row>,
+    top: top::Screen,
     why: why::Explanation,
     verify: verify::Verification,
+    doctor: doctor::Diagnosis,
     check: check::Check,
     policy_show: Vec<policy_commands::PolicyOf>,
     policy_set: Vec<policy_commands::PolicyOf>,

@@ -9,6 +9,7 @@
 mod arguments;
 mod check;
 mod connections;
+mod doctor;
 mod failure;
 mod filter;
 mod generate;
@@ -22,6 +23,7 @@ mod policy_commands;
 mod sockets;
 mod stats;
 mod status;
+mod top;
 mod tun;
 mod verify;
 mod why;
@@ -127,9 +129,10 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Why(arguments) => why::run(&context, arguments)?,
         Command::Policy(command) => policy_commands::run(&context, command)?,
         Command::Verify(arguments) => verify::run(&context, arguments)?,
+        Command::Top(arguments) => top::run(&context, arguments)?,
+        Command::Doctor(arguments) => doctor::run(&context, arguments)?,
         Command::Generate(arguments) => generate::run(arguments)?,
         Command::Check(arguments) => return Ok(check::run(&context, arguments) as u8),
-        _ => return Err(Failure::failed("not yet")),
     };
     Ok(status as u8)
 }
