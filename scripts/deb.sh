@@ -5,9 +5,10 @@
 # KERNEL= comes from (see kernel.sh): trixie, forky or sid.
 #
 #   deb.sh make [SOURCE…]   source packages and the packages built from them,
-#                       checked by lintian: all three, or only these:
+#                       checked by lintian: all four, or only these:
 #       toa                 toa-dkms
 #       toa-peer            libtoa-peer0.1, libtoa-peer-dev
+#       toa-tools           toa-tools
 #       libnginx-mod-toa    libnginx-mod-http-toa, libnginx-mod-stream-toa, for
 #                           that Debian's nginx
 #   deb.sh metadata     toa-metadata-RELEASE for the kernel that KERNEL= and KVER=
@@ -23,7 +24,7 @@
 shopt -s inherit_errexit
 
 OUT=$REPO/build/deb/$(debian_of_kernel)
-readonly SOURCES=(toa toa-peer libnginx-mod-toa)
+readonly SOURCES=(toa toa-peer toa-tools libnginx-mod-toa)
 
 # The version of cargo-vendor-filterer, which Debian does not package.
 readonly FILTERER=0.5.18
@@ -33,8 +34,9 @@ readonly FILTERER=0.5.18
 tree() {
 	local dir=$2
 	case $1 in
-	toa) sources | grep -v -e '^peer/' -e '^nginx/' | copy_sources "$dir" ;;
+	toa) sources | grep -v -e '^peer/' -e '^nginx/' -e '^cli/' | copy_sources "$dir" ;;
 	toa-peer) sources | grep '^peer/' | copy_sources "$dir" --strip-components=1 ;;
+	toa-tools) sources | grep '^cli/' | copy_sources "$dir" --strip-components=1 ;;
 	libnginx-mod-toa)
 		sources | grep -e '^peer/' -e '^nginx/' | copy_sources "$dir"
 		rm -r "$dir/peer/debian"
@@ -48,7 +50,7 @@ tree() {
 # The filterer does not read a workspace that is no package.
 manifest() {
 	case $1 in
-	toa-peer) echo Cargo.toml ;;
+	toa-peer | toa-tools) echo Cargo.toml ;;
 	libnginx-mod-toa) echo nginx/http/Cargo.toml ;;
 	esac
 }
