@@ -5,6 +5,7 @@
 mod answers;
 mod asked;
 mod born;
+mod command;
 mod die;
 mod errors;
 mod forged_clients;
@@ -125,6 +126,7 @@ fn stock() -> Vec<&'static Case> {
         mptcp::CASES,
         peer_servers::LOADED,
         namespaces::CASES,
+        command::LOADED,
         many::CASES,
         real_servers::CASES,
         nginx_module::CASES,
@@ -148,6 +150,7 @@ fn stock() -> Vec<&'static Case> {
         load::CASES,
         born::UNLOADED,
         getsockopt::UNLOADED,
+        command::CASES,
         in_kernel::LOADED,
         in_kernel::CASES,
         reconnect::CASES,
