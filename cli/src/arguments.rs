@@ -229,7 +229,7 @@ pub struct PolicySetArguments {
     #[arg(value_name = "NAME=VALUE", required = true)]
     pub assignments: Vec<String>,
 
-    /// Write the values to /etc/sysctl.d/60-toa.conf too, so that the next start sets them.
+    /// Write the values to /etc/sysctl.d/toa.conf too, so that the next start sets them.
     #[arg(long)]
     pub persist: bool,
 

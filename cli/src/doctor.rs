@@ -123,7 +123,7 @@ fn screen(diagnosis: &Diagnosis, width: Option<usize>) -> String {
     };
     let _ = writeln!(
         out,
-        "{} failed, {} warnings, {} unknown",
+        "failed: {}, warnings: {}, unknown: {}",
         count(State::Failed),
         count(State::Warning),
         count(State::Unknown)
@@ -451,10 +451,10 @@ impl Facts {
             return Point::new(NAME, State::Ok, rustc.clone());
         }
         match self.option("CONFIG_RUSTC_VERSION_TEXT") {
-            Some(wanted) if wanted != rustc => Point::new(
+            Some(built_by) if built_by != rustc => Point::new(
                 NAME,
                 self.for_builds(),
-                format!("the kernel was built by {wanted}, and rustc is {rustc}"),
+                format!("the kernel was built by {built_by}, and rustc is {rustc}"),
             )
             .with("make RUST=standin, or install that rustc"),
             _ if self.bindgen.is_none() => {
@@ -536,7 +536,13 @@ impl Facts {
         let Some(installed) = &self.installed else {
             // A copy of files has no modinfo.
             let Some(file) = self.files.first() else {
-                return Point::new(NAME, State::Failed, "not installed for this kernel")
+                // One that insmod loaded is gone after the next start.
+                let state = if self.running.is_some() {
+                    State::Warning
+                } else {
+                    State::Failed
+                };
+                return Point::new(NAME, state, "not installed for this kernel")
                     .with("make && sudo make install, or apt install ./toa-dkms_VERSION_all.deb");
             };
             return Point::new(NAME, State::Ok, file.clone());
@@ -610,7 +616,7 @@ impl Facts {
                     return Point::new(
                         NAME,
                         State::Ok,
-                        format!("the policy has {} prefixes", prefixes.len()),
+                        format!("the policy has a list of {}", prefixes.len()),
                     );
                 }
                 Trusted::Any => {}
@@ -918,7 +924,7 @@ mod tests {
         let text = report(&facts, &facts.diagnose());
         assert!(text.contains("kernel: 7.3.4+deb13-amd64\n"), "{text}");
         assert!(text.contains("CONFIG_RUST=y\n"), "{text}");
-        assert!(text.contains("the policy has 2 prefixes"), "{text}");
+        assert!(text.contains("the policy has a list of 2"), "{text}");
         assert!(
             !text.contains("10.0.1.0") && !text.contains("fd00"),
             "{text}"

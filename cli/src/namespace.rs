@@ -67,7 +67,7 @@ impl Namespace {
     ///
     /// `/proc` is not mounted.
     pub fn current() -> Result<Self> {
-        Self::at("this one".to_owned(), PathBuf::from(CURRENT))
+        Self::at("current".to_owned(), PathBuf::from(CURRENT))
     }
 
     fn at(name: String, path: PathBuf) -> Result<Self> {
@@ -80,6 +80,11 @@ impl Namespace {
         })
     }
 
+    /// Whether the calling thread is in the namespace.
+    pub fn is_current(&self) -> bool {
+        Self::current().is_ok_and(|current| current.number == self.number)
+    }
+
     /// Runs `job` in a thread in the namespace. The job's files in `/proc/thread-self` are those of the
     /// namespace.
     ///
@@ -87,7 +92,7 @@ impl Namespace {
     ///
     /// The namespace cannot be entered.
     pub fn enter<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        if Self::current().is_ok_and(|current| current.number == self.number) {
+        if self.is_current() {
             return job();
         }
         let file =

@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::failure::Result;
 use crate::failure::Status;
 use crate::host::Host;
+use crate::namespace::Namespace;
 use crate::output;
 use crate::output::bold;
 use crate::output::Side;
@@ -35,7 +36,7 @@ use crate::status::policy_table;
 use crate::Context;
 
 /// The file of `--persist`.
-const PERSISTENT: &str = "/etc/sysctl.d/60-toa.conf";
+const PERSISTENT: &str = "/etc/sysctl.d/toa.conf";
 
 /// The directories of such files, the ones with the last word first (sysctl.d(5)).
 const DIRECTORIES: [&str; 4] = [
@@ -178,11 +179,9 @@ fn set(context: &Context, arguments: &PolicySetArguments) -> Result<Status> {
     }
     let written = context.within_each(&arguments.places, || write_all(&context.host, &changes))?;
     if arguments.persist {
-        let own = written.iter().find(|(namespace, _)| {
-            namespace
-                .as_ref()
-                .is_none_or(|found| found.name == "this one")
-        });
+        let own = written
+            .iter()
+            .find(|(namespace, _)| namespace.as_ref().is_none_or(Namespace::is_current));
         if let Some((_, assignments)) = own {
             persist(Path::new(PERSISTENT), assignments)?;
         }

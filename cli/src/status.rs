@@ -342,13 +342,15 @@ fn counters(out: &mut String, status: &Status, styles: bool, width: Option<usize
         let rate = status.rates.as_ref().and_then(|rates| rates.get(row));
         rate.map_or(String::new(), |rate| format!("{rate:.1}/s"))
     };
+    // Older modules count refusals only.
+    let counts_all = status.rows.get(stats::TAKEN).is_some();
     let total: u64 = status.rows.outcomes().map(|(_, count)| count).sum();
-    let _ = writeln!(
-        out,
-        "{}: {} since the load",
-        bold("connections", styles),
-        grouped(total)
-    );
+    let title = bold("connections", styles);
+    let _ = if counts_all {
+        writeln!(out, "{title}: {} since the load", grouped(total))
+    } else {
+        writeln!(out, "{title}, refusals only")
+    };
     let sides = [Side::Left, Side::Right, Side::Right, Side::Left];
     let mut table = Table::new(&sides).indented(2);
     for (outcome, count) in status.rows.outcomes() {

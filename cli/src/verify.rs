@@ -296,7 +296,7 @@ impl Bench {
         if has_ipv6 {
             let _ = write!(
                 commands,
-                "addr add {SERVER_V6}/128 dev {DEVICE} nodad\n-6 route add default dev {DEVICE}\n"
+                "addr add {SERVER_V6}/128 dev {DEVICE} nodad\nroute add ::/0 dev {DEVICE}\n"
             );
         }
         ip(&commands)?;
