@@ -6,10 +6,11 @@
 #
 #   prebuilt.sh make [DIRECTORY]    build it, and pack it there (default: build);
 #                                   print the tarball's path
-#   prebuilt.sh pack DIRECTORY      pack the toa.ko that was built before
+#   prebuilt.sh pack DIRECTORY      pack the toa.ko and the command that were built
+#                                   before
 #
-# The tarball has toa.ko, install.sh, and MANIFEST: the kernel and its build, the
-# compiler, the sources' commit, and toa.ko's sha256.
+# The tarball has toa.ko, the command toa, install.sh, and MANIFEST: the kernel and
+# its build, the compiler, the sources' commit, and toa.ko's sha256.
 #
 # KERNEL=, KVER=           which kernel (see kernel.sh)
 # SIGN_KEY=, SIGN_CERT=    files with a key and its certificate, to sign toa.ko for
@@ -17,6 +18,9 @@
 
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
+
+# The command, static.
+COMMAND=$REPO/build/target/x86_64-unknown-linux-gnu/release/toa
 
 # The commit of the sources, or "unknown" without a git clone.
 commit() {
@@ -67,6 +71,7 @@ pack() {
 	eval "$found"
 	need_host modinfo=kmod xz=xz-utils
 	[[ -s $REPO/build/$release/module/toa.ko ]] || die "there is no toa.ko for $release: run prebuilt.sh make"
+	[[ -s $COMMAND ]] || die "there is no command toa in ${COMMAND%/*}: run prebuilt.sh make"
 	mkdir -p "$out"
 	out=$(realpath "$out")
 	name=toa-$("$SCRIPTS/version.sh" print)_$release
@@ -77,6 +82,8 @@ pack() {
 	cp "$REPO/build/$release/module/toa.ko" "$work/toa/"
 	"$SCRIPTS/root.sh" run tools strip --strip-debug "$work/toa/toa.ko"
 	[[ -z ${SIGN_KEY:-} ]] || sign_with "$work"
+	install -m 755 "$COMMAND" "$work/toa/toa"
+	"$SCRIPTS/root.sh" run tools strip "$work/toa/toa"
 	cp "$REPO/LICENSE" "$REPO/packaging/install.sh" "$REPO/packaging/modules-load.conf" "$work/toa/"
 	manifest "$work/toa/toa.ko" >"$work/toa/MANIFEST"
 	chmod -R u=rwX,go=rX "$work/toa"
@@ -92,6 +99,8 @@ main() {
 		stage "find a kernel" "$SCRIPTS/kernel.sh" resolve >&2
 		stage "root for building" "$SCRIPTS/root.sh" make build
 		stage "module" "$SCRIPTS/vm-test.sh" module
+		stage "root of tools" "$SCRIPTS/root.sh" make tools
+		stage "command toa" "$SCRIPTS/vm-test.sh" command-line-tool
 		pack "${2:-$REPO/build}"
 		;;
 	pack) pack "${2:-$REPO/build}" ;;
