@@ -286,6 +286,10 @@ impl Bench {
             io::ErrorKind::NotFound => {
                 Failure::failed(format!("{}: {error}: run modprobe tun", tun::DEVICE))
             }
+            io::ErrorKind::PermissionDenied => Failure::new(
+                failure::Status::NotPermitted,
+                format!("{}: {error}: run sudo toa verify", tun::DEVICE),
+            ),
             _ => Failure::failed(format!("making the device {DEVICE}: {error}")),
         })?;
         let has_ipv6 = fs::exists("/proc/sys/net/ipv6").unwrap_or(false);
