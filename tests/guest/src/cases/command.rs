@@ -201,9 +201,7 @@ fn command_verifies_each_way_under_the_hosts_policy() {
     );
     // The host's network, policy and counters are as before.
     assert_eq!((printed(&net.server, "policy show"), net.stats()), before);
-    let devices = net
-        .server
-        .enter(|| fs::exists("/sys/class/net/toa-verify"));
+    let devices = net.server.enter(|| fs::exists("/sys/class/net/toa-verify"));
     assert!(!devices.expect("sysfs"));
     // A trusted balancer passes too.
     assert_eq!(printed(&net.server, "policy set trusted=10.0.1.0/28"), "");
