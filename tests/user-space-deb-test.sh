@@ -172,7 +172,7 @@ case_programs_depend_on_the_package_of_the_library() {
 case_the_command_has_pages_without_warnings_and_completions_that_shells_load() {
 	local page
 	server toa-tools
-	# Minimal Debians have no documentation.
+	# A minimal Debian leaves out documentation.
 	rm -f "$SERVER"/etc/dpkg/dpkg.cfg.d/*
 	apt install man-db bash zsh fish
 	files "$SERVER" >before
