@@ -78,7 +78,7 @@ vendor() {
 }
 
 # Checks that debian/copyright has the licence of each vendored crate. MIT has
-# Debian's name there, Expat.
+# Debian's name there, Expat, and exceptions have Debian's form.
 licences() {
 	local dir=$1 crate name licence
 	for crate in "$dir"/vendor/*; do
@@ -86,7 +86,7 @@ licences() {
 		name=${crate##*/}
 		name=${name%-[0-9]*}
 		licence=$(sed -n 's/^license = "\(.*\)"$/\1/p' "$crate/Cargo.toml" |
-			sed -E 's:/: or :g; s/ OR / or /g; s/\((.*)\) AND /\1, and /; s/(^| )MIT( |,|$)/\1Expat\2/')
+			sed -E 's:/: or :g; s/ OR / or /g; s/\((.*)\) AND /\1, and /; s/(^| )MIT( |,|$)/\1Expat\2/; s/ WITH LLVM-exception/ with LLVM exception/')
 		awk -v RS= -v files="Files: vendor/$name-*" -v licence="License: $licence" '
 			index($0, files "\n") == 1 && index($0 "\n", "\n" licence "\n") { found = 1 }
 			END { exit !found }' "$dir/debian/copyright" ||
