@@ -184,7 +184,7 @@ case_the_command_has_pages_without_warnings_and_completions_that_shells_load() {
 		same "warnings of ${page##*/}" "" \
 			"$(inside "$SERVER" env MANWIDTH=80 man --warnings=all -l "/${page#"$SERVER"/}" 2>&1 >/dev/null)"
 	done
-	same "bash" "complete -F _toa -o nosort -o bashdefault -o default toa" \
+	same "bash" "complete -o bashdefault -o default -o nosort -F _toa toa" \
 		"$(inside "$SERVER" bash -c '. /usr/share/bash-completion/completions/toa && complete -p toa')"
 	# shellcheck disable=SC2016 # zsh expands it
 	same "zsh" "_toa" "$(inside "$SERVER" zsh -fc 'autoload -Uz compinit && compinit -u -D && print $_comps[toa]')"
