@@ -196,7 +196,8 @@ case_the_command_has_pages_without_warnings_and_completions_that_shells_load() {
 	same "version" "9.9.9" "$(version toa-tools)"
 	apt purge toa-tools
 	files "$SERVER" >purged
-	same "left by purge" "" "$(appeared before purged)"
+	# man-db's index of all pages is its cache.
+	same "left by purge" "" "$(appeared before purged | grep -v '^/var/cache/man/')"
 }
 
 # --- nginx's modules -----------------------------------------------------------
