@@ -5,17 +5,20 @@
 # toa.ko was built for. On other servers it prints the reason and changes nothing.
 #
 #   install.sh              install toa.ko in /lib/modules/RELEASE/updates, and load
-#                           it at each start-up
+#                           it at each start-up; install the command toa in
+#                           /usr/local/bin
 #   install.sh ahead        install it for a kernel that is installed here and runs
 #                           after the next reboot
 #   install.sh check        only check whether toa.ko fits
-#   install.sh uninstall    remove toa.ko and its configuration, for every kernel
+#   install.sh uninstall    remove toa.ko, its configuration and the command, for
+#                           every kernel
 
 set -eu
 
 here=$(dirname "$0")
 modules=/lib/modules
 startup=/etc/modules-load.d/toa.conf
+command=/usr/local/bin/toa
 
 die() {
 	echo "install.sh: $*" >&2
@@ -29,15 +32,15 @@ manifest() {
 
 needed() {
 	[ "$(id -u)" = 0 ] || die "run it as root"
-	for command in modinfo depmod sha256sum; do
-		command -v "$command" >/dev/null || die "$command is missing: install kmod and coreutils"
+	for tool in modinfo depmod sha256sum; do
+		command -v "$tool" >/dev/null || die "$tool is missing: install kmod and coreutils"
 	done
 }
 
 # --- checks --------------------------------------------------------------------
 
 whole() {
-	for file in MANIFEST toa.ko modules-load.conf; do
+	for file in MANIFEST toa.ko toa modules-load.conf; do
 		[ -r "$here/$file" ] || die "$file is missing beside install.sh: unpack the whole tarball"
 	done
 	sum=$(sha256sum "$here/toa.ko" | cut -d ' ' -f 1)
@@ -108,6 +111,10 @@ install_module() {
 	depmod "$kernel"
 	cp "$here/modules-load.conf" "$startup"
 	chmod 644 "$startup"
+	mkdir -p "$(dirname "$command")"
+	cp "$here/toa" "$command.new"
+	chmod 755 "$command.new"
+	mv "$command.new" "$command"
 	echo "toa $(manifest version) is installed for $kernel and loaded at each start-up; now: $1"
 }
 
@@ -123,7 +130,7 @@ uninstall() {
 		depmod "$kernel"
 		echo "toa is no longer installed for $kernel"
 	done
-	rm -f "$startup"
+	rm -f "$startup" "$command"
 	[ -n "$removed" ] || die "there is no toa.ko in $modules/*/updates"
 	[ ! -d /sys/module/toa ] || echo "toa is still loaded: rmmod toa"
 }

@@ -23,6 +23,7 @@ formats() {
 	in_tools cargo fmt --all --check --manifest-path tests/Cargo.toml
 	in_tools cargo fmt --all --check --manifest-path nginx/Cargo.toml
 	in_tools cargo fmt --all --check --manifest-path peer/Cargo.toml
+	in_tools cargo fmt --all --check --manifest-path cli/Cargo.toml
 	[[ ! -e tests/fuzz/Cargo.toml ]] ||
 		in_tools cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 }
@@ -34,7 +35,7 @@ scripts() {
 
 crates() {
 	local crates
-	for crates in tests peer; do
+	for crates in tests peer cli; do
 		in_tools cargo clippy --locked --workspace --all-targets \
 			--manifest-path "$REPO/$crates/Cargo.toml" -- -D warnings
 	done

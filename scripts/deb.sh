@@ -6,9 +6,10 @@
 # toa-dkms of trixie, and its rustc is too old for the others.
 #
 #   deb.sh make [SOURCE…]   source packages and the packages built from them,
-#                       checked by lintian: all three, or only these:
+#                       checked by lintian: all four, or only these:
 #       toa                 toa-dkms
 #       toa-peer            libtoa-peer0.1, libtoa-peer-dev
+#       toa-tools           toa-tools
 #       libnginx-mod-toa    libnginx-mod-http-toa, libnginx-mod-stream-toa, for
 #                           that Debian's nginx
 #   deb.sh directory    prints the directory of the packages, such as
@@ -22,7 +23,7 @@ shopt -s inherit_errexit
 
 [[ ${KERNEL:-} != bookworm* ]] || export KERNEL=trixie
 OUT=$REPO/build/deb/$(debian_of_kernel)
-readonly SOURCES=(toa toa-peer libnginx-mod-toa)
+readonly SOURCES=(toa toa-peer toa-tools libnginx-mod-toa)
 
 # The version of cargo-vendor-filterer, which Debian does not package.
 readonly FILTERER=0.5.18
@@ -32,8 +33,9 @@ readonly FILTERER=0.5.18
 tree() {
 	local dir=$2
 	case $1 in
-	toa) sources | grep -v -e '^peer/' -e '^nginx/' | copy_sources "$dir" ;;
+	toa) sources | grep -v -e '^peer/' -e '^nginx/' -e '^cli/' | copy_sources "$dir" ;;
 	toa-peer) sources | grep '^peer/' | copy_sources "$dir" --strip-components=1 ;;
+	toa-tools) sources | grep '^cli/' | copy_sources "$dir" --strip-components=1 ;;
 	libnginx-mod-toa)
 		sources | grep -e '^peer/' -e '^nginx/' | copy_sources "$dir"
 		rm -r "$dir/peer/debian"
@@ -47,7 +49,7 @@ tree() {
 # The filterer does not read a workspace that is no package.
 manifest() {
 	case $1 in
-	toa-peer) echo Cargo.toml ;;
+	toa-peer | toa-tools) echo Cargo.toml ;;
 	libnginx-mod-toa) echo nginx/http/Cargo.toml ;;
 	esac
 }
@@ -75,7 +77,7 @@ vendor() {
 }
 
 # Checks that debian/copyright has the licence of each vendored crate. MIT has
-# Debian's name there, Expat.
+# Debian's name there, Expat, and exceptions have Debian's form.
 licences() {
 	local dir=$1 crate name licence
 	for crate in "$dir"/vendor/*; do
@@ -83,7 +85,7 @@ licences() {
 		name=${crate##*/}
 		name=${name%-[0-9]*}
 		licence=$(sed -n 's/^license = "\(.*\)"$/\1/p' "$crate/Cargo.toml" |
-			sed -E 's:/: or :g; s/ OR / or /g; s/\((.*)\) AND /\1, and /; s/(^| )MIT( |,|$)/\1Expat\2/')
+			sed -E 's:/: or :g; s/ OR / or /g; s/\((.*)\) AND /\1, and /; s/(^| )MIT( |,|$)/\1Expat\2/; s/ WITH LLVM-exception/ with LLVM exception/')
 		awk -v RS= -v files="Files: vendor/$name-*" -v licence="License: $licence" '
 			index($0, files "\n") == 1 && index($0 "\n", "\n" licence "\n") { found = 1 }
 			END { exit !found }' "$dir/debian/copyright" ||

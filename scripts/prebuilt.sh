@@ -6,10 +6,11 @@
 #
 #   prebuilt.sh make [DIRECTORY]    build it, and pack it there (default: build);
 #                                   print the tarball's path
-#   prebuilt.sh pack DIRECTORY      pack the toa.ko that was built before
+#   prebuilt.sh pack DIRECTORY      pack the toa.ko and the command that were built
+#                                   before
 #
-# The tarball has toa.ko, install.sh, and MANIFEST: the kernel and its build, the
-# compiler, the sources' commit, and toa.ko's sha256.
+# The tarball has toa.ko, the command toa, install.sh, and MANIFEST: the kernel and
+# its build, the compiler, the sources' commit, and toa.ko's sha256.
 #
 # KERNEL=, KVER=           which kernel (see kernel.sh)
 # SIGN_KEY=, SIGN_CERT=    files with a key and its certificate, to sign toa.ko for
@@ -19,6 +20,9 @@
 shopt -s inherit_errexit
 
 export RUST=standin
+
+# The command, static.
+COMMAND=$REPO/build/target/x86_64-unknown-linux-gnu/release/toa
 
 # The commit of the sources, or "unknown" without a git clone.
 commit() {
@@ -71,6 +75,7 @@ pack() {
 	need_host modinfo=kmod xz=xz-utils
 	module=$REPO/build/$release-$RUST/module/toa.ko
 	[[ -s $module ]] || die "there is no toa.ko for $release: run prebuilt.sh make"
+	[[ -s $COMMAND ]] || die "there is no command toa in ${COMMAND%/*}: run prebuilt.sh make"
 	mkdir -p "$out"
 	out=$(realpath "$out")
 	name=toa-$("$SCRIPTS/version.sh" print)_$release
@@ -81,6 +86,8 @@ pack() {
 	cp "$module" "$work/toa/"
 	"$SCRIPTS/root.sh" run tools strip --strip-debug "$work/toa/toa.ko"
 	[[ -z ${SIGN_KEY:-} ]] || sign_with "$work"
+	install -m 755 "$COMMAND" "$work/toa/toa"
+	"$SCRIPTS/root.sh" run tools strip "$work/toa/toa"
 	cp "$REPO/LICENSE" "$REPO/packaging/install.sh" "$REPO/packaging/modules-load.conf" "$work/toa/"
 	manifest "$work/toa/toa.ko" >"$work/toa/MANIFEST"
 	chmod -R u=rwX,go=rX "$work/toa"
@@ -96,6 +103,8 @@ main() {
 		stage "find a kernel" "$SCRIPTS/kernel.sh" resolve >&2
 		stage "root for building" "$SCRIPTS/root.sh" make build
 		stage "module" "$SCRIPTS/vm-test.sh" module
+		stage "root of tools" "$SCRIPTS/root.sh" make tools
+		stage "command toa" "$SCRIPTS/vm-test.sh" command-line-tool
 		pack "${2:-$REPO/build}"
 		;;
 	pack) pack "${2:-$REPO/build}" ;;

@@ -47,7 +47,7 @@ host() {
 cargo_test() {
 	local crates status=0
 	: >"$LOG"
-	for crates in tests peer; do
+	for crates in tests peer cli; do
 		CARGO_TARGET_DIR=$REPO/build/target "$SCRIPTS/root.sh" run tools \
 			cargo test --locked --workspace --no-fail-fast --manifest-path "$REPO/$crates/Cargo.toml" 2>&1 |
 			tee -a "$LOG" >&2 || status=$?

@@ -16,7 +16,7 @@ version() {
 # "FILE VERSION" for each file of a package that exists and has a version.
 versions() {
 	local directory
-	for directory in "" peer/ nginx/; do
+	for directory in "" peer/ nginx/ cli/; do
 		version_in "${directory}debian/changelog" '1s/^.*(\([^-)]*\).*/\1/p'
 	done
 	version_in dkms.conf 's/^PACKAGE_VERSION="\([0-9].*\)"$/\1/p'

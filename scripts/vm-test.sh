@@ -28,6 +28,7 @@
 # These need the following, in this order:
 #
 #   vm-test.sh programs             the user-space programs, release builds
+#   vm-test.sh command-line-tool    the command toa, which is one of them
 #   vm-test.sh go-server            the tests' server in Go
 #   vm-test.sh peer-servers         the example servers of peer/
 #   nginx.sh bundles                the modules for nginx, and sid's nginx
@@ -73,6 +74,13 @@ in_tools() {
 
 programs() {
 	in_tools cargo build --release --locked --workspace --bins --manifest-path "$REPO/tests/Cargo.toml" >&2
+	command_line_tool
+}
+
+# Builds the command toa as packages and tarballs have it: static, so that it runs on any Debian.
+command_line_tool() {
+	in_tools env CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
+		cargo build --release --locked --target x86_64-unknown-linux-gnu --manifest-path "$REPO/cli/Cargo.toml" >&2
 }
 
 demo_programs() {
@@ -113,7 +121,7 @@ peer_servers() {
 update_sources() {
 	local dir=$1 file
 	mkdir -p "$dir"
-	sources | grep -vP '^(tests/(?!kernel/)|peer/|nginx/|build/|\.ci/)' | while read -r file; do
+	sources | grep -vP '^(tests/(?!kernel/)|peer/|nginx/|cli/|build/|\.ci/)' | while read -r file; do
 		[[ ! -e $REPO/$file ]] || cmp -s "$REPO/$file" "$dir/$file" || {
 			mkdir -p "$(dirname "$dir/$file")"
 			cp -p "$REPO/$file" "$dir/$file"
@@ -209,6 +217,7 @@ payload() {
 	mkdir -p "$dir/bin"
 	cp "$MADE/module/toa.ko" "$MADE/module/tests/kernel/toa_test.ko" "$dir/"
 	cp "$TARGET"/release/toa-{guest,balancer,go-server} "$TARGET"/release/peer-server-{rust,c,go} "$dir/bin/"
+	cp "$TARGET/x86_64-unknown-linux-gnu/release/toa" "$dir/bin/"
 	cp "$REPO/peer/examples/server.py" "$dir/bin/peer-server.py"
 	cp -PR "$BUILD/peer/lib" "$dir/lib"
 	rm -r "$dir"/lib/{pkgconfig,*.a}
@@ -398,7 +407,7 @@ main() {
 	local action=${1:-} release version source binary rustc rustc_text small kernel_dir guest
 	[[ $# == 0 ]] || shift
 	case $action in
-	metadata | module | test-module | clippy | programs | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
+	metadata | module | test-module | clippy | programs | command-line-tool | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
 	has-tests) has_tests "$1" ;;
 	roots | builds | demo-roots | demo-builds) "${action//-/_}" ;;
 	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | test-prebuilt | demo)

@@ -9,7 +9,7 @@
 cd /toa || exit
 
 # The guest's modules and configuration are read-only, or shared with other runs.
-for directory in /usr/lib/modules /etc; do
+for directory in /usr/lib/modules /usr/local /etc; do
 	mkdir -p "/run/layer$directory" "/run/work$directory"
 	mount -t overlay -o "lowerdir=$directory,upperdir=/run/layer$directory,workdir=/run/work$directory" \
 		layer "$directory" || exit
@@ -32,13 +32,15 @@ insmod_says_that_the_key_was_rejected() {
 signed_is_installed_and_loaded_by_its_name() {
 	signed/install.sh >output 2>&1 || { sed 's/^/# /' output && return 1; }
 	sed 's/^/# /' output
-	modprobe toa && grep -q '^toa ' /proc/modules && dmesg | grep -q 'TOA: toa loaded, version'
+	modprobe toa && grep -q '^toa ' /proc/modules && dmesg | grep -q 'TOA: toa loaded, version' &&
+		[ "$(/usr/local/bin/toa status --interval 0 | head -n 1)" = 'toa: loaded' ]
 }
 
 uninstalled_it_is_found_no_more() {
 	signed/install.sh uninstall >output 2>&1 || { sed 's/^/# /' output && return 1; }
 	sed 's/^/# /' output
-	rmmod toa && ! modprobe toa 2>/dev/null && [ ! -e /etc/modules-load.d/toa.conf ]
+	rmmod toa && ! modprobe toa 2>/dev/null && [ ! -e /etc/modules-load.d/toa.conf ] &&
+		[ ! -e /usr/local/bin/toa ]
 }
 
 echo "KTAP version 1"

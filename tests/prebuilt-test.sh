@@ -26,8 +26,8 @@ module() {
 	} | gcc -x assembler -c -o "$file" -
 }
 
-# set_stage: packs the project with prebuilt.sh, with such a module in place of the
-# built one. Writes the values that the cases compare with.
+# set_stage: packs the project with prebuilt.sh, with such files in place of the
+# built ones. Writes the values that the cases compare with.
 set_stage() {
 	local release version rustc found
 	found=$("$SCRIPTS/kernel.sh" resolve)
@@ -37,6 +37,9 @@ set_stage() {
 	cp -r "$REPO"/{scripts,packaging,toa.rs,LICENSE} "$WORK/project/"
 	"$SCRIPTS/root.sh" run tools "$0" --module "$WORK/project/build/$release-standin/module/toa.ko" \
 		"vermagic=$release SMP preempt mod_unload " "version=0.0.0" "crate=stand-in"
+	mkdir -p "$WORK/project/build/target/x86_64-unknown-linux-gnu/release"
+	"$SCRIPTS/root.sh" run tools "$0" --module \
+		"$WORK/project/build/target/x86_64-unknown-linux-gnu/release/toa" "command=toa"
 	"$WORK/project/scripts/prebuilt.sh" pack "$WORK/out" >"$WORK/path"
 	rustc=$("$SCRIPTS/root.sh" run build rustc --version)
 	printf '%s=%q\n' release "$release" version "$version" rustc "$rustc" >"$WORK/kernel"
@@ -49,8 +52,9 @@ set_stage() {
 become_server() {
 	# shellcheck disable=SC1091 # made above
 	. "$WORK/kernel"
-	mkdir -p /usr/lib/modules /etc/modules-load.d /sys
+	mkdir -p /usr/lib/modules /usr/local/bin /etc/modules-load.d /sys
 	mount -t tmpfs tmpfs /usr/lib/modules
+	mount -t tmpfs tmpfs /usr/local/bin
 	mount -t tmpfs tmpfs /etc/modules-load.d
 	mount -t tmpfs tmpfs /sys
 	mkdir -p "$TMP/bin" "/lib/modules/$release/kernel/net"
@@ -99,7 +103,7 @@ case_tarball_and_manifest_name_kernel_compiler_and_sources() {
 	local toa
 	toa=$(sed -n 's/^        "\([0-9.]*\)"$/\1/p' "$REPO/toa.rs")
 	same "tarball" "toa-${toa}_$release.tar.xz" "$(basename "$(<"$WORK/path")")"
-	same "files" "LICENSE MANIFEST install.sh modules-load.conf toa.ko" \
+	same "files" "LICENSE MANIFEST install.sh modules-load.conf toa toa.ko" \
 		"$(tar -tJf "$(<"$WORK/path")" | sed -n 's|^[^/]*/\(.\)|\1|p' | paste -sd' ')"
 	same "manifest" "$(
 		cat <<-MANIFEST
@@ -135,9 +139,13 @@ case_installs_for_this_kernel_and_takes_it_away_again() {
 	same "install over a loaded one" "toa $(sed -n 's/^version: //p' MANIFEST) is installed for $release and loaded at each start-up; now: rmmod toa && modprobe toa" \
 		"$(./install.sh)"
 	rmdir /sys/module/toa
+	same "command" "$(sha256sum <toa)" "$(sha256sum </usr/local/bin/toa)"
+	same "mode of the command" "755 root root" "$(stat -c '%a %U %G' /usr/local/bin/toa)"
+	./install.sh >/dev/null
 	same "uninstall" "toa is no longer installed for $release" "$(./install.sh uninstall)"
 	same "files" "$(<before)" "$(listing)"
 	[[ ! -e /lib/modules/$release/updates ]] || die "a directory still exists"
+	same "commands" "" "$(ls /usr/local/bin)"
 }
 
 case_installs_ahead_for_a_kernel_that_does_not_run_yet() {

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Installs, upgrades, removes and purges the packages of the C library and of
-# nginx's modules, in throwaway copies of a minimal Debian.
+# Installs, upgrades, removes and purges the packages of the C library, of the command
+# and of nginx's modules, in throwaway copies of a minimal Debian.
 #
 #   user-space-deb-test.sh [CASE…]
 #
@@ -166,6 +166,39 @@ case_programs_depend_on_the_package_of_the_library() {
 		SYMBOLS
 	)" "$(dpkg-deb -I "$(deb libtoa-peer0.1)" symbols)"
 	same "libtoa-peer-dev's dependency" "libtoa-peer0.1 (= $(field libtoa-peer0.1 Version))" "$(field libtoa-peer-dev Depends)"
+}
+
+# --- the command ---------------------------------------------------------------
+
+case_the_command_has_pages_without_warnings_and_completions_that_shells_load() {
+	local page
+	server toa-tools
+	# A minimal Debian leaves out documentation.
+	rm -f "$SERVER"/etc/dpkg/dpkg.cfg.d/*
+	apt install man-db bash zsh fish
+	files "$SERVER" >before
+	apt install "${PACKAGES[@]}"
+	same "version" "toa $(field toa-tools Version)" "$(inside "$SERVER" toa --version)"
+	same "pages" "toa toa-check toa-doctor toa-generate toa-list toa-policy toa-policy-diff toa-policy-set toa-policy-show toa-policy-test toa-status toa-top toa-verify toa-why" \
+		"$(unpacked toa-tools | sed -n 's|^/usr/share/man/man1/\(.*\)\.1\.gz$|\1|p' | sort | paste -sd' ')"
+	for page in "$SERVER"/usr/share/man/man1/toa*.1.gz; do
+		same "warnings of ${page##*/}" "" \
+			"$(inside "$SERVER" env MANWIDTH=80 man --warnings=all -l "/${page#"$SERVER"/}" 2>&1 >/dev/null)"
+	done
+	same "bash" "complete -o bashdefault -o default -o nosort -F _toa toa" \
+		"$(inside "$SERVER" bash -c '. /usr/share/bash-completion/completions/toa && complete -p toa')"
+	# shellcheck disable=SC2016 # zsh expands it
+	same "zsh" "_toa" "$(inside "$SERVER" zsh -fc 'autoload -Uz compinit && compinit -u -D && print $_comps[toa]')"
+	same "fish" "status" "$(inside "$SERVER" fish -c 'complete -C "toa stat"' | cut -f 1)"
+	same "without the module" 3 "$(inside "$SERVER" toa status >/dev/null && echo 0 || echo $?)"
+
+	newer toa-tools
+	apt install /root/newer/toa-tools.deb
+	same "version" "9.9.9" "$(version toa-tools)"
+	apt purge toa-tools
+	files "$SERVER" >purged
+	# man-db's index of all pages is its cache.
+	same "left by purge" "" "$(appeared before purged | grep -v '^/var/cache/man/')"
 }
 
 # --- nginx's modules -----------------------------------------------------------

@@ -5,6 +5,7 @@
 mod answers;
 mod asked;
 mod born;
+mod command;
 mod connections;
 mod die;
 mod errors;
@@ -133,6 +134,7 @@ fn stock() -> Vec<&'static Case> {
         mptcp::CASES,
         peer_servers::LOADED,
         namespaces::CASES,
+        command::LOADED,
         many::CASES,
         real_servers::CASES,
         nginx_module::CASES,
@@ -163,6 +165,7 @@ fn stock() -> Vec<&'static Case> {
         load::CASES,
         born::UNLOADED,
         getsockopt::UNLOADED,
+        command::CASES,
         in_kernel::LOADED,
         in_kernel::CASES,
         reconnect::CASES,

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The commands' output: aligned columns, JSON, and text from the kernel without control characters.
+
+use std::fmt::Write as _;
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write as _;
+
+use nix::libc;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::failure::Result;
+
+/// Writes to standard output. A reader that closes the pipe ends the command quietly.
+///
+/// # Errors
+///
+/// The output cannot be written for another reason, such as a full disk.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // The status of a program that SIGPIPE ends, as shells report it.
+            std::process::exit(128 + libc::SIGPIPE);
+        }
+        written => {
+            written.map_err(|error| Failure::failed(format!("writing to standard output: {error}")))
+        }
+    }
+}
+
+/// Writes a line to standard error: a remark that is no part of the output.
+pub fn remark(text: &str) {
+    // Nothing can be done about an error here.
+    let _ = writeln!(io::stderr(), "toa: {text}");
+}
+
+/// Writes a value as JSON.
+///
+/// # Errors
+///
+/// As [`print`].
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::failed(format!("JSON: {error}")))?;
+    print(&format!("{text}\n"))
+}
+
+/// Replaces control characters, which names of processes and files may have.
+pub fn printable(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().map(visible).collect()
+}
+
+/// Whether standard output is a terminal that shows bold text.
+pub fn has_styles() -> bool {
+    let term = std::env::var("TERM").unwrap_or_default();
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !refused && !term.is_empty() && term != "dumb"
+}
+
+/// Returns the terminal's width, if standard output is one.
+pub fn width() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    let (width, _) = crossterm::terminal::size().ok()?;
+    Some(usize::from(width)).filter(|width| *width > 0)
+}
+
+/// Makes text bold.
+pub fn bold(text: &str, styles: bool) -> String {
+    if styles {
+        format!("\u{1b}[1m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The side to which a column's texts are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Texts.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// A table whose columns are aligned. Two blanks separate them.
+#[derive(Debug)]
+pub struct Table {
+    sides: Vec<Side>,
+    rows: Vec<Vec<String>>,
+    indent: usize,
+}
+
+impl Table {
+    /// A table with these columns.
+    pub fn new(sides: &[Side]) -> Self {
+        Self {
+            sides: sides.to_vec(),
+            rows: Vec::new(),
+            indent: 0,
+        }
+    }
+
+    /// Moves all rows to the right.
+    pub fn indented(mut self, indent: usize) -> Self {
+        self.indent = indent;
+        self
+    }
+
+    /// Adds a row.
+    pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// Writes the rows. In a terminal of `width` columns, a text in the last column that is too long
+    /// continues below its beginning.
+    pub fn write(&self, out: &mut String, width: Option<usize>) {
+        let columns = self.sides.len();
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| {
+                let cells = self.rows.iter().filter_map(|row| row.get(column));
+                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
+            .collect();
+        let before_last = |columns: usize| {
+            let before = widths.iter().take(columns.saturating_sub(1));
+            self.indent + before.map(|width| width + 2).sum::<usize>()
+        };
+        for row in &self.rows {
+            let mut line = " ".repeat(self.indent);
+            for (column, cell) in row.iter().enumerate() {
+                let last = column + 1 == row.len();
+                let padding = widths[column].saturating_sub(cell.chars().count());
+                if self.sides[column] == Side::Right {
+                    let _ = write!(line, "{}{cell}", " ".repeat(padding));
+                } else if last {
+                    let start = before_last(columns);
+                    match width.and_then(|width| width.checked_sub(start)) {
+                        Some(room) if last && column + 1 == columns && room >= 20 => {
+                            line.push_str(
+                                &wrap(cell, room).join(&format!("\n{}", " ".repeat(start))),
+                            );
+                        }
+                        _ => line.push_str(cell),
+                    }
+                } else {
+                    let _ = write!(line, "{cell}{}", " ".repeat(padding));
+                }
+                if !last {
+                    line.push_str("  ");
+                }
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+    }
+}
+
+/// Breaks a text between words, into lines of at most `width` characters where words allow.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one");
+        let length = line.chars().count() + word.chars().count();
+        if line.is_empty() {
+            line.push_str(word);
+        } else if length < width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_the_last_one_is_wrapped() {
+        let mut table = Table::new(&[Side::Left, Side::Right, Side::Left]).indented(2);
+        table.row(["a", "1", "short"]);
+        table.row(["longer", "1000", "words that do not fit the line"]);
+        let mut piped = String::new();
+        table.write(&mut piped, None);
+        assert_eq!(
+            piped,
+            "  a          1  short\n  longer  1000  words that do not fit the line\n"
+        );
+        let mut narrow = String::new();
+        table.write(&mut narrow, Some(38));
+        assert_eq!(
+            narrow,
+            "  a          1  short\n  longer  1000  words that do not fit\n                the line\n"
+        );
+        // Below some width, lines are left to the terminal.
+        let mut tiny = String::new();
+        table.write(&mut tiny, Some(10));
+        assert_eq!(tiny, piped);
+    }
+
+    #[test]
+    fn control_characters_are_not_printed() {
+        assert_eq!(printable("a\u{1b}[2J\nb\u{9b}é"), "a?[2J?b?é");
+    }
+}
