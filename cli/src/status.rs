@@ -89,7 +89,7 @@ const HOOKED: [&str; 4] = [
     "tcp_child_process",
     "inet_getname",
     "inet6_getname",
-    "tcp_disconnect",
+    "tcp_clear_retrans",
 ];
 
 /// The files that list hooked functions.

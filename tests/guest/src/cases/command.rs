@@ -132,7 +132,7 @@ fn command_shows_the_sums_of_the_counters() {
     for expected in [
         "toa: loaded",
         "version 0.1.0",
-        "hooks tcp_child_process, inet_getname, inet6_getname, tcp_disconnect",
+        "hooks tcp_child_process, inet_getname, inet6_getname, tcp_clear_retrans",
         "connections: 3 since the load",
         "option_taken 3 carries a client, who is recorded",
         "no_option 0 carries no option",
