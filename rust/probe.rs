@@ -7,7 +7,7 @@ use core::borrow::Borrow;
 use kernel::{
     cpu::{nr_cpu_ids, CpuId},
     error::{from_result, to_result},
-    ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_ushort, c_void},
+    ffi::{c_char, c_int, c_long, c_longlong, c_uchar, c_uint, c_ulong, c_ushort, c_void},
     fmt,
     prelude::*,
     print::{call_printk, format_strings},
@@ -15,7 +15,7 @@ use kernel::{
     seq_print,
     str::CStr,
     sync::{
-        atomic::{Atomic, Relaxed, Release},
+        atomic::{Acquire, Atomic, Relaxed, Release},
         rcu,
     },
     task::Task,
@@ -44,10 +44,13 @@ impl kernel::Module for Probe {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let _guard: rcu::Guard = rcu::read_lock();
         let count = Atomic::<i64>::new(nr_cpu_ids().into());
+        count.load(Acquire);
         count.store(CpuId::current().as_u32().into(), Relaxed);
         to_result(from_result(|| Ok(0)))?;
         let mut list = KVec::with_capacity(1, GFP_KERNEL)?;
         list.extend_from_slice(b"toa", GFP_ATOMIC | __GFP_NOWARN)?;
+        let words: KVVec<u64> = KVVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
+        let _: (*mut u64, usize, usize) = words.into_raw_parts();
         let value: u32 = *module_parameters::probe.value().borrow();
         Ok(Self(KBox::new(value, GFP_KERNEL)?))
     }
@@ -56,6 +59,7 @@ impl kernel::Module for Probe {
 type Unused = (
     c_char,
     c_long,
+    c_longlong,
     c_uchar,
     c_uint,
     c_ulong,

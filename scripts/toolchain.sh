@@ -251,8 +251,9 @@ check_cc() {
 
 major_of() {
 	local version
-	version=$("$1" -dumpversion 2>/dev/null) || version=0
-	echo "${version%%.*}"
+	version=$("$1" -dumpversion 2>/dev/null) || version=
+	version=${version%%.*}
+	echo "${version:-0}"
 }
 
 # has_header NAME: whether the C compiler finds it.
