@@ -180,10 +180,11 @@ case_install_upgrade_remove_and_purge_leave_nothing() {
 	same "left by remove" "$(
 		cat <<-LIST
 			/etc/modprobe.d/toa.conf
+			/etc/sysctl.d/toa.conf
 			/var/lib/dpkg/info/toa-dkms.list
 			/var/lib/dpkg/info/toa-dkms.postrm
 		LIST
-	)" "$(appeared before removed | grep -v /systemd)"
+	)" "$(appeared before removed | grep -v -e /systemd -e '/etc/sysctl\.d$')"
 	apt purge toa-dkms
 	files "$SERVER" >purged
 	same "left by purge" "" "$(appeared before purged)"

@@ -81,7 +81,8 @@ case_has_these_files() {
 	src=/usr/src/toa-$(version)
 	same "files" "$(
 		{
-			printf '%s\n' /etc/modprobe.d/toa.conf /usr/lib/modules-load.d/toa.conf \
+			printf '%s\n' /etc/modprobe.d/toa.conf /etc/sysctl.d/toa.conf /usr/lib/modules-load.d/toa.conf \
+				/usr/lib/modprobe.d/toa-policy.conf /usr/lib/udev/rules.d/60-toa.rules \
 				/usr/lib/systemd/system/toa-check.service /usr/libexec/toa /usr/libexec/toa/toa-{check,dkms,swap} \
 				/usr/share/doc/toa-dkms /usr/share/doc/toa-dkms/{README.md,toa-trust.nft} \
 				/usr/share/doc/toa-dkms/doc /usr/share/doc/toa-dkms/doc/{install,internals,nat64,operating}.md \
@@ -96,7 +97,7 @@ case_has_these_files() {
 	same "owners" "root root" "$(rpm -qp --qf '[%{FILEUSERNAME} %{FILEGROUPNAME}\n]' "$(package)" | sort -u)"
 	same "executables" "/usr/libexec/toa/toa-check /usr/libexec/toa/toa-dkms /usr/libexec/toa/toa-swap $src/rust/core.sh $src/scripts/check-object.sh $src/scripts/module.sh $src/scripts/standin.sh" \
 		"$(rpm -qp --qf '[%{FILEMODES:perms} %{FILENAMES}\n]' "$(package)" | awk '/^-rwxr-xr-x/ { print $2 }' | sort | paste -sd' ')"
-	same "configuration" /etc/modprobe.d/toa.conf "$(rpm -qcp "$(package)")"
+	same "configuration" "/etc/modprobe.d/toa.conf /etc/sysctl.d/toa.conf" "$(rpm -qcp "$(package)" | paste -sd' ')"
 }
 
 case_requires_what_builds_the_module() {
