@@ -18,6 +18,7 @@ packages() {
 	local tarball=$1 dir=$2
 	rpmbuild --quiet --nodeps -ta "$tarball" --define "_topdir $dir/top" \
 		--define '_unitdir /usr/lib/systemd/system' --define '_modulesloaddir /usr/lib/modules-load.d' \
+		--define '_modprobedir /usr/lib/modprobe.d' --define '_udevrulesdir /usr/lib/udev/rules.d' \
 		--define 'systemd_post() :' --define 'systemd_preun() :' --define 'systemd_postun() :'
 	mv "$dir"/top/RPMS/noarch/*.rpm "$dir"/top/SRPMS/*.rpm "$dir"
 	rm -rf "$dir/top"
