@@ -27,7 +27,7 @@ newer_package() {
 	local tree=$TMP/toa-9.9.9
 	tar -xf "$OUT/toa-$(version).tar.xz" -C "$TMP"
 	mv "$TMP/toa-$(version)" "$tree"
-	sed -i "s/\b$(version | sed 's/[.]/\\./g')\b/9.9.9/" "$tree"/{,peer/,nginx/}debian/changelog \
+	sed -i "s/\b$(version | sed 's/[.]/\\./g')\b/9.9.9/" "$tree"/{,peer/,nginx/,cli/}debian/changelog \
 		"$tree"/{dkms.conf,toa.rs,packaging/toa-dkms.spec}
 	mkdir "$TMP/newer"
 	tar -cJf "$TMP/newer/toa-9.9.9.tar.xz" -C "$TMP" toa-9.9.9
