@@ -234,9 +234,10 @@ impl Records {
         self.table.buckets()
     }
 
-    /// Logs that a share is full, once for each namespace. Hosts in the network can fill the shares of
-    /// many namespaces, so a rate limits the lines. A line that the rate suppresses is printed for a
-    /// later connection.
+    /// Logs that a share is full, once for each namespace, with the command that makes room. A share that
+    /// was lowered can be raised to its first value. Hosts in the network can fill the shares of many
+    /// namespaces, so a rate limits the lines. A line that the rate suppresses is printed for a later
+    /// connection.
     #[cold]
     fn log_full(&self, bound: i64, net: &Net, namespace: &Namespace) {
         let lines = &namespace.full_lines;
@@ -244,21 +245,17 @@ impl Records {
             return;
         }
         let number = net.number();
-        if bound < first_share(namespace.owner) {
-            log!(
-                WARNING,
-                "all {bound} records of the share of network namespace {number} are taken: its further \
-                 connections show the balancer until others end. The share was lowered: raise \
-                 net.toa.max_records there\n"
-            );
-            return;
-        }
-        let more = self.shares.all.saturating_mul(2).min(u32::MAX.into());
+        let first = first_share(namespace.owner);
+        let (command, more) = if bound < first {
+            ("sysctl -w net.toa.max_records=", first)
+        } else {
+            let more = self.shares.all.saturating_mul(2).min(u32::MAX.into());
+            ("rmmod toa && modprobe toa max_records=", more)
+        };
         log!(
             WARNING,
             "all {bound} records of the share of network namespace {number} are taken: its further \
-             connections show the balancer until others end. For more records, run: rmmod toa && \
-             modprobe toa max_records={more}\n"
+             connections show the balancer until others end. For more records, run: {command}{more}\n"
         );
     }
 

@@ -49,6 +49,7 @@ pub const UNLOADED: &[Case] = cases![Unloaded:
     connection_without_memory_counts_as_record_alloc_failed,
     full_share_is_logged_once_for_each_namespace,
     line_about_a_full_share_waits_for_its_turn,
+    line_about_a_lowered_share_names_the_sysctl,
 ];
 
 const NAMED_V6: SocketAddr = SocketAddr::new(
@@ -296,12 +297,16 @@ const MAX_RECORDS: &str = "max_records=8";
 
 /// The log line about the full share of the stage's namespace.
 fn line_of(stage: &Stage) -> String {
+    line(stage, SHARE, "rmmod toa && modprobe toa max_records=16")
+}
+
+/// The log line about a full share, and the command that makes room.
+fn line(stage: &Stage, share: usize, command: &str) -> String {
     let path = format!("/run/netns/{}", stage.net.server.name());
     let number = namespace::run(Command::new("stat").args(["-L", "-c", "%i", &path]));
     format!(
-        "TOA: all {SHARE} records of the share of network namespace {} are taken: its further \
-         connections show the balancer until others end. For more records, run: rmmod toa && \
-         modprobe toa max_records=16",
+        "TOA: all {share} records of the share of network namespace {} are taken: its further \
+         connections show the balancer until others end. For more records, run: {command}",
         number.trim()
     )
 }
@@ -380,6 +385,21 @@ fn full_share_is_logged_once_for_each_namespace() {
         drop(held);
         stage.net.wait_for_no_records();
     }
+    module::unload();
+}
+
+fn line_about_a_lowered_share_names_the_sysctl() {
+    module::load_with(MAX_RECORDS);
+    let stage = Stage::new(Family::DualStack, false);
+    stage.net.server.set_policy("max_records", "1");
+    let mut log = KernelLog::from_now();
+    let held = connect(&stage, &toa_option(TOA_KIND, NAMED));
+    assert_eq!(lines_about_shares(&mut log), [""; 0], "not yet full");
+    drop(connect(&stage, &toa_option(TOA_KIND, NAMED)));
+    let command = "sysctl -w net.toa.max_records=2";
+    assert_eq!(lines_about_shares(&mut log), [line(&stage, 1, command)]);
+    drop(held);
+    stage.net.wait_for_no_records();
     module::unload();
 }
 
