@@ -107,7 +107,7 @@ pub(crate) fn record(
         records.log_full(bound, net, namespace);
         return Outcome::RecordTableFull;
     }
-    let cpu = stats.inc(Counter::RecordsLive);
+    let cpu = stats.record_made();
     let record = Record {
         client: *client,
         connection: sk.connection(),
@@ -125,7 +125,7 @@ pub(crate) fn record(
         }
         Err(_) => {
             records.with_bounds(namespace, give_one_back);
-            stats.dec(Counter::RecordsLive, cpu);
+            stats.record_gone(cpu);
             Outcome::RecordAllocFailed
         }
     }
@@ -273,7 +273,7 @@ impl Records {
     /// Counts a record that left the table.
     fn removed(&self, record: &Record, namespace: &Namespace) {
         self.with_bounds(namespace, give_one_back);
-        namespace.stats.dec(Counter::RecordsLive, record.cpu);
+        namespace.stats.record_gone(record.cpu);
         count_ipv6(&namespace.stats, Counter::Ip6AddressFree, record.client);
     }
 

@@ -8,6 +8,7 @@
 use crate::linux::percpu::{
     possible_cpus,
     Counters,
+    Gauge,
     PerCpu,
     PossibleCpu, //
 };
@@ -91,8 +92,6 @@ rows! {
         Ip6AddressFree = "ip6_address_free",
         /// Segments with more than one option of kinds that count, of which one decided.
         Duplicate = "duplicate",
-        /// Records that are there now, counted for the CPU that made them.
-        RecordsLive = "records_live",
     }
 }
 
@@ -102,8 +101,8 @@ const OF_DPVS: usize = 6;
 /// The number of counters: those of [`Counter`], then those of [`Outcome`].
 const COUNTERS: usize = Counter::ROWS.len() + Outcome::ROWS.len();
 
-/// The counters of one CPU.
-type OfCpu = Counters<COUNTERS>;
+/// The row of [`Stats::records_live`].
+const RECORDS_LIVE: &str = "records_live";
 
 /// The heading of a CPU's column.
 struct Heading(PossibleCpu);
@@ -116,34 +115,41 @@ impl fmt::Display for Heading {
 
 /// The counters of a namespace.
 pub(crate) struct Stats {
-    cpus: PerCpu<OfCpu>,
+    counters: PerCpu<Counters<COUNTERS>>,
+    /// Records that are there now, counted for the CPU that made them.
+    records_live: PerCpu<Gauge>,
 }
 
 impl Stats {
     /// All zero. May sleep.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            cpus: PerCpu::new()?,
+            counters: PerCpu::new()?,
+            records_live: PerCpu::new()?,
         })
     }
 
     /// Counts a connection on this CPU. Any context.
     pub(crate) fn count(&self, outcome: Outcome) {
-        let (counters, _) = self.cpus.this_cpu();
-        counters.add(place(outcome), 1);
+        self.counters.increment(place(outcome));
     }
 
-    /// Adds one on this CPU, and returns the CPU. Any context.
-    pub(crate) fn inc(&self, counter: Counter) -> PossibleCpu {
-        let (counters, cpu) = self.cpus.this_cpu();
-        counters.add(counter as usize, 1);
+    /// Adds one on this CPU. Any context.
+    pub(crate) fn inc(&self, counter: Counter) {
+        self.counters.increment(counter as usize);
+    }
+
+    /// Counts a record that is made, on this CPU, and returns the CPU. Any context.
+    pub(crate) fn record_made(&self) -> PossibleCpu {
+        let (records_live, cpu) = self.records_live.this_cpu();
+        records_live.add(1);
         cpu
     }
 
-    /// Subtracts one on `cpu`, on which [`Stats::inc`] added it. Any context.
-    pub(crate) fn dec(&self, counter: Counter, cpu: PossibleCpu) {
+    /// Counts a record that is gone, on the CPU that [`Stats::record_made`] returned. Any context.
+    pub(crate) fn record_gone(&self, cpu: PossibleCpu) {
         // Wraps around: the sum over the CPUs is right.
-        self.cpus.cpu(cpu).add(counter as usize, u64::MAX);
+        self.records_live.cpu(cpu).add(u64::MAX);
     }
 
     /// Writes the table. It is no snapshot: counters move while it is written.
@@ -154,39 +160,45 @@ impl Stats {
         }
         seq_print!(seq, "\n");
         let counter = |&(counter, row): &(Counter, &str)| {
-            self.show_row(seq, row, |counters| counters.get(counter as usize));
+            show_row(seq, row, |cpu| self.get(cpu, counter as usize));
         };
         // DPVS's first two rows: the sums of the outcomes with a client and without.
         for (row, with_client) in [("syn_recv_sock_toa", true), ("syn_recv_sock_no_toa", false)] {
-            self.show_row(seq, row, |counters| connections(counters, with_client));
+            show_row(seq, row, |cpu| self.connections(cpu, with_client));
         }
         Counter::ROWS.iter().take(OF_DPVS).for_each(counter);
         for &(outcome, row) in Outcome::ROWS {
-            self.show_row(seq, row, |counters| counters.get(place(outcome)));
+            show_row(seq, row, |cpu| self.get(cpu, place(outcome)));
         }
         Counter::ROWS.iter().skip(OF_DPVS).for_each(counter);
+        show_row(seq, RECORDS_LIVE, |cpu| self.records_live.cpu(cpu).get());
     }
 
-    /// Writes a row: `value` for each CPU.
-    fn show_row(&self, seq: &SeqFile, row: &str, value: impl Fn(&OfCpu) -> u64) {
-        seq_print!(seq, "{:<25}:", row);
-        for cpu in possible_cpus() {
-            seq_print!(seq, "{:>10} ", value(self.cpus.cpu(cpu)));
-        }
-        seq_print!(seq, "\n");
+    /// A counter of a CPU.
+    fn get(&self, cpu: PossibleCpu, index: usize) -> u64 {
+        self.counters.cpu(cpu).get(index)
     }
+
+    /// The connections of a CPU whose segment carried a client, or those of all others.
+    fn connections(&self, cpu: PossibleCpu, with_client: bool) -> u64 {
+        let outcomes = Outcome::ROWS.iter().map(|&(outcome, _)| outcome);
+        outcomes
+            .filter(|outcome| outcome.has_client() == with_client)
+            .map(|outcome| self.get(cpu, place(outcome)))
+            .fold(0, u64::wrapping_add)
+    }
+}
+
+/// Writes a row: `value` for each CPU.
+fn show_row(seq: &SeqFile, row: &str, value: impl Fn(PossibleCpu) -> u64) {
+    seq_print!(seq, "{:<25}:", row);
+    for cpu in possible_cpus() {
+        seq_print!(seq, "{:>10} ", value(cpu));
+    }
+    seq_print!(seq, "\n");
 }
 
 /// The index of an outcome's counter.
 fn place(outcome: Outcome) -> usize {
     Counter::ROWS.len() + outcome as usize
-}
-
-/// Returns the connections of a CPU whose segment carried a client, or those of all others.
-fn connections(counters: &OfCpu, with_client: bool) -> u64 {
-    let outcomes = Outcome::ROWS.iter().map(|&(outcome, _)| outcome);
-    outcomes
-        .filter(|outcome| outcome.has_client() == with_client)
-        .map(|outcome| counters.get(place(outcome)))
-        .fold(0, u64::wrapping_add)
 }

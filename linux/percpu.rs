@@ -5,6 +5,8 @@
 //! C header: [`include/linux/percpu.h`](srctree/include/linux/percpu.h)
 
 use crate::linux::c;
+#[cfg(target_arch = "x86_64")]
+use core::arch::asm;
 use core::mem::{
     align_of,
     size_of, //
@@ -115,24 +117,66 @@ impl<T: Zeroable + Sync> Drop for PerCpu<T> {
     }
 }
 
-/// Counters, all zeroes at first. They wrap around, as C's do.
+/// Counters that only their own CPU changes, all zeroes at first. They wrap around, as C's do.
 pub(crate) struct Counters<const N: usize>([Atomic<u64>; N]);
 
 // SAFETY: Zeroes are valid atomic integers.
 unsafe impl<const N: usize> Zeroable for Counters<N> {}
 
 impl<const N: usize> Counters<N> {
-    /// Adds `delta` to the counter at `index`, if there is one. Any context.
-    #[inline(always)]
-    pub(crate) fn add(&self, index: usize, delta: u64) {
-        if let Some(counter) = self.0.get(index) {
-            counter.add(delta, Relaxed);
-        }
-    }
-
     /// The counter at `index`, or 0 if there is none. Any context.
     pub(crate) fn get(&self, index: usize) -> u64 {
         self.0.get(index).map_or(0, |counter| counter.load(Relaxed))
+    }
+}
+
+impl<const N: usize> PerCpu<Counters<N>> {
+    /// Adds one to this CPU's counter at `index`, if there is one: C's `this_cpu_inc`. Any context.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn increment(&self, index: usize) {
+        if index >= N {
+            return;
+        }
+        let counters = self.base.as_ptr().cast::<Atomic<u64>>();
+        // SAFETY: `gs` is the base of this CPU's area, which has a copy of the allocation. `index` is
+        // below N. One instruction, so neither an interrupt nor a move to another CPU comes between
+        // its load and its store; no other CPU stores to this copy, and they load it in one piece.
+        unsafe {
+            asm!(
+                "inc qword ptr gs:[{}]",
+                in(reg) counters.wrapping_add(index),
+                options(nostack)
+            )
+        };
+    }
+
+    /// Adds one to this CPU's counter at `index`, if there is one. Any context.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn increment(&self, index: usize) {
+        // Atomic, for a task that moves to another CPU before the addition.
+        let (counters, _) = self.this_cpu();
+        if let Some(counter) = counters.0.get(index) {
+            counter.add(1, Relaxed);
+        }
+    }
+}
+
+/// A number that any CPU may change, 0 at first. It wraps around.
+pub(crate) struct Gauge(Atomic<u64>);
+
+// SAFETY: Zero is a valid atomic integer.
+unsafe impl Zeroable for Gauge {}
+
+impl Gauge {
+    /// Adds `delta`. Any context.
+    pub(crate) fn add(&self, delta: u64) {
+        self.0.add(delta, Relaxed);
+    }
+
+    /// The number. Any context.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
     }
 }
 
