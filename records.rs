@@ -222,11 +222,15 @@ impl Records {
             return None;
         }
         let share = namespace.share.load();
+        // As long as nobody lowered it.
+        if share >= self.shares.all {
+            return None;
+        }
         let held = self
             .live
             .load(Relaxed)
             .saturating_sub(self.others.load(Relaxed));
-        (share < self.shares.all && held >= share).then_some(share)
+        (held >= share).then_some(share)
     }
 
     /// The number of buckets.

@@ -127,7 +127,7 @@ impl<T: Copy + Send + Sync> HashTable<T> {
             // SAFETY: Both were found by `key`, and a key's bucket always has the same lock.
             let old = unsafe { unlink(bucket, key, &held) };
             // SAFETY: The node is ours until the store below makes it reachable.
-            unsafe { node.as_ref() }.next.store(bucket.load());
+            unsafe { (*node.as_ptr()).next = Link::new(bucket.load()) };
             // INVARIANT: The node is complete before it is reachable.
             bucket.store(node.as_ptr());
             old

@@ -39,6 +39,7 @@ type Device = *mut c::net_device;
 ///
 /// Not covered: IPv6 anycast addresses, and addresses that only a route makes local, for IPv6 any
 /// route (`ip -6 route add local …`), for IPv4 one in another table than `local` or the VRF's.
+#[inline(always)]
 pub(crate) fn is_own<T>(
     net: &Net<T>,
     segment: &Segment,
