@@ -56,15 +56,20 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
         namespace,
         rcu: &rcu,
     };
-    let outcome = if namespace.policy.is_default() {
-        connection.by_default()
+    let options = segment.options();
+    let outcome = if !namespace.policy.is_default() {
+        connection.by_policy(options)
+    } else if options.is_empty() {
+        // Short of the parser, for servers that are mostly reached without a balancer.
+        Outcome::NoOption
     } else {
-        connection.by_policy()
+        connection.by_default(options)
     };
     namespace.stats.count(outcome);
 }
 
 /// A child with the segment that created it.
+#[derive(Clone, Copy)]
 struct NewConnection<'a> {
     child: &'a Sock,
     segment: &'a Segment,
@@ -74,14 +79,22 @@ struct NewConnection<'a> {
 }
 
 impl NewConnection<'_> {
-    /// Records the client under the default policy, or returns the reason why there is none.
-    #[inline(always)]
-    fn by_default(&self) -> Outcome {
-        let options = self.segment.options();
-        // Short of the parser, for servers that are mostly reached without a balancer.
-        if options.is_empty() {
+    /// Records the client under the default policy, or returns the reason why there is none. Out of
+    /// line, so that a segment without options saves few registers.
+    #[inline(never)]
+    fn by_default(self, options: &[u8]) -> Outcome {
+        if option::is_aligned_timestamp(options) {
             return Outcome::NoOption;
         }
+        match option::first_client(options) {
+            Some(claim) => self.settle_claim(&claim),
+            None => self.by_default_rules(options),
+        }
+    }
+
+    /// Does the same for any options.
+    #[inline(never)]
+    fn by_default_rules(self, options: &[u8]) -> Outcome {
         let parsed = option::find_client(options, &kinds::Default, Pick::First);
         self.settle(&parsed)
     }
@@ -89,28 +102,31 @@ impl NewConnection<'_> {
     /// Does the same under a policy that was written. Out of line, so that the code for the default
     /// one is short.
     #[inline(never)]
-    fn by_policy(&self) -> Outcome {
+    fn by_policy(self, options: &[u8]) -> Outcome {
         let policy = &self.namespace.policy;
         if !policy.is_enabled() {
             return Outcome::Disabled;
         }
-        let parsed = policy.find_client(self.segment.options(), self.rcu);
+        let parsed = policy.find_client(options, self.rcu);
         self.settle(&parsed)
     }
 
     /// Records the client in the options, or returns the reason why there is none.
     #[inline(always)]
-    fn settle(&self, parsed: &ParsedOptions) -> Outcome {
+    fn settle(self, parsed: &ParsedOptions) -> Outcome {
         if parsed.duplicate {
             self.namespace.stats.inc(Counter::Duplicate);
         }
-        let Some(claim) = &parsed.claim else {
-            return if parsed.malformed {
-                Outcome::Malformed
-            } else {
-                self.missing()
-            };
-        };
+        match &parsed.claim {
+            Some(claim) => self.settle_claim(claim),
+            None if parsed.malformed => Outcome::Malformed,
+            None => self.missing(),
+        }
+    }
+
+    /// Records the client that an option names, or returns the reason why not.
+    #[inline(always)]
+    fn settle_claim(self, claim: &Claim) -> Outcome {
         if !self.is_trusted() {
             return Outcome::Untrusted;
         }
@@ -124,7 +140,7 @@ impl NewConnection<'_> {
     /// Returns the reason why options without one of a kind that counts carry no client. Out of line,
     /// so that the other ways save fewer registers.
     #[inline(never)]
-    fn missing(&self) -> Outcome {
+    fn missing(self) -> Outcome {
         let options = self.segment.options();
         if self.namespace.policy.has_other_kind(options, self.rcu) {
             Outcome::KindNotConfigured
@@ -137,7 +153,7 @@ impl NewConnection<'_> {
 
     /// Whether the source of the segment may name clients.
     #[inline(always)]
-    fn is_trusted(&self) -> bool {
+    fn is_trusted(self) -> bool {
         match self.namespace.policy.trusted(self.rcu) {
             None => true,
             Some(hosts) => hosts.contains(self.child.connection().peer.address()),
@@ -146,14 +162,14 @@ impl NewConnection<'_> {
 
     /// Records a client without a port, whose port is the connection's.
     #[inline(never)]
-    fn record_address(&self, client: &Endpoint) -> Outcome {
+    fn record_address(self, client: &Endpoint) -> Outcome {
         let port = self.child.connection().peer.port();
         self.record(&Endpoint::new(client.address(), port))
     }
 
     /// Records a client, unless this segment may not name it.
     #[inline(always)]
-    fn record(&self, client: &Endpoint) -> Outcome {
+    fn record(self, client: &Endpoint) -> Outcome {
         match self.refuse(*client) {
             None => records::record(self.child, client, self.net, self.namespace, self.rcu),
             Some(reason) => reason,
@@ -162,7 +178,7 @@ impl NewConnection<'_> {
 
     /// Returns the reason why this segment may not name `client`, if there is one.
     #[inline(always)]
-    fn refuse(&self, client: Endpoint) -> Option<Outcome> {
+    fn refuse(self, client: Endpoint) -> Option<Outcome> {
         let Self { net, segment, .. } = self;
         let policy = &self.namespace.policy;
         // No balancer is known that turns IPv4 clients into IPv6 connections. An IPv6 client can make

@@ -58,6 +58,7 @@ impl Endpoint {
     /// ::/96 (`::`, `::1` and the IPv4-compatible addresses) and ff00::/8.
     ///
     /// An IPv4-mapped address is judged as IPv4.
+    #[inline(always)]
     pub(crate) const fn is_possible_source(&self) -> bool {
         if self.port == 0 {
             return false;

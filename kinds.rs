@@ -183,6 +183,11 @@ pub(crate) trait Kinds {
     /// Whether a rule makes options of the kind name clients.
     fn names_clients(&self, kind: u8) -> bool;
 
+    /// Whether an option's meaning is [`Dialect::Vip`]: see [`Kinds::dialect`].
+    fn is_vip(&self, kind: u8, length: usize) -> bool {
+        self.dialect(kind, length) == Some(Dialect::Vip)
+    }
+
     /// The meaning of an option whose kind names clients, by its length with kind and length bytes.
     fn dialect(&self, kind: u8, length: usize) -> Option<Dialect>;
 }

@@ -16,6 +16,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::kinds::{
+    self,
     Dialect,
     Kinds, //
 };
@@ -70,27 +71,26 @@ pub(crate) enum Claim {
 /// Options before the place where the list is truncated count.
 #[inline(always)]
 pub(crate) fn find_client(options: &[u8], kinds: &impl Kinds, pick: Pick) -> ParsedOptions {
-    let mut chosen: Option<(Option<Dialect>, &[u8])> = None;
+    let mut chosen: Option<TcpOption<'_>> = None;
     let (mut duplicate, mut truncated) = (false, false);
     for option in Options(options) {
         match option {
             Err(Truncated) => truncated = true,
-            Ok(TcpOption { kind, data }) => {
-                if !kinds.names_clients(kind) {
-                    continue;
-                }
-                let dialect = kinds.dialect(kind, data.len().saturating_add(HEADER_LEN));
-                if dialect == Some(Dialect::Vip) {
+            Ok(option) => {
+                if !kinds.names_clients(option.kind) || kinds.is_vip(option.kind, option.len()) {
                     continue;
                 }
                 duplicate |= chosen.is_some();
                 if chosen.is_none() || pick == Pick::Last {
-                    chosen = Some((dialect, data));
+                    chosen = Some(option);
                 }
             }
         }
     }
-    let claim = chosen.and_then(|(dialect, data)| read(dialect?, data));
+    let claim = chosen.and_then(|option| {
+        let dialect = kinds.dialect(option.kind, option.len())?;
+        read(dialect, option.data)
+    });
     ParsedOptions {
         malformed: truncated || (chosen.is_some() && claim.is_none()),
         claim,
@@ -98,15 +98,47 @@ pub(crate) fn find_client(options: &[u8], kinds: &impl Kinds, pick: Pick) -> Par
     }
 }
 
+/// Reads a list that begins with a client by the default rules, and has at most timestamps behind it.
+/// Returns `None` for any other list: then [`find_client`] reads it. Most lists with a client are such,
+/// and need no loop.
+#[inline(always)]
+pub(crate) fn first_client(options: &[u8]) -> Option<Claim> {
+    let [kind, length, ..] = *options else {
+        return None;
+    };
+    if kind != kinds::DEFAULT_KIND {
+        return None;
+    }
+    let (option, rest) = options.split_at_checked(length.into())?;
+    if !rest.is_empty() && !is_aligned_timestamp(rest) {
+        return None;
+    }
+    let dialect = kinds::Default.dialect(kind, option.len())?;
+    read(dialect, option.get(HEADER_LEN..)?)
+}
+
+/// Whether a list is RFC 7323's timestamps in the form that its appendix A recommends: the kernel looks
+/// for that form first too (`tcp_parse_aligned_timestamp`). Such a list carries no client, and has room
+/// for one.
+#[inline(always)]
+pub(crate) fn is_aligned_timestamp(list: &[u8]) -> bool {
+    const TIMESTAMPS: u8 = 8;
+    const LENGTH: u8 = 10;
+    matches!(
+        list,
+        [NO_OPERATION, NO_OPERATION, TIMESTAMPS, LENGTH, _, _, _, _, _, _, _, _]
+    )
+}
+
 /// Returns whether a list in which no option counts has one of another kind that could carry a client: a
 /// kind that no client's kernel sends, with the length of a client. Then the balancer may write that
 /// kind. A rule for a virtual server's address is an answer, so its options are left out.
 pub(crate) fn has_other_kind(options: &[u8], kinds: &impl Kinds) -> bool {
     // An IPv4 or IPv6 address (4, 16), with a port (6, 18), or with the version byte of kind 28 (5, 17).
-    Options(options).flatten().any(|TcpOption { kind, data }| {
-        may_carry_client(kind)
-            && matches!(data.len(), 4 | 16 | 6 | 18 | 5 | 17)
-            && kinds.dialect(kind, data.len().saturating_add(HEADER_LEN)) != Some(Dialect::Vip)
+    Options(options).flatten().any(|option| {
+        may_carry_client(option.kind)
+            && matches!(option.data.len(), 4 | 16 | 6 | 18 | 5 | 17)
+            && !kinds.is_vip(option.kind, option.len())
     })
 }
 
@@ -201,9 +233,17 @@ impl Claim {
 }
 
 /// An option that has a length, without its kind and length bytes in `data`.
+#[derive(Clone, Copy)]
 struct TcpOption<'a> {
     kind: u8,
     data: &'a [u8],
+}
+
+impl TcpOption<'_> {
+    /// The length with kind and length bytes: 255 at most.
+    fn len(&self) -> usize {
+        self.data.len().wrapping_add(HEADER_LEN)
+    }
 }
 
 /// The list ends within an option, or an option is shorter than its own first two bytes.

@@ -36,7 +36,16 @@ use libfuzzer_sys::fuzz_target;
 
 /// Parses with the default rules.
 fn find_client(options: &[u8]) -> option::ParsedOptions {
-    option::find_client(options, &kinds::Default, option::Pick::First)
+    let parsed = option::find_client(options, &kinds::Default, option::Pick::First);
+    // The short way, where it takes the list, comes to the same result.
+    if let Some(claim) = option::first_client(options) {
+        let expected = option::ParsedOptions {
+            claim: Some(claim),
+            ..option::ParsedOptions::default()
+        };
+        assert_eq!(parsed, expected, "{options:?}");
+    }
+    parsed
 }
 
 const CLIENT: [u8; 8] = [254, 8, 0x30, 0x39, 192, 0, 2, 1];

@@ -28,7 +28,16 @@ mod syntax;
 
 /// Parses with the default rules.
 fn find_client(options: &[u8]) -> option::ParsedOptions {
-    option::find_client(options, &kinds::Default, option::Pick::First)
+    let parsed = option::find_client(options, &kinds::Default, option::Pick::First);
+    // The short way, where it takes the list, comes to the same result.
+    if let Some(claim) = option::first_client(options) {
+        let expected = option::ParsedOptions {
+            claim: Some(claim),
+            ..option::ParsedOptions::default()
+        };
+        assert_eq!(parsed, expected, "{options:?}");
+    }
+    parsed
 }
 
 mod endpoint_cases;

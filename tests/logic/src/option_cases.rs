@@ -10,6 +10,7 @@ use crate::lists::option;
 use crate::lists::KIND;
 use crate::option::has_room;
 use crate::option::Claim;
+use crate::option::is_aligned_timestamp;
 use crate::option::ParsedOptions;
 use crate::reference;
 use std::fs;
@@ -322,6 +323,20 @@ fn list_stops_at_its_end() {
         finds(NOTHING, &[&[0], &ours]);
         finds(NOTHING, &[&TIMESTAMPS, &[0], &ours]);
         finds(NOTHING, &[&[1, 0, 1], &ours]);
+    }
+}
+
+#[test]
+fn aligned_timestamps_alone_carry_no_client_and_leave_room_for_one() {
+    let list = [1, 1, 8, 10, 254, 8, 0, 80, 192, 0, 2, 1];
+    assert!(is_aligned_timestamp(&list));
+    finds(NOTHING, &[&list]);
+    assert!(!has_other_kind(&list));
+    for is_ipv6 in [false, true] {
+        assert!(has_room(&list, is_ipv6));
+    }
+    for other in [&list[..11], &[&list[..], &[0]].concat(), &[1; 12]] {
+        assert!(!is_aligned_timestamp(other));
     }
 }
 

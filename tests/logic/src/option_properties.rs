@@ -6,6 +6,7 @@ use crate::find_client;
 use crate::lists;
 use crate::lists::Piece;
 use crate::lists::KIND;
+use crate::option::first_client;
 use crate::option::Claim;
 use crate::option::ParsedOptions;
 use crate::reference;
@@ -97,6 +98,29 @@ proptest! {
         rest in lists::bytes(),
     ) {
         prop_assert_eq!(find_client(&[option, rest].concat()).claim, Some(Claim::Client(client)));
+    }
+
+    #[test]
+    fn the_short_way_takes_a_client_alone_or_before_timestamps(
+        (client, option) in lists::client(),
+        times in any::<[u8; 8]>(),
+        byte in any::<u8>(),
+        place in 0..12_usize,
+    ) {
+        let timestamps = [&[1, 1, 8, 10][..], &times].concat();
+        let behind = |rest: &[u8]| first_client(&[&option[..], rest].concat());
+        prop_assert_eq!(behind(&[]), Some(Claim::Client(client)));
+        prop_assert_eq!(behind(&timestamps), Some(Claim::Client(client)));
+        // Another list is for the parser.
+        prop_assert_eq!(behind(&timestamps[..place]), match place {
+            0 => Some(Claim::Client(client)),
+            _ => None,
+        });
+        prop_assert_eq!(behind(&[&timestamps[..], &[byte]].concat()), None);
+        let mut other = timestamps;
+        other[place] = byte;
+        let same = place > 3 || byte == [1, 1, 8, 10][place];
+        prop_assert_eq!(behind(&other).is_some(), same);
     }
 
     #[test]
