@@ -55,6 +55,9 @@ const CALLS: usize = 100;
 /// The number of the socket option that DPVS's module registers.
 const TOA_SO_GET_LOOKUP: libc::c_int = 4096;
 
+/// RFC 7323, appendix A: timestamps behind two no-operations.
+const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0];
+
 /// Sizes of the sets of trusted hosts. The empty set trusts any host.
 const TRUSTED: [u32; 4] = [0, 1, 16, 1024];
 
@@ -115,6 +118,7 @@ fn phase(clock: &Clock, loaded: bool) -> Phase {
         }
         ask_udp(clock, &mut rows);
         make_loopback_connections(clock, &mut rows);
+        Bench::new(clock, &mut wire, Way::V4, true, loaded).open_with_timestamps(&mut rows);
         Bench::new(clock, &mut wire, Way::V4, true, loaded).open_with_trusted_hosts(&mut rows);
         let mut bench = Bench::new(clock, &mut wire, Way::V4, true, loaded);
         Phase {
@@ -222,6 +226,22 @@ impl<'a> Bench<'a> {
             self.row(rows, what, clock::median(counts));
         }
         self.row(rows, "connection, in all", all as f64 / CONNECTIONS as f64);
+    }
+
+    /// Measures the segment that opens a connection, with timestamps as clients send them.
+    fn open_with_timestamps(&mut self, rows: &mut Rows) {
+        let told = self.told;
+        let option = std::mem::take(&mut self.option);
+        for (what, front, told) in [
+            ("timestamps", &[][..], None),
+            ("option and timestamps", &option[..], told),
+        ] {
+            self.option = [front, &TIMESTAMPS[..]].concat();
+            self.told = told;
+            let opening = (0..CONNECTIONS).map(|_| self.connect().1[0]).collect();
+            rows.push((format!("opening segment, {what}"), clock::median(opening)));
+        }
+        (self.option, self.told) = (option, told);
     }
 
     /// Measures the segment that opens a connection, with sets of trusted hosts.
