@@ -122,12 +122,9 @@ pub(crate) fn first_client(options: &[u8]) -> Option<Claim> {
 /// for one.
 #[inline(always)]
 pub(crate) fn is_aligned_timestamp(list: &[u8]) -> bool {
-    const TIMESTAMPS: u8 = 8;
-    const LENGTH: u8 = 10;
-    matches!(
-        list,
-        [NO_OPERATION, NO_OPERATION, TIMESTAMPS, LENGTH, _, _, _, _, _, _, _, _]
-    )
+    const KIND: u8 = 8;
+    const LEN: u8 = 10;
+    list.len() == 12 && list.starts_with(&[NO_OPERATION, NO_OPERATION, KIND, LEN])
 }
 
 /// Returns whether a list in which no option counts has one of another kind that could carry a client: a
