@@ -71,6 +71,9 @@ const KIND: u8 = 254;
 /// The longest wait for the kernel's next step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The wait before a segment is sent again.
+const RETRY: Duration = Duration::from_millis(200);
+
 /// The output of `toa verify --json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Verification {
@@ -354,19 +357,39 @@ impl Bench {
     ) -> io::Result<std::result::Result<SocketAddr, &'static str>> {
         let deadline = Instant::now() + PATIENCE;
         let segments = Segments { balancer };
-        self.tun.send(&segments.syn())?;
-        let answer = self
-            .tun
-            .receive(deadline, |packet| segments.answer(packet))?;
+        let answer = until(deadline, |next| {
+            self.tun.send(&segments.syn())?;
+            self.tun.receive(next, |packet| segments.answer(packet))
+        })?;
         let Some(sequence) = answer else {
             return Ok(Err("the kernel does not answer the SYN"));
         };
-        self.tun.send(&segments.ack(sequence, &option(client)))?;
-        if !tun::is_ready(&self.listener, deadline)? {
+        let ack = segments.ack(sequence, &option(client));
+        let accepted = until(deadline, |next| {
+            self.tun.send(&ack)?;
+            Ok(tun::is_ready(&self.listener, next)?.then_some(()))
+        })?;
+        if accepted.is_none() {
             return Ok(Err("the kernel does not complete the handshake"));
         }
         let (_, peer) = self.listener.accept()?;
         Ok(Ok(SocketAddr::new(peer.ip().to_canonical(), peer.port())))
+    }
+}
+
+/// Calls `step` until it has a result, with the time to wait until. As TCP sends a segment again, so that
+/// one which the kernel drops does no harm: it makes an address' route in a work item, and has none for
+/// the address before (`addrconf_dad_work`).
+fn until<T>(
+    deadline: Instant,
+    mut step: impl FnMut(Instant) -> io::Result<Option<T>>,
+) -> io::Result<Option<T>> {
+    loop {
+        let next = deadline.min(Instant::now() + RETRY);
+        let result = step(next)?;
+        if result.is_some() || next == deadline {
+            return Ok(result);
+        }
     }
 }
 

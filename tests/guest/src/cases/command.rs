@@ -6,6 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::process::Output;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread;
 
 use crate::balancer::Plan;
 use crate::module;
@@ -23,6 +26,7 @@ pub const LOADED: &[Case] = cases![Loaded:
     command_shows_the_sums_of_the_counters,
     command_checks_the_module_as_a_monitoring_plugin,
     command_verifies_each_way_under_the_hosts_policy,
+    command_verifies_while_other_namespaces_come_and_go,
     command_verify_fails_where_the_policy_refuses_the_sender,
     command_explains_a_balancer_that_inserts_nothing,
     command_explains_a_recorded_client_and_ends_that_nothing_has,
@@ -210,6 +214,29 @@ fn command_verifies_each_way_under_the_hosts_policy() {
         text.contains("\npassed  the host's policy, sender 10.0.1.1 "),
         "{text}"
     );
+}
+
+/// The kernel holds the lock of network devices while it removes a namespace, and adds the route of a
+/// new address in a work item that waits for the lock.
+fn command_verifies_while_other_namespaces_come_and_go() {
+    let net = Net::new();
+    let verified = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !verified.load(Ordering::Relaxed) {
+                let other = Namespace::new("other");
+                for pair in 0..8 {
+                    other.ip(&format!("link add a{pair} up type veth peer name b{pair}"));
+                }
+            }
+        });
+        let texts = [(); 20].map(|()| toa(&net.server, "verify").1);
+        verified.store(true, Ordering::Relaxed);
+        for text in texts {
+            let end = "4 of 4 connections showed their client\n";
+            assert!(text.ends_with(end), "{text}");
+        }
+    });
 }
 
 fn command_verify_fails_where_the_policy_refuses_the_sender() {
