@@ -222,7 +222,7 @@ impl Records {
             return None;
         }
         let share = namespace.share.load();
-        // As long as nobody lowered it.
+        // The first share: the count of all is the bound.
         if share >= self.shares.all {
             return None;
         }
