@@ -19,6 +19,7 @@ use crate::list;
 use crate::output;
 use crate::policy;
 use crate::policy_commands;
+use crate::reload;
 use crate::status;
 use crate::top;
 use crate::verify;
@@ -35,6 +36,7 @@ struct Outputs {
     why: why::Explanation,
     verify: verify::Verification,
     doctor: doctor::Diagnosis,
+    reload: reload::Reload,
     check: check::Check,
     policy_show: Vec<policy_commands::PolicyOf>,
     policy_set: Vec<policy_commands::PolicyOf>,

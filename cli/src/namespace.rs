@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -68,6 +69,29 @@ impl Namespace {
     /// `/proc` is not mounted.
     pub fn current() -> Result<Self> {
         Self::at("current".to_owned(), PathBuf::from(CURRENT))
+    }
+
+    /// Returns the namespace of the first process, which is the host's, or else that of this process.
+    ///
+    /// # Errors
+    ///
+    /// `/proc` is not mounted.
+    pub fn first() -> Result<Self> {
+        Self::at("the host".to_owned(), PathBuf::from("/proc/1/ns/net"))
+            .or_else(|_| Self::current())
+    }
+
+    /// Opens the namespace, which then stays until the file is closed. The result finds it by that file.
+    ///
+    /// # Errors
+    ///
+    /// It has ended, or must not be opened.
+    pub fn hold(&self) -> Result<(File, Self)> {
+        let file =
+            File::open(&self.path).map_err(|error| Failure::io("opening", &self.path, &error))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let held = Self::at(self.name.clone(), path)?;
+        Ok((file, held))
     }
 
     fn at(name: String, path: PathBuf) -> Result<Self> {
