@@ -328,7 +328,7 @@ impl SavedNamespace {
         let values = namespace.enter(|| Ok(read_values(host)))?;
         Ok(Self {
             namespace,
-            own: values.clone(),
+            own: own(&values, &Values::new()),
             values,
             _file: file,
         })
@@ -380,8 +380,6 @@ impl SavedNamespace {
 struct Saved {
     first: SavedNamespace,
     others: Vec<SavedNamespace>,
-    /// The module's parameter, on which the default shares depend.
-    max_records: Option<String>,
 }
 
 impl Saved {
@@ -395,20 +393,15 @@ impl Saved {
         Ok(Self {
             others: others.collect(),
             first,
-            max_records: parameter(host),
         })
     }
 
     /// Writes the policies. The hosts that a namespace trusts come after its other settings, and those of
     /// the host after all.
     fn restore(&self, host: &Host) -> Vec<String> {
-        let has_shares = parameter(host) == self.max_records;
-        let is_meant = |name: &str| name != INHERITED && (name != MAX_RECORDS || has_shares);
-        let mut failed = self
-            .first
-            .write(host, |name| name != TRUSTED && is_meant(name));
+        let mut failed = self.first.write(host, |name| name != TRUSTED);
         for other in &self.others {
-            failed.extend(other.write(host, |name| name != TRUSTED && is_meant(name)));
+            failed.extend(other.write(host, |name| name != TRUSTED));
             failed.extend(other.write(host, |name| name == TRUSTED));
         }
         failed.extend(self.first.write(host, |name| name == TRUSTED));
@@ -420,10 +413,6 @@ impl Saved {
         let all = self.others.iter().chain([&self.first]);
         all.map(|namespace| namespace.connections(&host)).sum()
     }
-}
-
-fn parameter(host: &Host) -> Option<String> {
-    host.word("/sys/module/toa/parameters/max_records")
 }
 
 fn words(text: Option<&String>) -> Vec<&str> {
