@@ -201,7 +201,9 @@ pub fn parse_prefix(item: &str) -> Result<IpNet, String> {
         .or_else(|_| IpAddr::from_str(item).map(IpNet::from))
         .ok()
         .filter(|_| canonical_length)
-        .ok_or_else(|| format!("{item:?} is no IPv4 or IPv6 prefix"))?;
+        .ok_or_else(|| {
+            format!("{item:?} is no IPv4 or IPv6 prefix: write one such as 10.0.1.0/28")
+        })?;
     if prefix.trunc() != prefix {
         return Err(format!(
             "{item} has address bits beyond the prefix's length: write {}",
@@ -715,17 +717,17 @@ mod tests {
             (
                 "trusted",
                 "10.0.0.0/33",
-                "trusted: \"10.0.0.0/33\" is no IPv4 or IPv6 prefix",
+                "trusted: \"10.0.0.0/33\" is no IPv4 or IPv6 prefix: write one such as 10.0.1.0/28",
             ),
             (
                 "trusted",
                 "10.0.0.0/08",
-                "trusted: \"10.0.0.0/08\" is no IPv4 or IPv6 prefix",
+                "trusted: \"10.0.0.0/08\" is no IPv4 or IPv6 prefix: write one such as 10.0.1.0/28",
             ),
             (
                 "trusted",
                 "none,10.0.0.1",
-                "trusted: \"none\" is no IPv4 or IPv6 prefix",
+                "trusted: \"none\" is no IPv4 or IPv6 prefix: write one such as 10.0.1.0/28",
             ),
             (
                 "trusted",
