@@ -16,7 +16,7 @@ Exit status:
   0  the command did its work, and found nothing wrong
   1  it found a problem
   2  the arguments are wrong, and nothing changed
-  3  the module is not loaded
+  3  the module is not loaded, or reload could load none
   4  a right is missing: run it with sudo
   5  a file or a call failed in another way
 toa check has those of monitoring plugins instead: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";

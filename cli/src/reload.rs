@@ -334,7 +334,7 @@ impl SavedNamespace {
         })
     }
 
-    /// Keeps the values that a namespace does not have without a policy of its own.
+    /// Keeps the values that a namespace does not have without any own setting.
     fn without_those_of(mut self, first: &Values) -> Self {
         self.own = own(&self.values, first);
         self

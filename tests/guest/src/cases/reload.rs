@@ -219,7 +219,7 @@ fn reload_keeps_the_policy_of_each_namespace_and_trusts_nobody_meanwhile() {
     let policies = || [&host, &own, &follower].map(|space| files.map(|file| space.policy(file)));
     let before = policies();
 
-    // Without rights to change anything, the check alone.
+    // The check changes nothing.
     let loaded_by = fs::read("/sys/module/toa/notes/.note.gnu.build-id").expect("the build ID");
     let (status, text, errors) = server.sh("/toa/bin/toa reload --check");
     assert_eq!(
@@ -434,6 +434,6 @@ fn reload_needs_the_module_the_script_and_root() {
     ] {
         assert_eq!(server.sh(script), (status, String::new(), line.to_owned()), "{script}");
     }
-    // The helper of this file leaves no trace.
+    // udev's rule counts.
     namespace::run(Command::new("test").args(["!", "-e", "/run/toa/swap"]));
 }
