@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs the static command toa in bare Debians, and follows `toa doctor` until the module is built
+# Runs the static command toa on bare roots of Debian, and follows `toa doctor` until the module is built
 # and installed.
 #
 #   doctor-test.sh [CASE…]
