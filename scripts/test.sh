@@ -158,6 +158,8 @@ packages() {
 deb() {
 	made "Debian packages" deb.sh make || return 0
 	cases_of user-space-deb
+	made "static command" vm-test.sh command-line-tool || return 0
+	cases_of doctor
 	cases_of deb
 }
 

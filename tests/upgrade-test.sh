@@ -285,7 +285,7 @@ prepare_boot() {
 	local tools
 	tools=$("$SCRIPTS/root.sh" path tools)
 	mkdir -p "$SERVER/opt/toa-test/lib"
-	cp "$REPO/tests/upgrade/check" "$REPO/build/target/release/toa-balancer" "$SERVER/opt/toa-test/"
+	cp "$REPO/tests/upgrade/check" "$REPO"/build/target/{release/toa-balancer,x86_64-unknown-linux-gnu/release/toa} "$SERVER/opt/toa-test/"
 	cp -L "$tools"/lib64/ld-linux-x86-64.so.2 "$tools"/usr/lib/x86_64-linux-gnu/lib{c,m,gcc_s}.so.* "$SERVER/opt/toa-test/lib/"
 	echo "$release $1" >"$SERVER/opt/toa-test/expect"
 	cp "$SERVER/boot/vmlinuz-$release" "$2/vmlinuz"

@@ -175,15 +175,17 @@ case_the_command_has_pages_without_warnings_and_completions_that_shells_load() {
 	server toa-tools
 	# A minimal Debian leaves out documentation.
 	rm -f "$SERVER"/etc/dpkg/dpkg.cfg.d/*
-	apt install man-db bash zsh fish
+	apt install man-db mandoc bash zsh fish
 	files "$SERVER" >before
 	apt install "${PACKAGES[@]}"
 	same "version" "toa $(field toa-tools Version)" "$(inside "$SERVER" toa --version)"
-	same "pages" "toa toa-check toa-doctor toa-generate toa-list toa-policy toa-policy-diff toa-policy-set toa-policy-show toa-policy-test toa-status toa-top toa-verify toa-why" \
+	same "pages" "toa toa-check toa-doctor toa-generate toa-list toa-policy toa-policy-diff toa-policy-set toa-policy-show toa-policy-test toa-reload toa-status toa-top toa-verify toa-why" \
 		"$(unpacked toa-tools | sed -n 's|^/usr/share/man/man1/\(.*\)\.1\.gz$|\1|p' | sort | paste -sd' ')"
 	for page in "$SERVER"/usr/share/man/man1/toa*.1.gz; do
 		same "warnings of ${page##*/}" "" \
 			"$(inside "$SERVER" env MANWIDTH=80 man --warnings=all -l "/${page#"$SERVER"/}" 2>&1 >/dev/null)"
+		same "mandoc's warnings of ${page##*/}" "" \
+			"$(inside "$SERVER" mandoc -T lint -W warning "/${page#"$SERVER"/}" 2>&1)"
 	done
 	same "bash" "complete -o bashdefault -o default -o nosort -F _toa toa" \
 		"$(inside "$SERVER" bash -c '. /usr/share/bash-completion/completions/toa && complete -p toa')"

@@ -16,7 +16,7 @@ Exit status:
   0  the command did its work, and found nothing wrong
   1  it found a problem
   2  the arguments are wrong, and nothing changed
-  3  the module is not loaded
+  3  the module is not loaded, or reload could load none
   4  a right is missing: run it with sudo
   5  a file or a call failed in another way
 toa check has those of monitoring plugins instead: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
@@ -53,6 +53,8 @@ pub enum Command {
     Verify(VerifyArguments),
     /// Check whether this host can build, load and trust the module.
     Doctor(DoctorArguments),
+    /// Replace the loaded module by the installed one, and keep the policy.
+    Reload(ReloadArguments),
     /// Check the module as a monitoring plugin does.
     Check(CheckArguments),
     /// Show, set and test the policy.
@@ -185,6 +187,14 @@ pub struct DoctorArguments {
     /// Write the result to a new file, without addresses, for a report about a kernel.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+}
+
+/// The arguments of `toa reload`.
+#[derive(Args, Debug)]
+pub struct ReloadArguments {
+    /// Check whether the installed module can replace the loaded one, and change nothing.
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// The arguments of `toa check`.

@@ -108,11 +108,9 @@ fn judge(status: &Status, warning: u8, critical: u8) -> Check {
         let installed = status.installed.as_ref();
         let installed = version(installed.and_then(|module| module.version.as_ref()));
         let finding = if running == installed {
-            format!("another build of toa {running} runs than the installed one: run rmmod toa && modprobe toa")
+            format!("another build of toa {running} runs than the installed one: run toa reload")
         } else {
-            format!(
-                "toa {running} runs, and {installed} is installed: run rmmod toa && modprobe toa"
-            )
+            format!("toa {running} runs, and {installed} is installed: run toa reload")
         };
         findings.push((State::Warning, finding));
     }
@@ -223,7 +221,7 @@ mod tests {
             check.findings,
             [
                 "990 records of 1000 (99 %): load toa with a larger max_records",
-                "toa 0.1.0 runs, and 0.2.0 is installed: run rmmod toa && modprobe toa",
+                "toa 0.1.0 runs, and 0.2.0 is installed: run toa reload",
                 "the policy disables toa: run toa policy set enabled=1",
             ]
         );

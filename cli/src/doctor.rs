@@ -226,7 +226,13 @@ struct Facts {
     build: Option<String>,
     system: Option<String>,
     rustc: Option<String>,
+    /// Whether that rustc has the source of its library.
+    has_rust_source: bool,
+    /// The packages of a rustc that is new enough and of its source, if apt has them.
+    rust_packages: Option<[&'static str; 2]>,
     bindgen: Option<String>,
+    has_make: bool,
+    has_modprobe: bool,
     config: Option<String>,
     has_headers: bool,
     installed: Option<Installed>,
@@ -238,6 +244,8 @@ struct Facts {
     lockdown: Option<String>,
     enforces_signatures: Option<bool>,
     autoload: Vec<String>,
+    /// Whether the first directory of [`AUTOLOAD`] is missing, as on a minimal Debian.
+    lacks_autoload: bool,
     /// Whether the table of packaging/toa-trust.nft is loaded, if that can be read.
     firewall: Option<bool>,
 }
@@ -274,7 +282,18 @@ impl Facts {
                 .word("/proc/sys/kernel/version")
                 .map(|text| printable(&text)),
             system,
+            has_rust_source: run("rustc", &["--print", "sysroot"]).is_some_and(|root| {
+                host.exists(&format!(
+                    "{root}/lib/rustlib/src/rust/library/core/src/lib.rs"
+                ))
+            }),
+            rust_packages: RUST_PACKAGES.into_iter().find(|[compiler, _]| {
+                let policy = run("apt-cache", &["policy", compiler]);
+                policy.is_some_and(|text| is_recent(candidate(&text)))
+            }),
             rustc: run("rustc", &["--version"]),
+            has_make: has_program(host, "make"),
+            has_modprobe: has_program(host, "modprobe"),
             bindgen: run("bindgen", &["--version"]),
             config: configs
                 .iter()
@@ -293,6 +312,7 @@ impl Facts {
                 .word("/sys/module/module/parameters/sig_enforce")
                 .map(|word| word == "Y"),
             autoload: autoload(host),
+            lacks_autoload: !host.exists(AUTOLOAD[0]),
             firewall: firewall(host),
             release,
         }
@@ -335,6 +355,7 @@ impl Facts {
             self.compilers(),
             self.signatures(),
             self.other_modules(),
+            self.modprobe(),
             self.file(),
             self.loaded(),
             self.autoloaded(),
@@ -379,7 +400,8 @@ impl Facts {
                 NAME,
                 State::Unknown,
                 "the kernel's configuration is neither in /boot nor with its headers",
-            );
+            )
+            .with(self.headers_command());
         }
         let mut missing: Vec<&str> = REQUIRED
             .into_iter()
@@ -438,18 +460,72 @@ impl Facts {
             self.for_builds(),
             "those of the kernel are missing",
         )
-        .with(format!("apt install linux-headers-{}", self.release()))
+        .with(self.headers_command())
+    }
+
+    fn headers_command(&self) -> String {
+        format!("apt install linux-headers-{}", self.release())
+    }
+
+    /// The compilers of the stand-in crate. The headers depend on their C compiler.
+    fn stand_in_compilers(&self) -> Point {
+        const NAME: &str = "compilers";
+        let [compiler, source] = self.rust_packages.unwrap_or(RUST_PACKAGES[0]);
+        let (mut missing, mut packages) = (Vec::new(), Vec::new());
+        if !self.has_make {
+            missing.push("make");
+            packages.push("make");
+        }
+        let mut old = None;
+        match &self.rustc {
+            None => {
+                missing.push("rustc from 1.85 on");
+                packages.extend([compiler, source]);
+            }
+            Some(rustc) if !is_recent(rustc.split(' ').nth(1)) => {
+                let version = rustc.split(' ').nth(1).unwrap_or(rustc);
+                old = Some(format!("rustc is {version}, and toa needs 1.85"));
+                packages.extend([compiler, source]);
+            }
+            Some(_) if !self.has_rust_source => {
+                missing.push("the source of rustc's library");
+                packages.push(source);
+            }
+            Some(rustc) if missing.is_empty() => {
+                return Point::new(NAME, State::Ok, rustc.clone());
+            }
+            Some(_) => {}
+        }
+        let verb = if missing.len() == 1 { "is" } else { "are" };
+        let missing =
+            (!missing.is_empty()).then(|| format!("{} {verb} missing", missing.join(" and ")));
+        let results: Vec<String> = old.into_iter().chain(missing).collect();
+        let update = match self.rust_packages {
+            Some(_) => "",
+            None => "apt update && ",
+        };
+        Point::new(NAME, self.for_builds(), results.join(", and "))
+            .with(format!("{update}apt install {}", packages.join(" ")))
+    }
+
+    /// Whether the programs that load and find modules are there.
+    fn modprobe(&self) -> Point {
+        const NAME: &str = "modprobe";
+        if self.has_modprobe {
+            return Point::new(NAME, State::Ok, "");
+        }
+        Point::new(NAME, State::Failed, "missing, it loads the module").with("apt install kmod")
     }
 
     fn compilers(&self) -> Point {
         const NAME: &str = "compilers";
+        if !self.is_set("CONFIG_RUST") {
+            return self.stand_in_compilers();
+        }
         let Some(rustc) = &self.rustc else {
             return Point::new(NAME, self.for_builds(), "rustc is missing")
                 .with("apt install rustc rust-src bindgen");
         };
-        if !self.is_set("CONFIG_RUST") {
-            return Point::new(NAME, State::Ok, rustc.clone());
-        }
         match self.option("CONFIG_RUSTC_VERSION_TEXT") {
             Some(built_by) if built_by != rustc => Point::new(
                 NAME,
@@ -578,7 +654,7 @@ impl Facts {
                 State::Warning,
                 format!("{version}, which is not the installed toa"),
             )
-            .with("rmmod toa && modprobe toa"),
+            .with("toa reload"),
             _ => Point::new(NAME, State::Ok, version),
         }
     }
@@ -587,8 +663,17 @@ impl Facts {
         const NAME: &str = "start-up";
         match self.autoload.first() {
             Some(file) => Point::new(NAME, State::Ok, format!("{file} loads toa")),
-            None => Point::new(NAME, State::Warning, "nothing loads toa at the next start")
-                .with("echo toa | sudo tee /etc/modules-load.d/toa.conf"),
+            None => Point::new(NAME, State::Warning, "nothing loads toa at the next start").with(
+                format!(
+                    "{}echo toa | sudo tee {}/toa.conf",
+                    if self.lacks_autoload {
+                        "sudo mkdir /etc/modules-load.d && "
+                    } else {
+                        ""
+                    },
+                    AUTOLOAD[0]
+                ),
+            ),
         }
     }
 
@@ -658,6 +743,34 @@ impl Point {
         self.remedy = Some(remedy.into());
         self
     }
+}
+
+/// Debian's packages of rustc and of its library's source. Debian 12 has a newer one for browsers.
+const RUST_PACKAGES: [[&str; 2]; 2] = [["rustc", "rust-src"], ["rustc-web", "rust-web-src"]];
+
+/// Returns the version that apt would install, of the output of `apt-cache policy`.
+fn candidate(policy: &str) -> Option<&str> {
+    // A control character of the output became a question mark.
+    let (_, rest) = policy.split_once("Candidate: ")?;
+    rest.split(|c: char| c.is_whitespace() || c == '?').next()
+}
+
+/// Whether a version of rustc builds the module.
+fn is_recent(version: Option<&str>) -> bool {
+    let mut numbers = version
+        .unwrap_or_default()
+        .split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    (number(), number()) >= (Some(1), Some(85))
+}
+
+/// Whether a program is in one of the directories for programs. A copy of files has none.
+fn has_program(host: &Host, name: &str) -> bool {
+    let directories = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
+    host.is_copy()
+        || directories
+            .iter()
+            .any(|directory| host.exists(&format!("{directory}/{name}")))
 }
 
 fn machine(host: &Host) -> Option<String> {
@@ -745,6 +858,10 @@ mod tests {
             release: Some("7.3.4+deb13-amd64".to_owned()),
             machine: Some("x86_64".to_owned()),
             rustc: Some("rustc 1.85.1".to_owned()),
+            has_rust_source: true,
+            rust_packages: Some(RUST_PACKAGES[0]),
+            has_make: true,
+            has_modprobe: true,
             bindgen: Some("bindgen 0.71.1".to_owned()),
             config: Some(CONFIG.to_owned()),
             has_headers: true,
@@ -864,7 +981,7 @@ mod tests {
             |facts| installed(facts).version = Some("0.2.0".to_owned()),
             "loaded",
             State::Warning,
-            "rmmod toa && modprobe toa",
+            "toa reload",
         );
         check(
             |facts| facts.autoload.clear(),
@@ -894,6 +1011,58 @@ mod tests {
             State::Warning,
             advice,
         );
+    }
+
+    #[test]
+    fn compilers_of_the_stand_in_crate_are_named_with_their_packages() {
+        let compilers = |change: fn(&mut Facts)| {
+            let mut facts = healthy();
+            facts.config = Some(CONFIG.replace("CONFIG_RUST=y\n", ""));
+            change(&mut facts);
+            let point = facts.compilers();
+            format!("{}: {}", point.result, point.remedy.unwrap_or_default())
+        };
+        assert_eq!(compilers(|_| {}), "rustc 1.85.1: ");
+        assert_eq!(
+            compilers(|facts| facts.has_make = false),
+            "make is missing: apt install make"
+        );
+        assert_eq!(
+            compilers(|facts| {
+                facts.rustc = None;
+                facts.rust_packages = None;
+            }),
+            "rustc from 1.85 on is missing: apt update && apt install rustc rust-src"
+        );
+        assert_eq!(
+            compilers(|facts| {
+                facts.rustc = Some("rustc 1.63.0".to_owned());
+                facts.has_make = false;
+                facts.rust_packages = Some(RUST_PACKAGES[1]);
+            }),
+            "rustc is 1.63.0, and toa needs 1.85, and make is missing: apt install make rustc-web rust-web-src"
+        );
+        assert_eq!(
+            compilers(|facts| facts.has_rust_source = false),
+            "the source of rustc's library is missing: apt install rust-src"
+        );
+    }
+
+    #[test]
+    fn versions_of_apt_and_rustc_are_compared() {
+        let policy = "rustc:?  Installed: (none)?  Candidate: 1.63.0+dfsg1-2?  Version table:";
+        assert_eq!(candidate(policy), Some("1.63.0+dfsg1-2"));
+        assert_eq!(candidate("N: Unable to locate package"), None);
+        for (version, recent) in [
+            ("1.63.0+dfsg1-2", false),
+            ("1.85.0+dfsg3-1~deb12u3", true),
+            ("1.100.0", true),
+            ("2.0.0", true),
+            ("(none)", false),
+        ] {
+            assert_eq!(is_recent(Some(version)), recent, "{version}");
+        }
+        assert!(!is_recent(None));
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn end(end: End, text: &str) -> Result<Condition, String> {
 
 fn port(text: &str) -> Result<u16, String> {
     text.parse()
-        .map_err(|_| format!("{text:?} is no port: 0 to 65535"))
+        .map_err(|_| format!("{text:?} is no port: write a number from 0 to 65535"))
 }
 
 #[cfg(test)]
@@ -162,14 +162,14 @@ mod tests {
             ("client", "client needs a value: toa list client VALUE"),
             (
                 "10.0.0.0/33",
-                "\"10.0.0.0/33\" is no IPv4 or IPv6 prefix",
+                "\"10.0.0.0/33\" is no IPv4 or IPv6 prefix: write one such as 10.0.1.0/28",
             ),
             (
                 "10.0.0.1/8",
                 "10.0.0.1/8 has address bits beyond the prefix's length: write 10.0.0.0/8",
             ),
-            ("port x", "\"x\" is no port: 0 to 65535"),
-            (":65536", "\"65536\" is no port: 0 to 65535"),
+            ("port x", "\"x\" is no port: write a number from 0 to 65535"),
+            (":65536", "\"65536\" is no port: write a number from 0 to 65535"),
         ] {
             assert_eq!(parse(text), Err(reason.to_owned()), "{text}");
         }

@@ -20,6 +20,7 @@ mod namespace;
 mod output;
 mod policy;
 mod policy_commands;
+mod reload;
 mod sockets;
 mod stats;
 mod status;
@@ -131,6 +132,7 @@ fn run(arguments: Arguments) -> Result<u8> {
         Command::Verify(arguments) => verify::run(&context, arguments)?,
         Command::Top(arguments) => top::run(&context, arguments)?,
         Command::Doctor(arguments) => doctor::run(&context, arguments)?,
+        Command::Reload(arguments) => reload::run(&context, arguments)?,
         Command::Generate(arguments) => generate::run(arguments)?,
         Command::Check(arguments) => return Ok(check::run(&context, arguments) as u8),
     };

@@ -53,7 +53,11 @@ pub fn installed(host: &Host) -> Option<Installed> {
     if host.is_copy() {
         return None;
     }
-    let output = tool("modinfo").arg("toa").output().ok()?;
+    let release = host.word("/proc/sys/kernel/osrelease")?;
+    let output = tool("modinfo")
+        .args(["-k", &release, "toa"])
+        .output()
+        .ok()?;
     if !output.status.success() {
         return None;
     }

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
 
+use nix::errno::Errno;
 use nix::sched::setns;
 use nix::sched::CloneFlags;
 
@@ -70,6 +72,28 @@ impl Namespace {
         Self::at("current".to_owned(), PathBuf::from(CURRENT))
     }
 
+    /// Returns the namespace of the first process, which is the host's, or else that of this process.
+    ///
+    /// # Errors
+    ///
+    /// `/proc` is not mounted.
+    pub fn first() -> Result<Self> {
+        Self::at("the host".to_owned(), PathBuf::from("/proc/1/ns/net"))
+            .or_else(|_| Self::current())
+    }
+
+    /// Opens the namespace, which then stays until the file is closed. The result finds it by that file.
+    ///
+    /// # Errors
+    ///
+    /// It has ended, or must not be opened.
+    pub fn hold(&self) -> Result<(File, Self)> {
+        let file = self.open()?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let held = Self::at(self.name.clone(), path)?;
+        Ok((file, held))
+    }
+
     fn at(name: String, path: PathBuf) -> Result<Self> {
         let metadata =
             fs::metadata(&path).map_err(|error| Failure::io("reading", &path, &error))?;
@@ -95,23 +119,41 @@ impl Namespace {
         if self.is_current() {
             return job();
         }
-        let file =
-            File::open(&self.path).map_err(|error| Failure::io("opening", &self.path, &error))?;
+        let file = self.open()?;
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                setns(&file, CloneFlags::CLONE_NEWNET).map_err(|error| {
-                    Failure::new(
-                        Status::NotPermitted,
-                        format!(
-                            "entering the network namespace {}: {error}: run it with sudo",
-                            self.name
-                        ),
-                    )
-                })?;
+                setns(&file, CloneFlags::CLONE_NEWNET).map_err(|error| self.not_entered(error))?;
                 job()
             });
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
+    }
+
+    /// Opens the namespace's file. It is gone if the process has ended after the namespace was found.
+    fn open(&self) -> Result<File> {
+        File::open(&self.path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::usage(format!(
+                "the network namespace {} has ended: ip netns list and ps -e have those that are there",
+                self.name
+            )),
+            _ => Failure::io("opening", &self.path, &error),
+        })
+    }
+
+    fn not_entered(&self, error: Errno) -> Failure {
+        let Self { name, path, .. } = self;
+        match error {
+            // A file stays in the directory if its mount goes.
+            Errno::EINVAL => Failure::usage(format!(
+                "{} is no network namespace: remove it by ip netns delete {name}",
+                path.display()
+            )),
+            Errno::EPERM => Failure::new(
+                Status::NotPermitted,
+                format!("entering the network namespace {name}: {error}: run it with sudo"),
+            ),
+            _ => Failure::failed(format!("entering the network namespace {name}: {error}")),
+        }
     }
 }
 
@@ -189,6 +231,31 @@ mod tests {
             failure.text,
             "there is no process 4194305: ps -e lists them"
         );
+    }
+
+    #[test]
+    fn namespaces_that_vanish_are_named() {
+        let at = |path: &str| Namespace {
+            name: "a".to_owned(),
+            number: 0,
+            path: PathBuf::from(path),
+        };
+        let entered = |path: &str| at(path).enter(|| Ok(())).expect_err(path);
+        assert_eq!(
+            entered("/proc/4194305/ns/net"),
+            Failure::usage(
+                "the network namespace a has ended: ip netns list and ps -e have those that are there"
+            )
+        );
+        assert_eq!(
+            entered("/proc/self/comm"),
+            Failure::usage(
+                "/proc/self/comm is no network namespace: remove it by ip netns delete a"
+            )
+        );
+        let failure = at("/").not_entered(Errno::EPERM);
+        assert_eq!(failure.status, Status::NotPermitted);
+        assert!(failure.text.ends_with(": run it with sudo"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::io;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -201,7 +201,9 @@ pub fn parse_prefix(item: &str) -> Result<IpNet, String> {
         .or_else(|_| IpAddr::from_str(item).map(IpNet::from))
         .ok()
         .filter(|_| canonical_length)
-        .ok_or_else(|| format!("{item:?} is no IPv4 or IPv6 prefix"))?;
+        .ok_or_else(|| {
+            format!("{item:?} is no IPv4 or IPv6 prefix: write one such as 10.0.1.0/28")
+        })?;
     if prefix.trunc() != prefix {
         return Err(format!(
             "{item} has address bits beyond the prefix's length: write {}",
@@ -433,20 +435,8 @@ impl Assignment {
     ///
     /// The kernel refuses the value, which then is unchanged.
     pub fn write(&self) -> Result<()> {
-        let path = PathBuf::from(self.setting.path());
-        let written = File::options()
-            .write(true)
-            .custom_flags(nix::libc::O_CLOEXEC)
-            .open(&path)
-            .and_then(|mut file| {
-                let bytes = format!("{}\n", self.value).into_bytes();
-                match file.write(&bytes)? {
-                    count if count == bytes.len() => Ok(()),
-                    _ => Err(io::ErrorKind::WriteZero.into()),
-                }
-            });
         let name = self.setting.name();
-        written.map_err(|error| match error.kind() {
+        write(name, &self.value).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => missing(),
             io::ErrorKind::PermissionDenied => Failure::new(
                 Status::NotPermitted,
@@ -463,6 +453,23 @@ impl Assignment {
                 "{name} keeps its value: {error}: dmesg | grep TOA has the reason"
             )),
         })
+    }
+}
+
+/// Writes a value to the file of that name, in one call, as the module demands.
+///
+/// # Errors
+///
+/// The kernel refuses the value, or has no such file.
+pub fn write(name: &str, value: &str) -> io::Result<()> {
+    let mut file = File::options()
+        .write(true)
+        .custom_flags(nix::libc::O_CLOEXEC)
+        .open(Path::new(DIRECTORY).join(name))?;
+    let bytes = format!("{value}\n").into_bytes();
+    match file.write(&bytes)? {
+        count if count == bytes.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }
 
@@ -710,17 +717,17 @@ mod tests {
             (
                 "trusted",
                 "10.0.0.0/33",
-                "trusted: \"10.0.0.0/33\" is no IPv4 or IPv6 prefix",
+                "trusted: \"10.0.0.0/33\" is no IPv4 or IPv6 prefix: write one such as 10.0.1.0/28",
             ),
             (
                 "trusted",
                 "10.0.0.0/08",
-                "trusted: \"10.0.0.0/08\" is no IPv4 or IPv6 prefix",
+                "trusted: \"10.0.0.0/08\" is no IPv4 or IPv6 prefix: write one such as 10.0.1.0/28",
             ),
             (
                 "trusted",
                 "none,10.0.0.1",
-                "trusted: \"none\" is no IPv4 or IPv6 prefix",
+                "trusted: \"none\" is no IPv4 or IPv6 prefix: write one such as 10.0.1.0/28",
             ),
             (
                 "trusted",

@@ -154,7 +154,7 @@ pub fn read(host: &Host, interval: Duration) -> Result<Status> {
         status.outdated = module::is_outdated(running, installed);
         if status.outdated {
             status.remarks.push(format!(
-                "an older toa runs than {}: run rmmod toa && modprobe toa",
+                "an older toa runs than {}: run toa reload",
                 installed.filename
             ));
         }

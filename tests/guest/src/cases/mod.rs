@@ -35,6 +35,7 @@ mod policy_writers;
 mod programs;
 mod real_servers;
 mod reconnect;
+mod reload;
 mod secure_boot;
 mod shares;
 mod unload;
@@ -166,6 +167,7 @@ fn stock() -> Vec<&'static Case> {
         born::UNLOADED,
         getsockopt::UNLOADED,
         command::CASES,
+        reload::CASES,
         in_kernel::LOADED,
         in_kernel::CASES,
         reconnect::CASES,
