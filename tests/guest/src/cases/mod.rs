@@ -35,9 +35,11 @@ mod policy_writers;
 mod programs;
 mod real_servers;
 mod reconnect;
+mod screens;
 mod secure_boot;
 mod shares;
 mod unload;
+mod why;
 mod wire;
 
 use std::str::FromStr;
@@ -135,6 +137,8 @@ fn stock() -> Vec<&'static Case> {
         peer_servers::LOADED,
         namespaces::CASES,
         command::LOADED,
+        screens::LOADED,
+        why::LOADED,
         many::CASES,
         real_servers::CASES,
         nginx_module::CASES,
@@ -166,6 +170,8 @@ fn stock() -> Vec<&'static Case> {
         born::UNLOADED,
         getsockopt::UNLOADED,
         command::CASES,
+        screens::CASES,
+        why::CASES,
         in_kernel::LOADED,
         in_kernel::CASES,
         reconnect::CASES,
@@ -243,7 +249,9 @@ mod tests {
         for test in answered {
             assert!(names.contains(&test), "{test}");
         }
+        let explained: Vec<_> = why::explained().collect();
         for row in OUTCOMES {
+            assert!(explained.contains(row), "toa why: {row}");
             assert!(answers.contains(&format!("\n| `{row}` | ")), "{row}");
         }
     }
