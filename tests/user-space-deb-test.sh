@@ -203,6 +203,27 @@ case_the_command_has_pages_without_warnings_and_completions_that_shells_load() {
 	same "left by purge" "" "$(appeared before purged | grep -v '^/var/cache/man/')"
 }
 
+case_prometheus_reads_the_metrics_and_the_example_rules() {
+	local host
+	server toa-tools
+	apt install prometheus "${PACKAGES[@]}"
+	mkdir "$SERVER/root/cli" "$SERVER/root/empty"
+	cp -r "$REPO/cli/examples" "$REPO/cli/tests" "$SERVER/root/cli/"
+	# A server with the module, and one without.
+	for host in cli/tests/hosts/server empty; do
+		inside "$SERVER" toa --sysroot "/root/$host" status --prometheus >"$SERVER/root/metrics"
+		same "metrics of $host" "" "$(inside "$SERVER" sh -c 'promtool check metrics </root/metrics' 2>&1)"
+	done
+	echo 'toa_loaded 1' >"$SERVER/root/metrics"
+	same "metrics without a help text" "toa_loaded no help text" \
+		"$(inside "$SERVER" sh -c 'promtool check metrics </root/metrics' 2>&1)"
+	has "rules" "SUCCESS: 3 rules found" "$(inside "$SERVER" promtool check rules /root/cli/examples/toa-alerts.yml 2>&1)"
+	inside "$SERVER" promtool test rules /root/cli/tests/toa-alerts-test.yml >promtool.log 2>&1 || die "$(<promtool.log)"
+	sed -i 's/> 0.8/> 0.9/' "$SERVER/root/cli/examples/toa-alerts.yml"
+	! inside "$SERVER" promtool test rules /root/cli/tests/toa-alerts-test.yml >promtool.log 2>&1 ||
+		die "no test of the rules fails if one has another limit"
+}
+
 # --- nginx's modules -----------------------------------------------------------
 
 readonly NGINX_MODULES=(libnginx-mod-http-toa libnginx-mod-stream-toa)

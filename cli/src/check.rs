@@ -82,7 +82,7 @@ fn print(context: &Context, check: &Check) -> Result<()> {
     if !check.perfdata.is_empty() {
         let _ = write!(line, " | {}", check.perfdata);
     }
-    output::print(&format!("{line}\n"))
+    output::print_wrapped(&line)
 }
 
 /// Judges a status by thresholds for the records in use.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use crate::failure::Failure;
 use crate::failure::Result;
+use crate::output::printable;
 
 /// The most bytes of a file: a million connections take a tenth.
 const MAX_BYTES: u64 = 1 << 30;
@@ -73,7 +74,7 @@ impl Host {
     /// Reads a file whose content is a word, if that is possible.
     pub fn word(&self, path: &str) -> Option<String> {
         let text = self.read(path).ok().flatten()?;
-        Some(text.trim().to_owned()).filter(|word| !word.is_empty())
+        Some(printable(text.trim())).filter(|word| !word.is_empty())
     }
 
     /// Whether a file exists.

@@ -103,7 +103,8 @@ pub fn run(context: &Context, arguments: &ListArguments) -> Result<Status> {
         output::print_json(&rows)?;
     } else {
         let header = !arguments.no_header;
-        output::print(&screen(&rows, header, arguments.places.all_netns))?;
+        let with_netns = arguments.places.all_netns;
+        output::print(&screen(&rows, header, with_netns, output::width()))?;
     }
     if holders.hidden > 0 && rows.iter().any(|row| row.process.is_none()) {
         output::remark("the processes of other users are not shown: run it with sudo");
@@ -111,8 +112,8 @@ pub fn run(context: &Context, arguments: &ListArguments) -> Result<Status> {
     Ok(Status::Success)
 }
 
-/// The screen, whose columns a pipe and a terminal get alike.
-fn screen(rows: &[Row], header: bool, with_netns: bool) -> String {
+/// The screen. A terminal of `width` columns gets long texts cut.
+fn screen(rows: &[Row], header: bool, with_netns: bool, width: Option<usize>) -> String {
     let mut sides = vec![Side::Left; 4];
     if with_netns {
         sides.push(Side::Left);
@@ -132,7 +133,7 @@ fn screen(rows: &[Row], header: bool, with_netns: bool) -> String {
         table.row(ends.into_iter().chain([process]).chain(netns));
     }
     let mut screen = String::new();
-    table.write(&mut screen, None);
+    table.cut(width).write(&mut screen, None);
     screen
 }
 

@@ -14,6 +14,8 @@ mod failure;
 mod filter;
 mod generate;
 mod host;
+#[cfg(test)]
+mod hostile;
 mod list;
 mod module;
 mod namespace;

@@ -41,7 +41,7 @@ pub struct Installed {
 pub fn running(host: &Host) -> Option<Running> {
     // A module that failed or ends has another state. Built-in code has no file of that name.
     let state = host.word("/sys/module/toa/initstate")?;
-    let word = |name| Some(printable(&host.word(&format!("/sys/module/toa/{name}"))?));
+    let word = |name| host.word(&format!("/sys/module/toa/{name}"));
     (state == "live").then(|| Running {
         version: word("version"),
         srcversion: word("srcversion"),

@@ -20,6 +20,7 @@ use nix::sched::CloneFlags;
 use crate::failure::Failure;
 use crate::failure::Result;
 use crate::failure::Status;
+use crate::output::printable;
 
 /// The directories of mounted namespaces: those of `ip netns` and of Docker.
 const DIRECTORIES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
@@ -176,7 +177,7 @@ pub fn all() -> All {
     for directory in DIRECTORIES {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         for entry in entries {
-            let name = entry.file_name().to_string_lossy().into_owned();
+            let name = printable(&entry.file_name().to_string_lossy());
             if let Ok(namespace) = Namespace::at(name, entry.path()) {
                 found.entry(namespace.number).or_insert(namespace);
             }

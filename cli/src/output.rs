@@ -34,10 +34,20 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Writes a text of one line, which a terminal gets broken between words.
+///
+/// # Errors
+///
+/// As [`print`].
+pub fn print_wrapped(text: &str) -> Result<()> {
+    let lines = wrap(text, width().unwrap_or(usize::MAX));
+    print(&format!("{}\n", lines.join("\n")))
+}
+
 /// Writes a line to standard error: a remark that is no part of the output.
 pub fn remark(text: &str) {
     // Nothing can be done about an error here.
-    let _ = writeln!(io::stderr(), "toa: {text}");
+    let _ = writeln!(io::stderr(), "toa: {}", printable(text));
 }
 
 /// Writes a value as JSON.
@@ -51,10 +61,13 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(&format!("{text}\n"))
 }
 
-/// Replaces control characters, which names of processes and files may have.
+/// Replaces the characters that terminals do not show as themselves, which names of processes and files may
+/// have: control characters, characters that reverse the direction of text, and marks that join others.
 pub fn printable(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().map(visible).collect()
+    let is_itself = |c: char| matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
+    text.chars()
+        .map(|c| if is_itself(c) { c } else { '?' })
+        .collect()
 }
 
 /// Whether standard output is a terminal that shows bold text.
@@ -79,6 +92,22 @@ pub fn bold(text: &str, styles: bool) -> String {
         format!("\u{1b}[1m{text}\u{1b}[0m")
     } else {
         text.to_owned()
+    }
+}
+
+/// The last character of a text that was cut, as `ps` and `top` of procps have it.
+const CUT: char = '+';
+
+/// Cuts a text that has more than `width` characters. The mark [`CUT`] shows that.
+pub fn cut(text: &mut String, width: usize) {
+    let mut ends = text.char_indices().map(|(end, _)| end);
+    let Some(last) = width.checked_sub(1) else {
+        text.clear();
+        return;
+    };
+    if let (Some(end), Some(_)) = (ends.nth(last), ends.next()) {
+        text.truncate(end);
+        text.push(CUT);
     }
 }
 
@@ -120,16 +149,42 @@ impl Table {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
+    fn widths(&self) -> Vec<usize> {
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        (0..self.sides.len()).map(width).collect()
+    }
+
+    /// Cuts the widest texts until each row fits in a terminal of `width` columns.
+    pub fn cut(mut self, width: Option<usize>) -> Self {
+        let Some(width) = width else {
+            return self;
+        };
+        let mut widths = self.widths();
+        let between = self.indent + 2 * widths.len().saturating_sub(1);
+        let mut excess = (between + widths.iter().sum::<usize>()).saturating_sub(width);
+        while excess > 0 {
+            let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > 1) else {
+                break;
+            };
+            *widest -= 1;
+            excess -= 1;
+        }
+        for row in &mut self.rows {
+            for (cell, width) in row.iter_mut().zip(&widths) {
+                cut(cell, *width);
+            }
+        }
+        self
+    }
+
     /// Writes the rows. In a terminal of `width` columns, a text in the last column that is too long
     /// continues below its beginning.
     pub fn write(&self, out: &mut String, width: Option<usize>) {
         let columns = self.sides.len();
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| {
-                let cells = self.rows.iter().filter_map(|row| row.get(column));
-                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-            })
-            .collect();
+        let widths = self.widths();
         let before_last = |columns: usize| {
             let before = widths.iter().take(columns.saturating_sub(1));
             self.indent + before.map(|width| width + 2).sum::<usize>()
@@ -212,5 +267,37 @@ mod tests {
     #[test]
     fn control_characters_are_not_printed() {
         assert_eq!(printable("a\u{1b}[2J\nb\u{9b}é"), "a?[2J?b?é");
+        // A reversed direction, a mark above the letter, and two separators.
+        assert_eq!(printable("a\u{202e}e\u{301}\u{a0}\u{2028}"), "a?e???");
+        assert_eq!(printable("it's \"C:\\\""), "it's \"C:\\\"");
+    }
+
+    #[test]
+    fn widest_texts_are_cut_and_marked() {
+        let table = || {
+            let mut table = Table::new(&[Side::Left, Side::Right, Side::Left]);
+            table.row(["1234567890", "1", "abcdefghij"]);
+            table.row(["12345", "20", "é"]);
+            table
+        };
+        for (width, expected) in [
+            (None, "1234567890   1  abcdefghij\n12345       20  é\n"),
+            (Some(26), "1234567890   1  abcdefghij\n12345       20  é\n"),
+            (Some(19), "1234567+   1  abcd+\n12345     20  é\n"),
+        ] {
+            let mut text = String::new();
+            table().cut(width).write(&mut text, None);
+            let widest = text.lines().map(|line| line.chars().count()).max();
+            assert!(widest <= width.or(Some(26)), "{text}");
+            if width != Some(19) {
+                assert_eq!(text, expected);
+            } else {
+                assert_eq!(text.matches('+').count(), 2, "{text}");
+            }
+        }
+        // The smallest terminals have one character of each text.
+        let mut text = String::new();
+        table().cut(Some(0)).write(&mut text, None);
+        assert_eq!(text, "+  1  +\n+  +  é\n");
     }
 }

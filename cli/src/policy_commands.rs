@@ -25,6 +25,7 @@ use crate::host::Host;
 use crate::namespace::Namespace;
 use crate::output;
 use crate::output::bold;
+use crate::output::printable;
 use crate::output::Side;
 use crate::output::Table;
 use crate::policy;
@@ -290,10 +291,7 @@ fn test(context: &Context, arguments: &PolicyTestArguments) -> Result<Status> {
         } else {
             "not believed"
         };
-        output::print(&format!(
-            "{answer} ({}): {}\n",
-            decision.row, decision.reason
-        ))?;
+        output::print_wrapped(&format!("{answer} ({}): {}", decision.row, decision.reason))?;
     }
     Ok(if decision.believed {
         Status::Success
@@ -349,7 +347,7 @@ fn diff(context: &Context, arguments: &PolicyDiffArguments) -> Result<Status> {
             ]);
         }
         let mut out = String::new();
-        table.write(&mut out, None);
+        table.cut(output::width()).write(&mut out, None);
         output::print(&out)?;
     }
     Ok(if differences.is_empty() {
@@ -403,8 +401,8 @@ fn differences(policy: &Policy, persistent: &Persistent) -> Vec<Difference> {
             found.push(Difference {
                 setting: setting.name().to_owned(),
                 running: running.to_owned(),
-                persistent: canonical,
-                file: next.1,
+                persistent: printable(&canonical),
+                file: next.1.as_deref().map(printable),
             });
         }
     }

@@ -54,7 +54,7 @@ pub fn read(host: &Host) -> Result<Vec<Socket>> {
 }
 
 /// Parses a file. The error is the number of the line that is wrong.
-fn parse(text: &str, is_ipv6: bool) -> Result<Vec<Socket>, usize> {
+pub fn parse(text: &str, is_ipv6: bool) -> Result<Vec<Socket>, usize> {
     let lines = text.lines().zip(1_usize..).skip(1);
     lines
         .map(|(line, number)| socket(line, is_ipv6).ok_or(number))

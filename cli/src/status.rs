@@ -308,7 +308,8 @@ fn screen(status: &Status, styles: bool, width: Option<usize>) -> String {
         counters(&mut out, status, styles, width);
     }
     for remark in &status.remarks {
-        let _ = writeln!(out, "\n{remark}");
+        let lines = output::wrap(remark, width.unwrap_or(usize::MAX));
+        let _ = writeln!(out, "\n{}", lines.join("\n"));
     }
     out
 }

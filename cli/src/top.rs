@@ -267,7 +267,7 @@ fn show(context: &Context, mut before: Sample, interval: Duration, count: u64) -
     alternate.draw(screen.as_ref()).map_err(failed)
 }
 
-/// The lines of a screen in a terminal of that size. Long lists are cut.
+/// The lines of a screen in a terminal of that size. Long lists and lines are cut, and a mark shows that.
 fn lines(screen: &Screen, width: usize, height: usize) -> Vec<String> {
     let rate = |count: u64| format!("{:.1}", count as f64 / screen.seconds.max(0.001));
     let taken = screen.outcomes.get(stats::TAKEN).copied().unwrap_or(0);
@@ -295,7 +295,8 @@ fn lines(screen: &Screen, width: usize, height: usize) -> Vec<String> {
     }
     lines.extend(written(&table));
     if let Some(remark) = &screen.remark {
-        lines.extend([String::new(), remark.clone()]);
+        lines.push(String::new());
+        lines.extend(output::wrap(remark, width));
     }
     // The two lists share the rest.
     let rest = height.saturating_sub(lines.len());
@@ -304,7 +305,11 @@ fn lines(screen: &Screen, width: usize, height: usize) -> Vec<String> {
         ("balancer", &screen.balancers, 1),
     ] {
         let room = height.saturating_sub(lines.len()).min(rest.div_ceil(part));
-        let shown = room.saturating_sub(2).min(groups.len());
+        // An empty line and the heading come first. The last line has the number of those not shown.
+        let shown = match room.saturating_sub(2) {
+            room if room >= groups.len() => groups.len(),
+            room => room.saturating_sub(1),
+        };
         if shown == 0 {
             continue;
         }
@@ -313,14 +318,16 @@ fn lines(screen: &Screen, width: usize, height: usize) -> Vec<String> {
         for group in &groups[..shown] {
             table.row([rate(group.new), group.open.to_string(), group.name.clone()]);
         }
+        let rest = groups.len() - shown;
+        if rest > 0 {
+            table.row([String::new(), String::new(), format!("and {rest} others")]);
+        }
         lines.push(String::new());
         lines.extend(written(&table));
     }
     lines.truncate(height);
     for line in &mut lines {
-        if let Some((end, _)) = line.char_indices().nth(width) {
-            line.truncate(end);
-        }
+        output::cut(line, width);
     }
     lines
 }
@@ -410,6 +417,30 @@ mod tests {
                 "new/s  open  balancer",
                 "  0.5     2  10.0.1.1",
                 "  0.5     1  10.0.1.2",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_terminal_has_no_room_for_is_marked() {
+        let mut screen = screen();
+        screen.clients = (0..9)
+            .map(|at| Group {
+                name: format!("10.0.{at}.0/24"),
+                new: 1,
+                open: 1,
+            })
+            .collect();
+        let lines = lines(&screen, 30, 14);
+        assert_eq!(lines[3], "  2.0  untrusted         come+");
+        assert_eq!(
+            lines[4..9],
+            [
+                "",
+                "new/s  open  client",
+                "  0.5     1  10.0.0.0/24",
+                "  0.5     1  10.0.1.0/24",
+                "             and 7 others",
             ]
         );
     }

@@ -517,14 +517,14 @@ fn screen(explanation: &Explanation, width: Option<usize>) -> String {
     let mut out = String::new();
     let wrapped = |text: &str| output::wrap(text, width.unwrap_or(usize::MAX)).join("\n");
     if let Some(subject) = &explanation.connection {
-        let _ = write!(out, "{} -> {}", subject.peer, subject.server);
+        let mut line = format!("{} -> {}", subject.peer, subject.server);
         if let Some(client) = subject.client {
-            let _ = write!(out, ", client {client}");
+            let _ = write!(line, ", client {client}");
         }
         if let Some(process) = &subject.process {
-            let _ = write!(out, ", {} ({})", process.command, process.pid);
+            let _ = write!(line, ", {} ({})", process.command, process.pid);
         }
-        out.push('\n');
+        let _ = writeln!(out, "{}", wrapped(&line));
     }
     for text in &explanation.text {
         let _ = writeln!(out, "{}", wrapped(text));

@@ -252,6 +252,55 @@ fn garbage_in_each_file_is_one_line_of_error() {
     }
 }
 
+/// Whether a terminal shows the text as it is: neither control characters nor others that change the
+/// characters beside them.
+fn is_printable(text: &str) -> bool {
+    let changes = |c: char| {
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    !text.contains(changes)
+}
+
+#[test]
+fn names_and_values_of_files_are_printable() {
+    const HOSTILE: &str = "\u{1b}]0;title\u{7}\u{9b}31m\u{202e}\u{7f}x\r";
+    let copy = Copy::new("hostile");
+    for file in [
+        "proc/100/comm",
+        "proc/sys/kernel/osrelease",
+        "sys/module/toa/version",
+        "sys/module/toa/srcversion",
+    ] {
+        fs::write(copy.0.join(file), HOSTILE).expect("the file");
+    }
+    let conf = format!("net.toa.pick = {HOSTILE}\nnet.toa.trusted = {HOSTILE}\n");
+    fs::write(copy.0.join(format!("etc/sysctl.d/z{HOSTILE}.conf")), conf).expect("the file");
+    for arguments in [
+        &["status"][..],
+        &["status", "--prometheus"],
+        &["list"],
+        &["check"],
+        &["why", "10.0.1.1:1027"],
+        &["policy", "diff"],
+        &["policy", "show"],
+    ] {
+        for json in [&[][..], &["--json"]] {
+            if json.is_empty() || !arguments.contains(&"--prometheus") {
+                let output = run(&mut toa(&copy.0, &[arguments, json].concat()));
+                for bytes in [output.stdout, output.stderr] {
+                    let text = String::from_utf8(bytes).expect("text");
+                    assert!(is_printable(&text), "{arguments:?} {json:?}: {text:?}");
+                }
+            }
+        }
+    }
+    // An argument comes back in the message about it.
+    let output = run(&mut toa(&copy.0, &["list", "client", HOSTILE]));
+    let errors = String::from_utf8(output.stderr).expect("text");
+    assert!(is_printable(&errors), "{errors:?}");
+}
+
 #[test]
 fn wrong_arguments_have_status_2_and_one_line() {
     let copy = Copy::new("arguments");

@@ -40,19 +40,19 @@ pub const CASES: &[Case] = cases![Unloaded:
     command_names_the_missing_module,
 ];
 
-const TOA: &str = "/toa/bin/toa";
+pub const TOA: &str = "/toa/bin/toa";
 
 /// The end of a command: status, standard output, standard error.
-type End = (i32, String, String);
+pub type End = (i32, String, String);
 
-fn end(output: Output) -> End {
+pub fn end(output: Output) -> End {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     let status = output.status.code().expect("no signal");
     (status, text(output.stdout), text(output.stderr))
 }
 
 /// Runs the command in a namespace.
-fn toa(namespace: &Namespace, arguments: &str) -> End {
+pub fn toa(namespace: &Namespace, arguments: &str) -> End {
     let words = arguments.split(' ');
     let output = namespace.enter(|| Command::new(TOA).args(words).output());
     end(output.expect("toa starts"))
@@ -60,7 +60,7 @@ fn toa(namespace: &Namespace, arguments: &str) -> End {
 
 /// Runs the command, which must succeed and print nothing to standard error.
 #[track_caller]
-fn printed(namespace: &Namespace, arguments: &str) -> String {
+pub fn printed(namespace: &Namespace, arguments: &str) -> String {
     let (status, output, errors) = toa(namespace, arguments);
     assert_eq!((status, errors.as_str()), (0, ""), "{arguments}: {output}");
     output

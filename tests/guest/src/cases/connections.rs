@@ -423,8 +423,8 @@ const MILLION: usize = 1_000_000;
 
 /// The number in the client of a row of the test module's table.
 #[track_caller]
-fn number(row: &Row) -> usize {
-    match row.client {
+pub fn number(client: SocketAddr) -> usize {
+    match client {
         SocketAddr::V4(client) => {
             let [_, a, b, c] = client.ip().octets();
             u32::from_be_bytes([0, a, b, c]) as usize
@@ -437,7 +437,7 @@ fn number(row: &Row) -> usize {
 }
 
 /// The records that the test module has added and removed beside those that stay.
-fn churned() -> u64 {
+pub fn churned() -> u64 {
     let text = fs::read_to_string("/proc/net/toa_stats").expect("the test module is loaded");
     text.trim().parse().expect("a number")
 }
@@ -463,7 +463,7 @@ fn million_rows_stay_exact_while_others_come_and_go() {
         if file.read_line(&mut line).expect("a row") == 0 {
             break;
         }
-        match seen.get_mut(number(&connections_file::row(&line))) {
+        match seen.get_mut(number(connections_file::row(&line).client)) {
             Some(times) => *times = times.saturating_add(1),
             None => others += 1,
         }

@@ -36,9 +36,11 @@ mod programs;
 mod real_servers;
 mod reconnect;
 mod reload;
+mod screens;
 mod secure_boot;
 mod shares;
 mod unload;
+mod why;
 mod wire;
 
 use std::str::FromStr;
@@ -136,6 +138,8 @@ fn stock() -> Vec<&'static Case> {
         peer_servers::LOADED,
         namespaces::CASES,
         command::LOADED,
+        screens::LOADED,
+        why::LOADED,
         many::CASES,
         real_servers::CASES,
         nginx_module::CASES,
@@ -168,6 +172,8 @@ fn stock() -> Vec<&'static Case> {
         getsockopt::UNLOADED,
         command::CASES,
         reload::CASES,
+        screens::CASES,
+        why::CASES,
         in_kernel::LOADED,
         in_kernel::CASES,
         reconnect::CASES,
@@ -245,7 +251,9 @@ mod tests {
         for test in answered {
             assert!(names.contains(&test), "{test}");
         }
+        let explained: Vec<_> = why::explained().collect();
         for row in OUTCOMES {
+            assert!(explained.contains(row), "toa why: {row}");
             assert!(answers.contains(&format!("\n| `{row}` | ")), "{row}");
         }
     }
