@@ -34,9 +34,11 @@ scripts() {
 }
 
 crates() {
-	local crates
+	local crates features
 	for crates in tests peer cli; do
-		in_tools cargo clippy --locked --workspace --all-targets \
+		features=()
+		[[ $crates != cli ]] || features=(--features dev-tests)
+		in_tools cargo clippy --locked --workspace --all-targets "${features[@]}" \
 			--manifest-path "$REPO/$crates/Cargo.toml" -- -D warnings
 	done
 }

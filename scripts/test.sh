@@ -45,11 +45,13 @@ host() {
 }
 
 cargo_test() {
-	local crates status=0
+	local crates features status=0
 	: >"$LOG"
 	for crates in tests peer cli; do
+		features=()
+		[[ $crates != cli ]] || features=(--features dev-tests)
 		CARGO_TARGET_DIR=$REPO/build/target "$SCRIPTS/root.sh" run tools \
-			cargo test --locked --workspace --no-fail-fast --manifest-path "$REPO/$crates/Cargo.toml" 2>&1 |
+			cargo test --locked --workspace --no-fail-fast "${features[@]}" --manifest-path "$REPO/$crates/Cargo.toml" 2>&1 |
 			tee -a "$LOG" >&2 || status=$?
 	done
 	return "$status"

@@ -14,7 +14,7 @@ mod failure;
 mod filter;
 mod generate;
 mod host;
-#[cfg(test)]
+#[cfg(all(test, feature = "dev-tests"))]
 mod hostile;
 mod list;
 mod module;
