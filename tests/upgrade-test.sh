@@ -18,6 +18,8 @@
 #            archive's metapackages depend on the newest only; the script makes
 #            stand-ins for the older ones.
 #
+# One boot is under the traffic of a forger and a balancer (toa-guest traffic).
+#
 # deb-test.sh tests other failures of an installation of headers, without booting.
 #
 # Run it as root. Prints TAP. Logs are in build/upgrade-KERNEL.
@@ -267,7 +269,7 @@ own_disk() {
 	cp --sparse=always "$WORK/server.ext4" "$DISK"
 }
 
-# boot VERSION with|without NAME: boots that kernel of the disk, with or without toa.
+# boot VERSION EXPECT NAME: boots that kernel of the disk, with the checks that EXPECT names.
 boot() {
 	local release version dir=$WORK/$3
 	kernel "$1"
@@ -285,7 +287,8 @@ prepare_boot() {
 	local tools
 	tools=$("$SCRIPTS/root.sh" path tools)
 	mkdir -p "$SERVER/opt/toa-test/lib"
-	cp "$REPO/tests/upgrade/check" "$REPO"/build/target/{release/toa-balancer,x86_64-unknown-linux-gnu/release/toa} "$SERVER/opt/toa-test/"
+	cp "$REPO/tests/upgrade/check" "$REPO"/build/target/release/toa-{balancer,guest} \
+		"$REPO/build/target/x86_64-unknown-linux-gnu/release/toa" "$SERVER/opt/toa-test/"
 	cp -L "$tools"/lib64/ld-linux-x86-64.so.2 "$tools"/usr/lib/x86_64-linux-gnu/lib{c,m,gcc_s}.so.* "$SERVER/opt/toa-test/lib/"
 	echo "$release $1" >"$SERVER/opt/toa-test/expect"
 	cp "$SERVER/boot/vmlinuz-$release" "$2/vmlinuz"
@@ -400,6 +403,22 @@ case_a_boot_without_toa_is_told_of() {
 without_module() {
 	inside "$SERVER" dkms uninstall "toa/$("$SCRIPTS/version.sh" print)" -k "$release" >>"$LOG"
 	inside "$SERVER" dkms unbuild "toa/$("$SCRIPTS/version.sh" print)" -k "$release" >>"$LOG"
+}
+
+# A forger connects from before toa is loaded until the boot is complete.
+case_no_forger_is_believed_during_a_boot() {
+	own_disk forged
+	with_disk "$DISK" trust_a_balancer
+	boot "$FROM" policy boot-policy
+	grep -h '^# connections' "$WORK/boot-policy/ktap.log" | sed "s/^# /# $FROM: /" >>"$WORK/boots"
+}
+
+trust_a_balancer() {
+	local units=$SERVER/etc/systemd/system
+	echo "net.toa.trusted = 10.0.1.0/28" >"$SERVER/etc/sysctl.d/balancer.conf"
+	install -D -m 644 -t "$units" "$REPO/tests/upgrade/traffic/toa-traffic.service"
+	install -D -m 644 -t "$units/toa-test.service.d" "$REPO/tests/upgrade/traffic/after-boot.conf"
+	systemctl enable toa-traffic.service
 }
 
 case ${1:-} in

@@ -71,14 +71,18 @@ impl HandmadeClient {
     /// Makes a client on the other side of a link of the client's host, which forwards
     /// the packets to the balancer.
     pub fn before_balancer(net: &Net, way: Way) -> Self {
-        let host = &net.client;
-        host.sysctl("ipv4/ip_forward", "1");
-        host.sysctl("ipv6/conf/all/forwarding", "1");
         let address = match way.client() {
             IpAddr::V4(_) => ADDRESS_V4.into(),
             IpAddr::V6(_) => ADDRESS_V6.into(),
         };
-        Self::on_link(host, address, way.virtual_server())
+        Self::behind(&net.client, address, way.virtual_server())
+    }
+
+    /// Makes a client on the other side of a link of a host that forwards its packets.
+    pub fn behind(host: &Namespace, address: IpAddr, target: IpAddr) -> Self {
+        host.sysctl("ipv4/ip_forward", "1");
+        host.sysctl("ipv6/conf/all/forwarding", "1");
+        Self::on_link(host, address, target)
     }
 
     fn on_link(host: &Namespace, address: IpAddr, target: IpAddr) -> Self {

@@ -37,6 +37,7 @@ mod stats;
 mod sys;
 mod test_module;
 mod tracing;
+mod traffic;
 mod wait;
 
 use std::fs;
@@ -61,6 +62,9 @@ toa-guest demo
     show what real servers log without the module and with it
 toa-guest bench
     count the instructions that the module adds; the machine needs toa-vm's option --icount
+toa-guest traffic
+    on the server of tests/upgrade-test.sh, connect from a balancer and from a host that
+    forges clients until SIGTERM, and write what the server sees to the standard output
 
 The program expects /toa/toa.ko and /toa/bin/toa-balancer, and writes to /toa/out.
 ";
@@ -76,6 +80,7 @@ enum Action {
     List { boot: Boot, filters: Vec<String> },
     Demo,
     Bench,
+    Traffic,
 }
 
 fn main() -> ExitCode {
@@ -90,7 +95,11 @@ fn main() -> ExitCode {
         selected(*boot, filters).for_each(|case| println!("{}", case.name));
         return ExitCode::SUCCESS;
     }
-    if let Err(reason) = check_machine() {
+    let checked = match action {
+        Action::Traffic => traffic::check_machine(),
+        _ => check_machine(),
+    };
+    if let Err(reason) = checked {
         eprintln!("toa-guest: {reason}");
         return ExitCode::from(2);
     }
@@ -99,6 +108,7 @@ fn main() -> ExitCode {
         Action::Test { boot, filters } => test(boot, &filters),
         Action::Demo => demo::run(),
         Action::Bench => bench::run(),
+        Action::Traffic => traffic::run(),
         Action::List { .. } => unreachable!("the list returned above"),
     };
     if good {
@@ -145,7 +155,8 @@ fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
         Some("test") => Ok(Action::Test { boot, filters }),
         Some("demo") => Ok(Action::Demo),
         Some("bench") => Ok(Action::Bench),
-        _ => Err("test, demo or bench?".into()),
+        Some("traffic") => Ok(Action::Traffic),
+        _ => Err("test, demo, bench or traffic?".into()),
     }
 }
 

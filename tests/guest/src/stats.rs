@@ -56,16 +56,11 @@ impl Stats {
     }
 
     fn parse(text: &str) -> Self {
-        let rows = text.lines().skip(1).filter_map(|line| {
-            let (name, numbers) = line.split_once(':')?;
-            let sum = numbers
-                .split_whitespace()
-                .map(|number| number.parse::<i64>().expect("a number per processor"))
-                .sum();
-            Some((name.trim().to_owned(), sum))
-        });
+        let rows = Columns::parse(text).rows.into_iter();
         Self {
-            rows: rows.collect(),
+            rows: rows
+                .map(|(name, numbers)| (name, numbers.iter().sum()))
+                .collect(),
         }
     }
 
@@ -91,6 +86,37 @@ impl Stats {
             .filter(|&(_, change)| change != 0)
             .collect()
     }
+}
+
+/// The table as it is printed, a column for each processor.
+#[derive(Debug)]
+pub struct Columns {
+    pub headings: Vec<String>,
+    pub rows: BTreeMap<String, Vec<i64>>,
+}
+
+impl Columns {
+    fn parse(text: &str) -> Self {
+        let mut lines = text.lines();
+        let headings = lines.next().unwrap_or_default().split_whitespace();
+        let rows = lines.filter_map(|line| {
+            let (name, numbers) = line.split_once(':')?;
+            let numbers = numbers
+                .split_whitespace()
+                .map(|number| number.parse::<i64>().expect("a number per processor"));
+            Some((name.trim().to_owned(), numbers.collect()))
+        });
+        Self {
+            headings: headings.map(str::to_owned).collect(),
+            rows: rows.collect(),
+        }
+    }
+}
+
+/// Reads a namespace's table; the module must be loaded.
+#[track_caller]
+pub fn columns(namespace: &Namespace) -> Columns {
+    Columns::parse(&text(namespace).expect("toa_stats is there"))
 }
 
 /// Returns the file's text. Returns None without the module, or if the module is

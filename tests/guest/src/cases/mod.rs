@@ -32,6 +32,7 @@ mod policy;
 mod policy_files;
 mod policy_startup;
 mod policy_writers;
+mod processors;
 mod programs;
 mod real_servers;
 mod reconnect;
@@ -141,6 +142,7 @@ fn stock() -> Vec<&'static Case> {
         screens::LOADED,
         why::LOADED,
         many::CASES,
+        processors::CASES,
         real_servers::CASES,
         nginx_module::CASES,
         asked::CASES,

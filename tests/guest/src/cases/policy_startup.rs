@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The files by which packages apply the policy at start-up: modprobe's, udev's and sysctl's. udev
-//! does not run here, so the tests run the command of its rule.
+//! does not run here, so the tests run the command of its rule. `tests/upgrade-test.sh` tests the files
+//! on a server that systemd boots.
 
 use std::fs;
 use std::process::Command;
