@@ -4,6 +4,8 @@
 //! policies that survive it.
 
 use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -164,11 +166,15 @@ fn has(json: &str, name: &str, value: &str) {
 /// Adds each value that a namespace's trusted set has.
 fn watch_trust(namespace: &Namespace, stop: &AtomicBool, seen: &Mutex<Vec<String>>) {
     namespace.enter(|| {
+        let mut buffer = vec![0; 65536];
         while !stop.load(Ordering::Relaxed) {
-            // Without a module there is no file.
-            let Ok(value) = fs::read_to_string(namespace::policy_path("trusted")) else {
+            // Without a module there is no file. One call, because a value that changes between two has
+            // parts of both.
+            let file = File::open(namespace::policy_path("trusted"));
+            let Ok(length) = file.and_then(|mut file| file.read(&mut buffer)) else {
                 continue;
             };
+            let value = String::from_utf8_lossy(&buffer[..length]).into_owned();
             let mut seen = seen.lock().expect("no panic");
             if seen.last() != Some(&value) {
                 seen.push(value);
