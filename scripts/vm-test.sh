@@ -147,12 +147,13 @@ small_headers() {
 	"$SCRIPTS/root.sh" run "$BUILD_ROOT" ln -sfn "$small/headers" "/usr/src/linux-headers-$release"
 }
 
-# signed MODULE: signs the module by the key of a small kernel that demands it. Other
-# kernels have none.
-signed() {
+# as_installed MODULE: strips debugging information, as DKMS does, and signs the module by the key
+# of a small kernel that demands it. Other kernels have none.
+as_installed() {
 	local key=${small:-}/headers/certs/signing_key
 	# A module that make did not build again has its signature.
 	! tail -c 28 "$1" | grep -qx '~Module signature appended~' || return 0
+	"$SCRIPTS/root.sh" run tools strip --strip-debug "$1"
 	[[ -n ${small:-} && -s $key.pem ]] || return 0
 	"$SCRIPTS/root.sh" run "$BUILD_ROOT" "$small/headers/scripts/sign-file" sha256 "$key.pem" "$key.x509" "$1"
 }
@@ -180,7 +181,7 @@ module() {
 	kernel resolve
 	make_module "$MADE/module"
 	[[ -s $MADE/module/toa.ko ]] || die "make left no toa.ko in $MADE/module"
-	signed "$MADE/module/toa.ko"
+	as_installed "$MADE/module/toa.ko"
 }
 
 # Builds beside toa.ko, because the sources include some of the module's.
@@ -190,7 +191,7 @@ test_module() {
 	dir=$MADE/module/tests/kernel
 	make_module "$MADE/module" "M=$dir"
 	[[ -s $dir/toa_test.ko ]] || die "make left no toa_test.ko in $dir"
-	signed "$dir/toa_test.ko"
+	as_installed "$dir/toa_test.ko"
 }
 
 clippy() {
