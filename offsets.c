@@ -80,11 +80,6 @@
 #error "toa: this PREEMPT_RT kernel has no kmalloc_nolock, by which toa allocates records (7.0 and later have it): use the distribution's kernel without PREEMPT_RT"
 #endif
 
-/* linux/raw_spinlock.rs makes unlocked locks of zeroes. */
-#if defined(CONFIG_DEBUG_SPINLOCK) || defined(CONFIG_DEBUG_LOCK_ALLOC)
-#error "toa: this kernel is built with CONFIG_DEBUG_SPINLOCK or CONFIG_DEBUG_LOCK_ALLOC, which linux/raw_spinlock.rs cannot initialise yet"
-#endif
-
 /* Hooked functions, see linux/callbacks.rs. */
 PROTOTYPE(typeof(tcp_child_process(NULL, NULL, NULL)), tcp_child_process,
 	  struct sock *, struct sock *, struct sk_buff *);
@@ -137,6 +132,9 @@ PROTOTYPE(struct proc_dir_entry *, proc_create_net_data, const char *, umode_t,
 PROTOTYPE(void, remove_proc_entry, const char *, struct proc_dir_entry *);
 PROTOTYPE(void, seq_printf, struct seq_file *, const char *, ...);
 PROTOTYPE(int, net_ratelimit, void);
+#ifdef CONFIG_DEBUG_SPINLOCK
+PROTOTYPE(void, __raw_spin_lock_init, raw_spinlock_t *, const char *, struct lock_class_key *, short);
+#endif
 PROTOTYPE(unsigned long, _raw_spin_lock_irqsave, raw_spinlock_t *);
 PROTOTYPE(void, _raw_spin_unlock_irqrestore, raw_spinlock_t *, unsigned long);
 /* Since 6.10 __alloc_percpu is a macro. */
@@ -375,6 +373,20 @@ void toa_offsets(void)
 	OFFSET_OF(RATELIMIT_INTERVAL, struct ratelimit_state, interval, 4);
 	OFFSET_OF(RATELIMIT_BURST, struct ratelimit_state, burst, 4);
 	CONSTANT(SIZEOF_RAW_SPINLOCK, sizeof(raw_spinlock_t));
+	OFFSET_OF(SEMAPHORE_LOCK, struct semaphore, lock, sizeof(raw_spinlock_t));
+	OFFSET_OF(RATELIMIT_LOCK, struct ratelimit_state, lock, sizeof(raw_spinlock_t));
+#ifdef CONFIG_DEBUG_SPINLOCK
+	CONSTANT(SPINLOCK_MAGIC, SPINLOCK_MAGIC);
+	OFFSET_OF(RAW_SPINLOCK_MAGIC, raw_spinlock_t, magic, 4);
+	OFFSET_OF(RAW_SPINLOCK_OWNER_CPU, raw_spinlock_t, owner_cpu, 4);
+	OFFSET_OF(RAW_SPINLOCK_OWNER, raw_spinlock_t, owner, 8);
+	CONSTANT(SIZEOF_LOCK_CLASS_KEY, sizeof(struct lock_class_key));
+	CONSTANT(LD_WAIT_SPIN, LD_WAIT_SPIN);
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+	OFFSET_OF(RAW_SPINLOCK_NAME, raw_spinlock_t, dep_map.name, 8);
+	OFFSET_OF(RAW_SPINLOCK_WAIT_TYPE, raw_spinlock_t, dep_map.wait_type_inner, 1);
+#endif
+#endif
 	CONSTANT(SIZEOF_CALLBACK_HEAD, sizeof(struct callback_head));
 	CONSTANT(SIZEOF_SOCKADDR_IN, sizeof(struct sockaddr_in));
 	OFFSET_OF(SIN_PORT, struct sockaddr_in, sin_port, 2);

@@ -208,13 +208,14 @@ impl ctl_table {
 }
 
 impl semaphore {
-    /// Initialises a semaphore that one task may hold: C's `sema_init(sem, 1)`.
+    /// Initialises a semaphore that one task may hold: C's `DEFINE_SEMAPHORE(name, 1)`.
     ///
     /// # Safety
     ///
-    /// The place must be valid for writes, exclusive to this call, and stay where it is.
+    /// The place must be in a static, valid for writes, and exclusive to this call.
     pub(crate) unsafe fn unlocked(place: *mut Self) {
         let mut unlocked = Self::zeroed();
+        unlocked.set::<_, TOA_SEMAPHORE_LOCK>(raw_spinlock_t::UNLOCKED);
         unlocked.set::<c_uint, TOA_SEMAPHORE_COUNT>(1);
         if TOA_SEMAPHORE_HAS_WAIT_LIST != 0 {
             // An empty `struct list_head` points to itself, twice.
@@ -227,9 +228,10 @@ impl semaphore {
 }
 
 impl ratelimit_state {
-    /// C's `RATELIMIT_STATE_INIT`.
+    /// C's `RATELIMIT_STATE_INIT`, for a static.
     pub(crate) const fn new(interval: c_int, burst: c_int) -> Self {
         let mut state = Self::zeroed();
+        state.set::<_, TOA_RATELIMIT_LOCK>(raw_spinlock_t::UNLOCKED);
         state.set::<_, TOA_RATELIMIT_INTERVAL>(interval);
         state.set::<_, TOA_RATELIMIT_BURST>(burst);
         state
@@ -247,15 +249,54 @@ pub(crate) struct callback_head {
 const _: () = assert!(size_of::<callback_head>() == TOA_SIZEOF_CALLBACK_HEAD);
 
 /// `include/linux/spinlock_types_raw.h`, for kernels whose unlocked lock is all zeroes.
+#[cfg(not(CONFIG_DEBUG_SPINLOCK))]
 #[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct raw_spinlock_t([u32; TOA_SIZEOF_RAW_SPINLOCK / size_of::<u32>()]);
+
+#[cfg(CONFIG_DEBUG_SPINLOCK)]
+made! {
+    /// `include/linux/spinlock_types_raw.h`, for kernels that check spinlocks.
+    #[derive(Clone, Copy)]
+    raw_spinlock_t: TOA_SIZEOF_RAW_SPINLOCK;
+}
 
 const _: () = assert!(size_of::<raw_spinlock_t>() == TOA_SIZEOF_RAW_SPINLOCK);
 
 impl raw_spinlock_t {
-    /// C's `__RAW_SPIN_LOCK_UNLOCKED`.
+    /// C's `__RAW_SPIN_LOCK_UNLOCKED`. Lockdep takes a lock in a static for a class of its own; each
+    /// other lock needs [`__raw_spin_lock_init`] where it lies.
+    #[cfg(not(CONFIG_DEBUG_SPINLOCK))]
     pub(crate) const UNLOCKED: Self = Self([0; TOA_SIZEOF_RAW_SPINLOCK / size_of::<u32>()]);
+
+    /// C's `__RAW_SPIN_LOCK_UNLOCKED`. Lockdep takes a lock in a static for a class of its own; each
+    /// other lock needs [`__raw_spin_lock_init`] where it lies.
+    #[cfg(CONFIG_DEBUG_SPINLOCK)]
+    pub(crate) const UNLOCKED: Self = {
+        let mut lock = Self::zeroed();
+        lock.set::<c_uint, TOA_RAW_SPINLOCK_MAGIC>(TOA_SPINLOCK_MAGIC as c_uint);
+        lock.set::<c_uint, TOA_RAW_SPINLOCK_OWNER_CPU>(c_uint::MAX);
+        lock.set::<usize, TOA_RAW_SPINLOCK_OWNER>(usize::MAX);
+        #[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
+        {
+            lock.set::<*const c_char, TOA_RAW_SPINLOCK_NAME>(c"toa".as_ptr().cast());
+            lock.set::<u8, TOA_RAW_SPINLOCK_WAIT_TYPE>(TOA_LD_WAIT_SPIN as u8);
+        }
+        lock
+    };
+}
+
+/// `include/linux/lockdep_types.h`: the key of a class of locks, whose address is its identity.
+#[cfg(CONFIG_DEBUG_SPINLOCK)]
+#[allow(non_camel_case_types)]
+#[repr(C, align(8))]
+pub(crate) struct lock_class_key([MaybeUninit<u8>; TOA_SIZEOF_LOCK_CLASS_KEY]);
+
+#[cfg(CONFIG_DEBUG_SPINLOCK)]
+impl lock_class_key {
+    /// A key that no lock has yet.
+    pub(crate) const UNUSED: Self = Self([MaybeUninit::new(0); TOA_SIZEOF_LOCK_CLASS_KEY]);
 }
 
 /// `include/linux/seq_file.h`: the functions that write a file element by element.
@@ -369,6 +410,13 @@ extern "C" {
     pub(crate) fn remove_proc_entry(name: *const c_char, parent: *mut proc_dir_entry);
     pub(crate) fn seq_printf(m: *mut seq_file, fmt: *const c_char, ...);
     pub(crate) fn net_ratelimit() -> c_int;
+    #[cfg(CONFIG_DEBUG_SPINLOCK)]
+    pub(crate) fn __raw_spin_lock_init(
+        lock: *mut raw_spinlock_t,
+        name: *const c_char,
+        key: *mut lock_class_key,
+        inner: kernel::ffi::c_short,
+    );
     pub(crate) fn _raw_spin_lock_irqsave(lock: *mut raw_spinlock_t) -> c_ulong;
     pub(crate) fn _raw_spin_unlock_irqrestore(lock: *mut raw_spinlock_t, flags: c_ulong);
     pub(crate) fn __alloc_percpu(size: usize, align: usize) -> *mut c_void;

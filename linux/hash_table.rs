@@ -13,7 +13,9 @@ use crate::{
         c,
         raw_spinlock::{
             self,
-            RawSpinLock, //
+            LockClass,
+            RawSpinLock,
+            RawSpinLocks, //
         },
         rcu_pointer::{
             kvfree_rcu,
@@ -29,6 +31,9 @@ use kernel::sync::rcu;
 use kernel::types::Opaque;
 
 type Link<T> = RcuPointer<Node<T>>;
+
+/// The locks of all tables: no lock is taken while one of them is held.
+static LOCKS: LockClass = LockClass::new(c"toa_bucket");
 
 /// One entry, in memory of `kmalloc`.
 #[repr(C)]
@@ -49,7 +54,7 @@ pub(crate) struct Node<T> {
 /// - `buckets` and `locks` have a power of two of elements, at least one, and never change.
 pub(crate) struct HashTable<T> {
     buckets: KVVec<Link<T>>,
-    locks: KVVec<RawSpinLock>,
+    locks: RawSpinLocks,
 }
 
 // SAFETY: The table owns its nodes, and `T` may be sent.
@@ -67,7 +72,7 @@ impl<T: Copy + Send + Sync> HashTable<T> {
         // INVARIANT: Powers of two, and all links null.
         Ok(Self {
             buckets: filled(buckets, Link::null)?,
-            locks: filled(locks, RawSpinLock::new)?,
+            locks: RawSpinLocks::new(locks, &LOCKS)?,
         })
     }
 

@@ -11,16 +11,77 @@
 
 use crate::linux::c;
 use core::marker::PhantomData;
-use kernel::types::{
-    NotThreadSafe,
-    Opaque, //
+use kernel::{
+    prelude::*,
+    types::{
+        NotThreadSafe,
+        Opaque, //
+    },
 };
+
+/// A class of locks, for lockdep: locks of one class are never held together. Its address is its
+/// identity, so it is a static.
+pub(crate) struct LockClass {
+    #[cfg(CONFIG_DEBUG_SPINLOCK)]
+    name: &'static CStr,
+    #[cfg(CONFIG_DEBUG_SPINLOCK)]
+    key: Opaque<c::lock_class_key>,
+}
+
+// SAFETY: Only lockdep accesses the key, under its own lock.
+unsafe impl Sync for LockClass {}
+
+impl LockClass {
+    /// A class that no lock has yet. `name` appears in lockdep's reports.
+    #[cfg_attr(not(CONFIG_DEBUG_SPINLOCK), allow(unused_variables))]
+    pub(crate) const fn new(name: &'static CStr) -> Self {
+        Self {
+            #[cfg(CONFIG_DEBUG_SPINLOCK)]
+            name,
+            #[cfg(CONFIG_DEBUG_SPINLOCK)]
+            key: Opaque::new(c::lock_class_key::UNUSED),
+        }
+    }
+}
+
+/// Locks of one class, in memory of their own.
+pub(crate) struct RawSpinLocks(KVVec<RawSpinLock>);
+
+impl RawSpinLocks {
+    /// Allocates unlocked locks of `class`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[cfg_attr(not(CONFIG_DEBUG_SPINLOCK), allow(unused_variables))]
+    pub(crate) fn new(count: usize, class: &'static LockClass) -> Result<Self> {
+        let mut locks = KVVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            // INVARIANT: `UNLOCKED` is C's initialiser. Where the kernel checks locks, `introduce`
+            // follows before anything takes the lock.
+            let raw = Opaque::new(c::raw_spinlock_t::UNLOCKED);
+            locks.push(RawSpinLock { raw }, GFP_KERNEL)?;
+        }
+        #[cfg(CONFIG_DEBUG_SPINLOCK)]
+        locks.iter().for_each(|lock: &RawSpinLock| lock.introduce(class));
+        Ok(Self(locks))
+    }
+
+    /// The number of locks.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&RawSpinLock> {
+        self.0.get(index)
+    }
+}
 
 /// A `raw_spinlock_t`.
 ///
 /// # Invariants
 ///
-/// `raw` was initialised by [`RawSpinLock::new`] to an unlocked lock.
+/// `raw` is an initialised lock. Where the kernel checks locks, it stays where it is.
 pub(crate) struct RawSpinLock {
     raw: Opaque<c::raw_spinlock_t>,
 }
@@ -32,14 +93,19 @@ unsafe impl Send for RawSpinLock {}
 unsafe impl Sync for RawSpinLock {}
 
 impl RawSpinLock {
-    /// Returns an unlocked lock.
-    pub(crate) fn new() -> Self {
-        // INVARIANT: `__RAW_SPIN_LOCK_UNLOCKED` is all zeroes where neither CONFIG_DEBUG_SPINLOCK
-        // nor CONFIG_DEBUG_LOCK_ALLOC adds fields to it, and offsets.c stops the build where
-        // they do.
-        Self {
-            raw: Opaque::new(c::raw_spinlock_t::UNLOCKED),
-        }
+    /// Gives the lock its class, once it lies where it stays.
+    #[cfg(CONFIG_DEBUG_SPINLOCK)]
+    fn introduce(&self, class: &'static LockClass) {
+        // SAFETY: No task knows the lock yet, and it lies in the vector's memory, which no later call
+        // moves. The name and the key are static; lockdep forgets both when the module goes.
+        unsafe {
+            c::__raw_spin_lock_init(
+                self.raw.get(),
+                class.name.as_ptr().cast(),
+                class.key.get(),
+                c::TOA_LD_WAIT_SPIN as kernel::ffi::c_short,
+            )
+        };
     }
 
     /// Takes the lock with interrupts off, in any context but NMI.
