@@ -327,6 +327,7 @@ void toa_offsets(void)
 #endif
 	/* Exported since 6.3, and by some older kernels. */
 	CONSTANT(HAS_FTRACE_FREE_FILTER, IS_EXPORTED(ftrace_free_filter));
+	OFFSET_OF(FTRACE_OPS_FILTER, struct ftrace_ops, local_hash.filter_hash, 8);
 	CONSTANT(FTRACE_PERMANENT, FTRACE_OPS_FL_PERMANENT);
 	CONSTANT(FTRACE_IPMODIFY, FTRACE_OPS_FL_IPMODIFY);
 

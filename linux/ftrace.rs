@@ -133,16 +133,7 @@ impl<H: Hooked> Hook<H> {
             Opaque::new(c::ftrace_ops::new(enter::<H>, Self::flags())),
             GFP_KERNEL,
         )?;
-        // ftrace splits the name in place, as a C string, and ignores the length that it gets.
-        let mut name = KVec::with_capacity(H::FUNCTION.len() + 1, GFP_KERNEL)?;
-        name.extend_from_slice(H::FUNCTION.as_bytes(), GFP_KERNEL)?;
-        name.push(0, GFP_KERNEL)?;
-        // SAFETY: `ops` is not registered yet, and `name` is a string that ends in NUL and may be
-        // written to.
-        let filtered = unsafe {
-            c::ftrace_set_filter(ops.get(), name.as_mut_ptr(), H::FUNCTION.len() as c_int, 1)
-        };
-        let filtered = to_result(filtered);
+        let filtered = set_filter(&ops, H::FUNCTION);
         let registered = filtered.and_then(|()| {
             // SAFETY: The ops stay where they are, and keep their filter, until unregistered.
             to_result(unsafe { c::register_ftrace_function(ops.get()) })
@@ -187,6 +178,11 @@ impl<H: Hooked> Hook<H> {
                  /sys/kernel/livepatch and lsmod), or ftrace is switched off (then: sysctl \
                  kernel.ftrace_enabled=1) (EBUSY)\n"
             );
+        } else if error == ENOMEM {
+            log!(
+                ERR,
+                "cannot hook {function}: no memory is left: free some, and load toa again (ENOMEM)\n"
+            );
         } else {
             log!(
                 ERR,
@@ -217,6 +213,44 @@ impl<H: Hooked> Drop for Hook<H> {
     }
 }
 
+/// Makes `function` the one function of the ops, which are not registered yet.
+///
+/// # Errors
+///
+/// `EINVAL`: ftrace knows no such function. `ENOMEM`.
+fn set_filter(ops: &Opaque<c::ftrace_ops>, function: &str) -> Result {
+    // ftrace splits the name in place, as a C string, and ignores the length that it gets.
+    let mut name = KVec::with_capacity(function.len() + 1, GFP_KERNEL)?;
+    name.extend_from_slice(function.as_bytes(), GFP_KERNEL)?;
+    name.push(0, GFP_KERNEL)?;
+    // SAFETY: The ops are not registered, and no name is read.
+    to_result(unsafe { c::ftrace_set_filter(ops.get(), core::ptr::null_mut(), 0, 1) })?;
+    let every_function = filter_of(ops);
+    // SAFETY: The ops are not registered, and `name` is a string that ends in NUL and may be written to.
+    to_result(unsafe {
+        c::ftrace_set_filter(ops.get(), name.as_mut_ptr(), function.len() as c_int, 1)
+    })?;
+    // ftrace returns success if it had no memory for the function's entry (`match_records` in
+    // `kernel/trace/ftrace.c`). The filter is then empty, a constant of ftrace (`EMPTY_HASH`), and
+    // stands for every function of the kernel.
+    if filter_of(ops) == every_function {
+        return Err(ENOMEM);
+    }
+    Ok(())
+}
+
+/// The filter of ops that are not registered.
+fn filter_of(ops: &Opaque<c::ftrace_ops>) -> *const c_void {
+    // SAFETY: The field exists (asserted in offsets.c). Only `ftrace_set_filter` writes it, which the
+    // owner of the ops calls.
+    unsafe {
+        ops.get()
+            .byte_add(c::TOA_FTRACE_OPS_FILTER)
+            .cast::<*const c_void>()
+            .read()
+    }
+}
+
 /// Frees the filter of `ops`.
 ///
 /// # Safety
@@ -228,7 +262,8 @@ unsafe fn free_filter(ops: *mut c::ftrace_ops) {
         unsafe { c::ftrace_free_filter(ops) };
     } else {
         // Without that export: ftrace frees a filter that it replaces (`ftrace_hash_move`), and the
-        // filter without a name is a constant of ftrace (`EMPTY_HASH`). It cannot fail.
+        // filter without a name is a constant of ftrace (`EMPTY_HASH`). It fails only without memory
+        // for an empty filter, as for a task that is killed for want of it: then the old one is lost.
         // SAFETY: By the function's safety requirements; no name is read.
         unsafe { c::ftrace_set_filter(ops, core::ptr::null_mut(), 0, 1) };
     }
