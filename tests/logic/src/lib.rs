@@ -45,6 +45,7 @@ mod kinds_cases;
 mod layout;
 mod lists;
 mod option_cases;
+mod option_exhaustive;
 mod option_properties;
 mod prefixes_cases;
 mod prototypes;
