@@ -7,7 +7,7 @@ use core::borrow::Borrow;
 use kernel::{
     cpu::{nr_cpu_ids, CpuId},
     error::{from_result, to_result},
-    ffi::{c_char, c_int, c_long, c_longlong, c_uchar, c_uint, c_ulong, c_ushort, c_void},
+    ffi::{c_char, c_int, c_long, c_longlong, c_short, c_uchar, c_uint, c_ulong, c_ushort, c_void},
     fmt,
     prelude::*,
     print::{call_printk, format_strings},
@@ -60,6 +60,7 @@ type Unused = (
     c_char,
     c_long,
     c_longlong,
+    c_short,
     c_uchar,
     c_uint,
     c_ulong,
