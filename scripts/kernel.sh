@@ -12,7 +12,8 @@
 #
 # KERNEL=  trixie-backports (default), bullseye, bookworm, trixie, forky, sid or
 #          experimental: the cloud flavour; with -rt appended the PREEMPT_RT one, with
-#          -amd64 the full one. like-NAME: the small kernel of tests/kernels/like-NAME.config
+#          -amd64 the full one. like-NAME, debug or debug-NAME: the small kernel of
+#          tests/kernels/like-NAME.config and so on
 # KVER=    a version to take instead of the newest one, such as 7.2.9
 #
 # A kernel fits if the archive has, in exactly its version, headers, modules and
@@ -25,7 +26,7 @@ shopt -s inherit_errexit
 
 KERNEL=${KERNEL:-trixie-backports}
 case $KERNEL in
-like-*) SUITE=$(source_of_small "$KERNEL" | awk '{ print $2 }') FLAVOUR=$KERNEL ;;
+like-* | debug | debug-*) SUITE=$(source_of_small "$KERNEL" | awk '{ print $2 }') FLAVOUR=$KERNEL ;;
 *-rt) SUITE=${KERNEL%-rt} FLAVOUR=rt-amd64 ;;
 *-amd64) SUITE=${KERNEL%-amd64} FLAVOUR=amd64 ;;
 *) SUITE=$KERNEL FLAVOUR=cloud-amd64 ;;
@@ -119,8 +120,9 @@ rustc_for() {
 # VERSION". Debian 12 has the newer ones as rustc-web.
 any_rustc() {
 	local rustc source version suites
-	# The lists of bullseye-security name a rustc-web that the archive has lost.
-	read -ra suites < <(suites_of_kernel | sed 's/ bullseye.*//')
+	# The lists of bullseye-security name a rustc-web that the archive has lost. A rustc of
+	# backports is newer than the one that Debian builds their kernels by.
+	read -ra suites < <(suites_of_kernel | sed -E 's/ (bullseye|trixie-backports).*//')
 	while read -r rustc source; do
 		version=$(versions "$rustc" "${suites[@]}" | sed -n 1p)
 		if [[ -n $version ]] && dpkg --compare-versions "$version" ge "$OLDEST_RUSTC"; then
@@ -203,7 +205,7 @@ resolve_small() {
 		exit "$NO_KERNEL"
 	fi
 	release=${version%%-*}-$KERNEL
-	recipe=$(cat "$REPO/tests/kernels/"{base,"$KERNEL"}.config "$SCRIPTS"/{small-kernel.sh,guest/initrd-init} |
+	recipe=$({ of_small "$KERNEL" Compiler && options_of_small "$KERNEL" && cat "$SCRIPTS"/{small-kernel.sh,guest/initrd-init}; } |
 		sha256sum | cut -c1-8)
 	printf '%s=%q\n' release "$release" version "$version" source "$source" binary '' \
 		rustc "${rustc##* }" rustc_text '' small "$BUILT/${release}_${version}_$recipe"
@@ -213,7 +215,7 @@ resolve_small() {
 resolved() {
 	local file=$KERNELS/resolved/$KERNEL-${KVER:-newest}
 	archive_update
-	[[ $KERNEL != like-* ]] || { resolve_small && return; }
+	! is_small "$KERNEL" || { resolve_small && return; }
 	if [[ ! -s $file || $file -ot $TOA_CACHE/apt/fresh || $file -ot $0 ]]; then
 		mkdir -p "$KERNELS/resolved"
 		resolve >"$file.$$"
@@ -229,6 +231,9 @@ packages() {
 	if [[ -n ${small:-} ]]; then
 		echo "$source=$version"
 		any_rustc | awk '{ print $1 "=" $3; print $2 "=" $3 }'
+		! options_of_small "$KERNEL" | grep -x CONFIG_RUST=y >/dev/null || echo bindgen
+		tool=$(of_small "$KERNEL" Compiler)
+		[[ -z $tool ]] || printf '%s\n' "$tool" "lld${tool#clang}" "llvm${tool#clang}"
 		return
 	fi
 	for flavour in "${FLAVOURS[@]}"; do

@@ -265,10 +265,39 @@ copy_sources() {
 	tar -c -C "$REPO" --ignore-failed-read -T - 2>/dev/null | tar -x -C "$dir" --no-same-owner "$@"
 }
 
-# source_of_small NAME: "PACKAGE SUITE" of a small kernel's source, which its fragment names.
-source_of_small() {
+# is_small NAME: whether the project builds the kernel, a small one or a debug kernel.
+is_small() {
+	[[ $1 == like-* || $1 == debug || $1 == debug-* ]]
+}
+
+# of_small NAME WORD: what the small kernel's fragment says after "# WORD: ".
+of_small() {
 	[[ -s $REPO/tests/kernels/$1.config ]] || die "there is no KERNEL=$1: see tests/kernels"
-	sed -n 's/^# Source: \([^ ]*\) of \([^ ]*\)$/\1 \2/p' "$REPO/tests/kernels/$1.config"
+	sed -n "s/^# $2: //p" "$REPO/tests/kernels/$1.config"
+}
+
+# source_of_small NAME: "PACKAGE SUITE" of a small kernel's source.
+source_of_small() {
+	of_small "$1" Source | sed 's/ of / /'
+}
+
+# fragments_of_small NAME: the files with the small kernel's options, the most general one first.
+fragments_of_small() {
+	local included
+	included=$(of_small "$1" Includes)
+	[[ $1 == base ]] || fragments_of_small "${included:-base}"
+	echo "$REPO/tests/kernels/$1.config"
+}
+
+# options_of_small NAME: the lines of its fragments. A later line replaces an earlier one of the
+# same option.
+options_of_small() {
+	local files
+	mapfile -t files < <(fragments_of_small "$1")
+	awk '/^CONFIG_/ { option = $0; sub(/=.*/, "", option) }
+		/^# CONFIG_.* is not set$/ { option = $2 }
+		option { line[option] = $0; option = "" }
+		END { for (option in line) print line[option] }' "${files[@]}" | sort
 }
 
 # The suites that the kernels of KERNEL= and their compilers come from: the Debian
@@ -276,9 +305,12 @@ source_of_small() {
 # that is new enough: its kernels take bookworm's.
 suites_of_kernel() {
 	local name=${KERNEL:-trixie-backports}
+	if is_small "$name"; then
+		KERNEL=$(source_of_small "$name" | awk '{ print $2 }') suites_of_kernel
+		return
+	fi
 	name=${name%-rt}
 	case ${name%-amd64} in
-	like-*) KERNEL=$(source_of_small "$name" | awk '{ print $2 }') suites_of_kernel ;;
 	bullseye) echo bookworm bookworm-security bullseye bullseye-security ;;
 	bookworm) echo bookworm bookworm-security ;;
 	trixie) echo trixie trixie-security ;;

@@ -56,10 +56,11 @@ packages_of() {
 		packages_of deb
 	elif [[ $1 == build ]]; then
 		exact=$("$SCRIPTS/kernel.sh" packages)
-		case ${KERNEL:-} in
-		like-*) list=$(sed -e '/^#/d' "$SCRIPTS/packages/small.txt") ;;
-		*) [[ $exact == *linux-source-* ]] || list=$(sed -e '/^#/d' "$SCRIPTS/packages/standin.txt") ;;
-		esac
+		if is_small "${KERNEL:-}"; then
+			list=$(sed -e '/^#/d' "$SCRIPTS/packages/small.txt")
+		elif [[ $exact != *linux-source-* ]]; then
+			list=$(sed -e '/^#/d' "$SCRIPTS/packages/standin.txt")
+		fi
 		grep -vxF -e linux-headers-RELEASE -e linux-source-X.Y \
 			-f <(sed 's/[=/].*//' <<<"$exact") <<<"$list"
 		list=$exact

@@ -12,18 +12,6 @@
 . "$(dirname "$0")/lib.sh"
 shopt -s inherit_errexit
 
-CONFIGS=$REPO/tests/kernels
-
-# The fragments as one: a later line replaces an earlier one of the same option.
-fragment() {
-	local name=$1
-	awk '/^CONFIG_/ { option = $0; sub(/=.*/, "", option) }
-		/^# CONFIG_.* is not set$/ { option = $2 }
-		option { line[option] = $0; option = "" }
-		END { for (option in line) print line[option] }' "$CONFIGS/base.config" "$CONFIGS/$name.config"
-	echo "CONFIG_LOCALVERSION=\"-$name\""
-}
-
 # Lines of the fragment that Kconfig did not follow. An option that the source does not
 # have is as good as off.
 lost() {
@@ -36,10 +24,18 @@ lost() {
 	done <"$1"
 }
 
+# The compiler that the fragment names, or gcc.
+set_compiler() {
+	local clang
+	clang=$(of_small "$NAME" Compiler)
+	MAKE=(make -s ${clang:+"LLVM=${clang#clang}"})
+}
+
 configure() {
 	local lost
-	fragment "$NAME" >toa.config
-	make -s KCONFIG_ALLCONFIG=toa.config allnoconfig
+	options_of_small "$NAME" >toa.config
+	echo "CONFIG_LOCALVERSION=\"-$NAME\"" >>toa.config
+	"${MAKE[@]}" KCONFIG_ALLCONFIG=toa.config allnoconfig
 	lost=$(lost toa.config)
 	[[ -z $lost ]] || die "$NAME: the source does not take: $(paste -sd ' ' <<<"$lost")"
 }
@@ -52,6 +48,7 @@ headers() {
 		find include scripts arch/x86/include -type f -o -type l
 		find arch/x86 -name Kbuild.platforms -o -name Platform
 		find tools/objtool/objtool certs/signing_key.* -maxdepth 0 2>/dev/null || true
+		find rust -maxdepth 1 '(' -name '*.rmeta' -o -name '*.so' ')'
 		echo .config
 		echo Module.symvers
 	} | grep -vE '\.(o|cmd)$|/\.' >list
@@ -67,13 +64,14 @@ main() {
 	mkdir -p "$dir" /tmp/source
 	tar -xf "/usr/src/$source.tar.xz" -C /tmp/source --strip-components 1
 	cd /tmp/source
+	set_compiler
 	configure
-	make -s -j"$(nproc)" bzImage modules
+	"${MAKE[@]}" -j"$(nproc)" bzImage modules
 	[[ $(<include/config/kernel.release) == "$RELEASE" ]] ||
 		die "the source is $(<include/config/kernel.release), not $RELEASE"
 	mkdir -p "$dir/tree/boot"
 	cp arch/x86/boot/bzImage "$dir/tree/boot/vmlinuz"
-	make -s INSTALL_MOD_PATH="$dir/tree/usr" modules_install
+	"${MAKE[@]}" INSTALL_MOD_PATH="$dir/tree/usr" modules_install
 	rm -f "$dir/tree/usr/lib/modules/$RELEASE"/{build,source}
 	headers "$dir/headers"
 }

@@ -8,6 +8,8 @@
 #   test.sh vm      tests in a virtual machine only
 #   test.sh unload  a hundred loads and unloads, in virtual machines
 #   test.sh servers tests of servers that need a larger guest image
+#   test.sh debug   the suite, failed allocations and planted bugs on a debug kernel,
+#                   KERNEL=debug unless it names another one
 #   test.sh secure-boot
 #                   tests of a machine with Secure Boot
 #   test.sh packages
@@ -120,6 +122,13 @@ servers() {
 		prepare builds && boot "servers on $KERNEL" test-servers
 }
 
+# The kernel is built first, unless the cache has it.
+debug() {
+	boot "tests on $KERNEL" test
+	boot "failed allocations on $KERNEL" test-faults
+	boot "planted bugs on $KERNEL" test-planted
+}
+
 secure_boot() {
 	made "firmware and keys" secure-boot.sh keys && made "modules signed by DKMS" secure-boot.sh modules || return 0
 	boot "Secure Boot on $KERNEL" test-secure-boot
@@ -219,18 +228,19 @@ main() {
 	need_root
 	[[ -z ${SHORT:-} ]] || FILTER=$(sed 's/#.*//' "$REPO/tests/short.txt" | xargs)
 	export FILTER
+	[[ $action != debug || ${KERNEL:-} == debug-* ]] || KERNEL=debug
 	export KERNEL=${KERNEL:-trixie-backports}
 	mkdir -p "$REPO/build"
 	start_stages
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload | servers | secure-boot | packages | deb | deb-short)
+	all | host | vm | unload | servers | debug | secure-boot | packages | deb | deb-short)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
 		host | packages | deb | deb-short) "${action//-/_}" ;;
-		vm | unload) ! prepare roots || ! prepare builds || "$action" ;;
+		vm | unload | debug) ! prepare roots || ! prepare builds || "$action" ;;
 		servers) servers || true ;;
 		secure-boot) ! prepare roots || ! prepare builds || secure_boot ;;
 		esac

@@ -236,6 +236,7 @@ check_libclang() {
 # it in .kernelvariables too.
 check_cc() {
 	local name number major reason
+	[[ $(config_value CC_IS_CLANG) != y ]] || { check_clang && return; }
 	[[ $(config_value CC_IS_GCC) == y ]] || return 0
 	name=$(config_value CC_VERSION_TEXT | awk '{ print $1 }')
 	number=$(config_value GCC_VERSION)
@@ -247,6 +248,18 @@ check_cc() {
 	done
 	CC=$name
 	lacks "the kernel was built by $(config_value CC_VERSION_TEXT), ${reason:-which is missing}" "gcc-$major"
+}
+
+# Sets LLVM, by which the kernel's makefiles choose clang and its binary tools: a suffix of their
+# names.
+check_clang() {
+	local major
+	major=$(($(config_value CLANG_VERSION) / 10000))
+	CC=clang-$major LLVM=-$major
+	command -v "$CC" >/dev/null ||
+		lacks "the kernel was built by $(config_value CC_VERSION_TEXT), and $CC is missing" "clang-$major"
+	command -v "ld.lld-$major" >/dev/null || lacks "ld.lld-$major is missing" "lld-$major"
+	command -v "llvm-objcopy-$major" >/dev/null || lacks "llvm-objcopy-$major is missing" "llvm-$major"
 }
 
 major_of() {
@@ -288,6 +301,10 @@ make_vars() {
 	for pair; do
 		[[ -z ${pair#*=} ]] || vars+=("$pair")
 	done
-	[[ -e $KDIR/.kernelvariables || -z ${CC:-} ]] || vars+=("CC=$CC")
+	if [[ -n ${LLVM:-} ]]; then
+		vars+=("LLVM=$LLVM")
+	elif [[ ! -e $KDIR/.kernelvariables && -n ${CC:-} ]]; then
+		vars+=("CC=$CC")
+	fi
 	echo "${vars[*]}"
 }

@@ -16,6 +16,11 @@
 #   vm-test.sh test-secure-boot [ARGUMENT…]
 #                                   the tests with Secure Boot, after
 #                                   secure-boot.sh made keys and modules
+#   vm-test.sh test-faults [ARGUMENT…]
+#                                   the tests of failed allocations, on a debug
+#                                   kernel
+#   vm-test.sh test-planted         planted bugs, each in a machine of its own,
+#                                   which the debug kernel must report
 #   vm-test.sh test-prebuilt        the tarballs of secure-boot.sh, in the same
 #                                   machine
 #   vm-test.sh has-tests test[-NAME]
@@ -238,9 +243,19 @@ boot() {
 	locked "vm-$(cksum <<<"$run" | tr -d ' ')" boot_in "$run" "$@"
 }
 
+# Sets DEBUG, the options of a machine whose kernel the project builds.
+debug_options() {
+	DEBUG=()
+	is_small "${KERNEL:-}" || return 0
+	DEBUG=(--append "$(of_small "$KERNEL" Boot)")
+	# The checks of a debug kernel make it several times slower, and take memory.
+	[[ $KERNEL == like-* ]] || DEBUG+=(--timeout 10800 --idle 900 --memory 4096)
+}
+
 boot_in() {
 	local run=$1 dir=$2 command=$3 status=0
 	shift 3
+	debug_options
 	rm -rf "$run"
 	mkdir -p "$run" "$dir/out"
 	printf '%s\n' "$command" >"$dir/command"
@@ -248,7 +263,7 @@ boot_in() {
 	# shellcheck disable=SC2086 # options are words
 	in_tools "$PROGRAMS/toa-vm" --kernel "$kernel_dir/vmlinuz" --initrd "$kernel_dir/initrd.cpio.gz" \
 		--disk "$guest" --disk "$kernel_dir/modules.ext4" --payload "$run/payload.ext4" \
-		--out "$run" "$@" ${VM_OPTIONS:-} || status=$?
+		--out "$run" "$@" "${DEBUG[@]}" ${VM_OPTIONS:-} || status=$?
 	in_tools "$SCRIPTS/vm-image.sh" unpack "$run/payload.ext4" "$run"
 	rm -f "$run/payload.ext4"
 	info "the guest's console: $run/console.log, its output: $run/ktap.log"
@@ -328,6 +343,39 @@ run_test_secure_boot() {
 	mapfile -t options < <(firmware "$made")
 	MODULES=$made/modules VM_DIR=${VM_DIR:-$MADE/vm-secure-boot} ktap --boot secure-boot "$@" -- \
 		--label "${MADE##*/}, Secure Boot: " "${options[@]}"
+}
+
+run_test_faults() {
+	VM_DIR=${VM_DIR:-$MADE/vm-faults} ktap --boot faults "$@" -- --label "${MADE##*/}, failed allocations: "
+}
+
+# "TEST TEXT" lines: the planted bugs that the kernel's checks are for, and a part of each report's
+# first line.
+planted() {
+	local has=" $(options_of_small "$KERNEL" | sed -n 's/^CONFIG_\(.*\)=y$/\1/p' | paste -sd ' ') "
+	[[ $has != *" PROVE_LOCKING "* ]] || echo "planted_lock_inversion possible circular locking dependency"
+	if [[ $has == *" KASAN "* ]]; then
+		echo "planted_use_after_free KASAN: slab-use-after-free"
+	else
+		echo "planted_use_after_free Poison overwritten"
+	fi
+	[[ $has != *" DEBUG_KMEMLEAK "* ]] || echo "planted_leak new suspected memory leaks"
+	[[ $has != *" CFI "* ]] || echo "planted_call_by_another_prototype CFI failure"
+}
+
+run_test_planted() {
+	local test text bugs run=${VM_DIR:-$MADE/vm-planted} status=0 results=$MADE/planted-results
+	[[ ${KERNEL:-} == debug || ${KERNEL:-} == debug-* ]] || die "planted bugs need a debug kernel: KERNEL=debug"
+	bugs=$(planted)
+	: >"$results"
+	payload "$MADE/payload"
+	while read -r test text; do
+		VM_DIR=$run-$test boot "$MADE/payload" "exec /toa/bin/toa-guest test --boot planted --filter $test" \
+			--label "${MADE##*/}, $test: " --planted "$text" </dev/null || status=$?
+		cat "$run-$test/summary" >>"$results"
+	done <<<"$bugs"
+	awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$results" >"${TOA_SUMMARY:-/dev/null}"
+	return "$status"
 }
 
 run_test_prebuilt() {
@@ -413,7 +461,7 @@ main() {
 	metadata | module | test-module | clippy | programs | command-line-tool | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
 	has-tests) has_tests "$1" ;;
 	roots | builds | demo-roots | demo-builds) "${action//-/_}" ;;
-	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | test-prebuilt | demo)
+	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | test-prebuilt | test-faults | test-planted | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"
 		;;

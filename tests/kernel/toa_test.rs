@@ -12,7 +12,9 @@
 //!   once in a kernel thread, and puts the answers into the log;
 //! - `starve=1` leaves no memory for toa's records from load to unload;
 //! - `fill=N` has toa's `/proc/net/toa` over a table of N records without sockets, while others come
-//!   and go; toa must not be loaded.
+//!   and go; toa must not be loaded;
+//! - `plant=N` has a bug for the debug kernels to report: locks in both orders (1), a write to freed
+//!   memory (2), lost memory (3), a call through another prototype (4).
 
 use kernel::prelude::*;
 
@@ -42,6 +44,7 @@ mod linux {
     pub(crate) mod task;
 }
 mod namespace;
+mod plant;
 mod records;
 mod starve;
 
@@ -101,6 +104,10 @@ module! {
         fill: u32 {
             default: 0,
             description: "Show this number of records in /proc/net/toa",
+        },
+        plant: u32 {
+            default: 0,
+            description: "Run a bug: lock order (1), use after free (2), leak (3), prototype (4)",
         },
     },
 }
@@ -194,6 +201,10 @@ impl kernel::Module for ToaTest {
         let fd: i32 = parameter(module_parameters::ask.value());
         if fd >= 0 {
             ask::ask(fd)?;
+        }
+        let bug: u32 = parameter(module_parameters::plant.value());
+        if bug > 0 {
+            plant::plant(bug)?;
         }
         let starve: u32 = parameter(module_parameters::starve.value());
         let fill: u32 = parameter(module_parameters::fill.value());

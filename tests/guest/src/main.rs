@@ -15,8 +15,10 @@ mod capture;
 mod cases;
 mod connections_file;
 mod demo;
+mod failures;
 mod handmade;
 mod held_load;
+mod kernel_checks;
 mod kmsg;
 mod ktap;
 mod module;
@@ -56,8 +58,8 @@ Tests toa.ko inside the virtual machine that the harness boots.
 
 toa-guest test [--boot NAME] [--filter TEXT]... [--list]
     run the tests of that boot, stock (default), no-ipv6, unload, one-cpu,
-    servers or secure-boot, whose names contain TEXT, and write KTAP; or only
-    name them
+    servers, secure-boot, faults or planted, whose names contain TEXT, and write
+    KTAP; or only name them
 toa-guest demo
     show what real servers log without the module and with it
 toa-guest bench

@@ -18,6 +18,7 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::kernel_checks;
 use crate::kmsg;
 use crate::kmsg::KernelLog;
 use crate::ktap;
@@ -100,7 +101,8 @@ pub fn run(cases: &[&Case], bound: Duration) -> bool {
         ktap.result(case.name, &problems, skipped.as_deref());
     }
     let _ = catch_unwind(|| bring(State::Unloaded));
-    let left = problems(&mut log);
+    let mut left = problems(&mut log);
+    left.extend(kernel_checks::problems());
     left.iter().for_each(|problem| ktap::note(problem));
     ktap.all_passed() && left.is_empty()
 }

@@ -31,7 +31,9 @@ toa-vm judge CONSOLE OUTPUT   judge the logs of an earlier run
                     of these is not; needs --release
   --release NAME    the kernel's release, which chooses lines of that FILE
   --plain           the output is not KTAP: judge exit status and console
-  --append TEXT     more of the kernel's command line
+  --append TEXT     more of the kernel's command line; repeat for more
+  --planted TEXT    the run has a planted bug: it passes if and only if the kernel
+                    reports an alarm with TEXT, whatever else fails
   --threads KIND    `single` or `multi`: QEMU's TCG threads (default: single)
   --firmware FILE   UEFI firmware with Secure Boot, which checks the kernel
   --variables FILE  the firmware's variables; the run may change the file
@@ -49,6 +51,7 @@ pub struct Args {
     pub expect: usize,
     pub skips: Option<Skips>,
     pub plain: bool,
+    pub planted: Option<String>,
     pub label: String,
 }
 
@@ -76,6 +79,7 @@ impl Args {
             expect: 1,
             skips: None,
             plain: false,
+            planted: None,
             label: String::new(),
         }
     }
@@ -93,6 +97,7 @@ impl Args {
             expect: 1,
             skips: None,
             plain: false,
+            planted: None,
             label: String::new(),
         };
         while let Some(arg) = parser.next()? {
@@ -102,7 +107,8 @@ impl Args {
                 Long("disk") => machine.disks.push(parser.value()?.into()),
                 Long("payload") => machine.payload = parser.value()?.into(),
                 Long("memory") => machine.memory_mb = parser.value()?.parse()?,
-                Long("append") => machine.append = parser.value()?.string()?,
+                Long("append") => machine.append.push(parser.value()?.string()?),
+                Long("planted") => args.planted = Some(parser.value()?.string()?),
                 Long("threads") => machine.threads = parser.value()?.parse()?,
                 Long("firmware") => code = Some(parser.value()?.into()),
                 Long("variables") => variables = Some(parser.value()?.into()),

@@ -58,6 +58,9 @@ impl fmt::Display for Verdict {
 }
 
 pub fn judge(ending: &Ending, console: &str, output: &str, args: &Args) -> Verdict {
+    if let Some(text) = &args.planted {
+        return judge_planted(text, console);
+    }
     let mut verdict = Verdict::default();
     if *ending != Ending::Exited {
         verdict.problems.push(ending.to_string());
@@ -73,6 +76,20 @@ pub fn judge(ending: &Ending, console: &str, output: &str, args: &Args) -> Verdi
         if let Some(skips) = &args.skips {
             verdict.problems.append(&mut skips.compare(&verdict.report));
         }
+    }
+    verdict
+}
+
+/// Judges a run with a planted bug as one test: the kernel must report it.
+fn judge_planted(text: &str, console: &str) -> Verdict {
+    let mut verdict = Verdict::default();
+    let splats = console::splats(console);
+    if splats.iter().any(|splat| splat.contains(text)) {
+        verdict.report.passed = 1;
+    } else {
+        verdict.problems.push(format!(
+            "the kernel does not report the planted bug as '{text}', but {splats:?}"
+        ));
     }
     verdict
 }
@@ -241,6 +258,21 @@ mod tests {
         let ending = Ending::Silent(Duration::from_secs(5));
         let verdict = judge(&ending, CONSOLE, OUTPUT, &args(1, false));
         assert_eq!(verdict.problems, ["no output for 5 s: a hang, stopped"]);
+    }
+
+    #[test]
+    fn a_planted_bug_must_be_reported_by_its_name() {
+        let run = |console, text: &str| {
+            let args = Args {
+                planted: Some(text.to_owned()),
+                ..args(1, false)
+            };
+            judge(&Ending::Exited, console, OUTPUT, &args).to_string()
+        };
+        let warning = include_str!("../fixtures/warning.console");
+        assert_eq!(run(warning, "WARNING:"), "1 passed, 0 failed, 0 skipped");
+        assert_eq!(run(warning, "KASAN:"), "0 passed, 1 failed, 0 skipped");
+        assert_eq!(run(CONSOLE, "WARNING:"), "0 passed, 1 failed, 0 skipped");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Machine {
     /// The disk of this run alone.
     pub payload: PathBuf,
     pub memory_mb: u32,
-    pub append: String,
+    pub append: Vec<String>,
     pub threads: Threads,
     pub firmware: Option<Firmware>,
     /// One processor, and one nanosecond of time for each executed instruction. While
@@ -67,7 +67,7 @@ impl Default for Machine {
             disks: Vec::new(),
             payload: PathBuf::new(),
             memory_mb: 2048,
-            append: String::new(),
+            append: Vec::new(),
             threads: Threads::default(),
             firmware: None,
             icount: false,
@@ -107,7 +107,10 @@ impl Machine {
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(&self.initrd)
-            .args(["-append", &format!("{COMMAND_LINE} {}", self.append)])
+            .args([
+                "-append",
+                &format!("{COMMAND_LINE} {}", self.append.join(" ")),
+            ])
             .args(["-device", "virtio-rng-pci"])
             .args(["-chardev", "stdio,id=console,signal=off"])
             .args(["-serial", "chardev:console"])

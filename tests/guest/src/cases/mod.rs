@@ -9,6 +9,7 @@ mod command;
 mod connections;
 mod die;
 mod errors;
+mod failed_allocations;
 mod forged_clients;
 mod forged_options;
 mod getsockopt;
@@ -28,6 +29,7 @@ mod outcomes;
 mod own_addresses;
 mod paths;
 mod peer_servers;
+mod planted;
 mod policy;
 mod policy_files;
 mod policy_startup;
@@ -65,6 +67,10 @@ pub enum Boot {
     Servers,
     /// The command line of a server, by firmware with Secure Boot.
     Secure,
+    /// The command line of a debug kernel: allocations fail.
+    Faults,
+    /// The command line of a debug kernel, for one planted bug.
+    Planted,
 }
 
 impl Boot {
@@ -72,6 +78,7 @@ impl Boot {
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::Stock | Self::Unload | Self::Servers | Self::Secure => &[],
+            Self::Faults | Self::Planted => &[],
             Self::NoIpv6 => &["ipv6.disable=1", "init_on_alloc=0", "slab_debug=FZP"],
             Self::OneCpu => &["nr_cpus=1"],
         }
@@ -81,8 +88,10 @@ impl Boot {
     /// call that the kernel does not end.
     pub fn case_bound(self) -> Duration {
         match self {
-            Self::Stock | Self::NoIpv6 | Self::Servers | Self::Secure => Duration::from_secs(1200),
-            Self::Unload | Self::OneCpu => Duration::from_secs(3600),
+            Self::Stock | Self::NoIpv6 | Self::Servers | Self::Secure | Self::Planted => {
+                Duration::from_secs(1200)
+            }
+            Self::Unload | Self::OneCpu | Self::Faults => Duration::from_secs(3600),
         }
     }
 
@@ -105,6 +114,8 @@ impl Boot {
                 .flatten()
                 .collect(),
             Self::Secure => secure_boot::CASES.iter().collect(),
+            Self::Faults => failed_allocations::CASES.iter().collect(),
+            Self::Planted => planted::CASES.iter().collect(),
         }
     }
 }
@@ -120,6 +131,8 @@ impl FromStr for Boot {
             "one-cpu" => Ok(Self::OneCpu),
             "servers" => Ok(Self::Servers),
             "secure-boot" => Ok(Self::Secure),
+            "faults" => Ok(Self::Faults),
+            "planted" => Ok(Self::Planted),
             _ => Err(format!("there is no boot {name}")),
         }
     }

@@ -567,7 +567,7 @@ const LISTS: [&str; 4] = [
 ];
 
 #[track_caller]
-fn assert_nothing_of_toa(net: &Net) {
+pub(super) fn assert_nothing_of_toa(net: &Net) {
     for list in LISTS {
         assert_eq!(lines_of_toa(list), [""; 0], "{list}");
     }

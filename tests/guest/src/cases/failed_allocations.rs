@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Allocations that fail: each one of a load, and those of records while connections are made. The
+//! kernel must be able to fail them ([`Boot::Faults`]).
+//!
+//! [`Boot::Faults`]: super::Boot::Faults
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs;
+use std::fs::File;
+use std::ops::Range;
+
+use nix::kmod::finit_module;
+use nix::kmod::ModuleInitFlags;
+
+use crate::cases::unload::assert_nothing_of_toa;
+use crate::failures;
+use crate::failures::Failures;
+use crate::ktap::note;
+use crate::module;
+use crate::net::Net;
+use crate::net::Way;
+use crate::runner::cases;
+use crate::runner::skip;
+use crate::runner::Case;
+use crate::sockets;
+use crate::sockets::Family;
+use crate::sys::Name;
+
+pub const CASES: &[Case] = cases![Unloaded:
+    each_failed_allocation_of_a_load_leaves_nothing_behind,
+    connections_live_on_while_records_cannot_be_allocated,
+];
+
+fn prepare() -> Failures {
+    if !failures::supported() {
+        skip("the kernel cannot fail allocations");
+    }
+    Failures::prepare()
+}
+
+/// The load that no failure reaches has allocated fewer times than this.
+const ALLOCATIONS: u32 = 5000;
+
+/// Loads between two lines of progress, which the harness waits for.
+const NOTED: u32 = 20;
+
+fn each_failed_allocation_of_a_load_leaves_nothing_behind() {
+    let mut failures = prepare();
+    let net = Net::new();
+    let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
+    for number in 1..ALLOCATIONS {
+        let file = File::open(module::PATH).expect("the module");
+        let parameters = CString::default();
+        let (loaded, failed) = failures.nth(number, || {
+            finit_module(&file, &parameters, ModuleInitFlags::empty())
+        });
+        let outcome = match loaded {
+            Ok(()) => "loaded".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        *outcomes.entry(outcome).or_default() += 1;
+        if number % NOTED == 0 {
+            note(&format!("{number} allocations failed: {outcomes:?}"));
+        }
+        if loaded.is_ok() {
+            let listener = net.listen(Family::DualStack);
+            let (client, accepted) = net.pair(&listener, Way::V4);
+            if !failed {
+                assert_eq!(accepted.name, accepted.family.name(client.address));
+            }
+            drop((client, accepted));
+            module::unload();
+        }
+        assert_nothing_of_toa(&net);
+        if !failed {
+            note(&format!("{} allocations: {outcomes:?}", number - 1));
+            assert_eq!(
+                outcomes.keys().collect::<Vec<_>>(),
+                ["ENOMEM: Out of memory", "loaded"]
+            );
+            return;
+        }
+    }
+    panic!("a load allocates more than {ALLOCATIONS} times: {outcomes:?}");
+}
+
+const CONNECTIONS: u32 = 10_000;
+
+/// Connections with one interval between two failures.
+const BATCH: u32 = 1000;
+
+/// The seed of the intervals.
+const SEED: u32 = 17;
+
+/// The module's code.
+fn code_of_toa() -> Range<u64> {
+    let text = fs::read_to_string("/proc/modules").expect("/proc/modules");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("toa "))
+        .expect("toa is loaded");
+    let fields: Vec<&str> = line.split(' ').collect();
+    let size: u64 = fields[1].parse().expect("a size");
+    let start = fs::read_to_string("/sys/module/toa/sections/.text").expect("the section");
+    let start =
+        u64::from_str_radix(start.trim().trim_start_matches("0x"), 16).expect("hexadecimal");
+    start..start + size
+}
+
+fn connections_live_on_while_records_cannot_be_allocated() {
+    let mut failures = prepare();
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    module::load();
+    let code = code_of_toa();
+    let before = net.stats();
+    let (mut failed, mut shown, mut hidden) = (0, 0, 0);
+    let mut interval = SEED;
+    for done in (0..CONNECTIONS).step_by(BATCH as usize) {
+        // Between 2 and 12, by a linear congruence.
+        interval = interval.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        let each = 2 + (interval >> 16) % 11;
+        let ((), more) = failures.in_code(code.clone(), each, || {
+            for number in 0..BATCH {
+                let way = Way::ALL[number as usize % Way::ALL.len()];
+                let (mut client, mut accepted) = net.pair(&listener, way);
+                if accepted.name == accepted.family.name(client.address) {
+                    shown += 1;
+                } else {
+                    assert_eq!(accepted.name, Name::of(net.balancer_of(&accepted)));
+                    hidden += 1;
+                }
+                sockets::exchange(&mut client, &mut accepted);
+            }
+        });
+        failed += more;
+        note(&format!(
+            "{} connections, each {each}th allocation failed",
+            done + BATCH
+        ));
+    }
+    net.wait_for_no_records();
+    let change = net.stats().since(&before);
+    note(&format!("{failed} failures; {change:?}"));
+    assert!(failed > 0);
+    assert_eq!((hidden, shown + hidden), (failed, u64::from(CONNECTIONS)));
+    assert!(
+        change.contains(&("record_alloc_failed", hidden as i64)),
+        "{change:?}"
+    );
+    assert!(
+        change.contains(&("option_taken", shown as i64)),
+        "{change:?}"
+    );
+    module::unload();
+}

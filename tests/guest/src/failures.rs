@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Allocations that fail on demand (the kernel's `Documentation/fault-injection`).
+
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+/// The settings of failing allocations of slab objects.
+const FAILSLAB: &str = "/sys/kernel/debug/failslab";
+
+/// Returns whether the kernel can fail allocations.
+pub fn supported() -> bool {
+    fs::exists(FAILSLAB).expect("debugfs")
+}
+
+/// Writes a setting.
+#[track_caller]
+fn set(name: &str, value: &str) {
+    fs::write(format!("{FAILSLAB}/{name}"), value)
+        .unwrap_or_else(|error| panic!("{FAILSLAB}/{name}: {value}: {error}"));
+}
+
+/// Allocations that may sleep fail as well, and no failure is logged, until this is dropped.
+pub struct Failures {
+    nth: File,
+}
+
+impl Failures {
+    pub fn prepare() -> Self {
+        set("ignore-gfp-wait", "N");
+        set("verbose", "0");
+        let nth = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/proc/thread-self/fail-nth")
+            .expect("fail-nth");
+        Self { nth }
+    }
+
+    /// Runs `work` in this thread, whose `number`-th allocation from here on fails. Returns whether
+    /// there were that many.
+    pub fn nth<T>(&mut self, number: u32, work: impl FnOnce() -> T) -> (T, bool) {
+        self.write(number);
+        let result = work();
+        let mut text = [0; 16];
+        let length = self.nth.read_at(&mut text, 0).expect("fail-nth");
+        self.write(0);
+        let left = String::from_utf8_lossy(&text[..length]);
+        (result, left.trim() == "0")
+    }
+
+    /// Runs `work` while each `interval`-th allocation by code between two addresses fails. Returns
+    /// the number of failures.
+    pub fn in_code<T>(
+        &mut self,
+        code: Range<u64>,
+        interval: u32,
+        work: impl FnOnce() -> T,
+    ) -> (T, u64) {
+        const MANY: u64 = 1_000_000;
+        set("task-filter", "N");
+        set("stacktrace-depth", "32");
+        set("require-start", &format!("{:#x}", code.start));
+        set("require-end", &format!("{:#x}", code.end));
+        set("interval", &interval.to_string());
+        set("probability", "100");
+        set("times", &MANY.to_string());
+        let result = work();
+        let text = fs::read_to_string(format!("{FAILSLAB}/times")).expect("the rest");
+        set("probability", "0");
+        set("require-start", "0");
+        set("require-end", "0");
+        let left: u64 = text.trim().parse().expect("a number");
+        (result, MANY - left)
+    }
+
+    /// The file cannot seek.
+    fn write(&mut self, number: u32) {
+        self.nth
+            .write_all_at(number.to_string().as_bytes(), 0)
+            .expect("fail-nth takes a number");
+    }
+}
+
+impl Drop for Failures {
+    fn drop(&mut self) {
+        set("probability", "0");
+        set("ignore-gfp-wait", "Y");
+    }
+}
