@@ -22,6 +22,7 @@
 #   guest   the virtual machine's user land, from which an image is made
 #   guest-more   guest and larger servers
 #   go      Go, for a server of the tests
+#   litmus  herdtools7 and the kernel's memory model, of forky
 #   nginx   the packages that building nginx's modules takes, in the suite of
 #           NGINX= (trixie, sid)
 #   deb     tools that make Debian packages, in the Debian release that the kernel
@@ -100,6 +101,7 @@ suites_of() {
 	case $1 in
 	build | dkms | rpm | demo) suites_of_kernel ;;
 	nginx) echo "${NGINX:-trixie}" ;;
+	litmus) echo forky ;;
 	deb | deb-more | bare | server) debian_of_kernel ;;
 	*) echo trixie trixie-backports ;;
 	esac

@@ -14,6 +14,7 @@
 #                   tests of a machine with Secure Boot
 #   test.sh packages
 #                   tests of tarballs and packages that need no virtual machine
+#   test.sh litmus  the module's orderings under the kernel's memory model
 #   test.sh deb     all Debian packages, installed, upgraded and purged
 #   test.sh deb-short
 #                   the first tests of toa-dkms only
@@ -166,6 +167,10 @@ packages() {
 	cases_of standin
 }
 
+litmus() {
+	cases_of litmus
+}
+
 deb() {
 	made "Debian packages" deb.sh make || return 0
 	cases_of user-space-deb
@@ -235,11 +240,11 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload | servers | debug | secure-boot | packages | deb | deb-short)
+	all | host | vm | unload | servers | debug | secure-boot | packages | litmus | deb | deb-short)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
-		host | packages | deb | deb-short) "${action//-/_}" ;;
+		host | packages | litmus | deb | deb-short) "${action//-/_}" ;;
 		vm | unload | debug) ! prepare roots || ! prepare builds || "$action" ;;
 		servers) servers || true ;;
 		secure-boot) ! prepare roots || ! prepare builds || secure_boot ;;
