@@ -8,6 +8,8 @@ use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use crate::runner;
+
 /// The settings of failing allocations of slab objects.
 const FAILSLAB: &str = "/sys/kernel/debug/failslab";
 
@@ -23,7 +25,12 @@ fn set(name: &str, value: &str) {
         .unwrap_or_else(|error| panic!("{FAILSLAB}/{name}: {value}: {error}"));
 }
 
-/// Allocations that may sleep fail as well, and no failure is logged, until this is dropped.
+/// The level from which on messages appear on the console, whose traces fail the run: warnings do not
+/// appear. The runner sees all of them.
+const PRINTK: &str = "/proc/sys/kernel/printk";
+
+/// Allocations that may sleep fail as well, until this is dropped. The kernel's reports of failed
+/// allocations do not fail the case.
 pub struct Failures {
     nth: File,
 }
@@ -32,6 +39,8 @@ impl Failures {
     pub fn prepare() -> Self {
         set("ignore-gfp-wait", "N");
         set("verbose", "0");
+        fs::write(PRINTK, "4").expect("the console's level");
+        runner::allocations_fail();
         let nth = OpenOptions::new()
             .read(true)
             .write(true)
@@ -89,5 +98,6 @@ impl Drop for Failures {
     fn drop(&mut self) {
         set("probability", "0");
         set("ignore-gfp-wait", "Y");
+        fs::write(PRINTK, "7").expect("the console's level");
     }
 }

@@ -68,7 +68,24 @@ fn message(record: &[u8]) -> String {
     text.to_owned()
 }
 
-pub fn is_alarm(line: &str) -> bool {
+/// Returns the alarms among lines. While allocations fail on purpose, the kernel's report of one
+/// (`warn_alloc`) is none, although it has a trace.
+pub fn alarms(lines: &[String], allocations_fail: bool) -> Vec<&String> {
+    let mut trace_of_report = false;
+    let is_alarm = |line: &&String| {
+        if line.contains("vmalloc error:") || line.contains("page allocation failure:") {
+            trace_of_report = allocations_fail;
+        }
+        if trace_of_report && line.contains("Call Trace:") {
+            trace_of_report = false;
+            return false;
+        }
+        is_alarm(line)
+    };
+    lines.iter().filter(is_alarm).collect()
+}
+
+fn is_alarm(line: &str) -> bool {
     let mut alarms = ALARMS
         .lines()
         .filter(|alarm| !alarm.is_empty() && !alarm.starts_with('#'));
@@ -83,6 +100,19 @@ mod tests {
     fn a_record_is_cut_down_to_its_message() {
         let record = b"6,339,5140900,-;NET: Registered; protocol\n SUBSYSTEM=x\n";
         assert_eq!(message(record), "NET: Registered; protocol");
+    }
+
+    #[test]
+    fn report_of_a_failed_allocation_is_an_alarm_unless_they_fail_on_purpose() {
+        let lines = [
+            "toa-guest: vmalloc error: size 1, vm_struct allocation failed",
+            "Call Trace:",
+            "WARNING: kernel/module.c:1 at f",
+            "Call Trace:",
+        ]
+        .map(str::to_owned);
+        assert_eq!(alarms(&lines, true), [&lines[2], &lines[3]]);
+        assert_eq!(alarms(&lines, false), [&lines[1], &lines[2], &lines[3]]);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::panic;
 use std::panic::catch_unwind;
 use std::panic::resume_unwind;
 use std::process::exit;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::Sender;
@@ -62,6 +64,14 @@ pub fn problem(text: String) {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(text);
+}
+
+/// Whether the running case makes allocations fail.
+static ALLOCATIONS_FAIL: AtomicBool = AtomicBool::new(false);
+
+/// Tells the runner that the running case makes allocations fail.
+pub fn allocations_fail() {
+    ALLOCATIONS_FAIL.store(true, Ordering::Relaxed);
 }
 
 /// The reason for which the running case does not apply to this kernel.
@@ -119,8 +129,8 @@ fn run_one(case: &Case, log: &mut KernelLog) -> Vec<String> {
 
 /// Returns the problems since the last call, the kernel's alarms included.
 fn problems(log: &mut KernelLog) -> Vec<String> {
-    let lines = log.new_lines();
-    for line in lines.iter().filter(|line| kmsg::is_alarm(line)) {
+    let allocations_fail = ALLOCATIONS_FAIL.swap(false, Ordering::Relaxed);
+    for line in kmsg::alarms(&log.new_lines(), allocations_fail) {
         problem(format!("kernel: {line}"));
     }
     mem::take(&mut *PROBLEMS.lock().unwrap_or_else(PoisonError::into_inner))

@@ -137,7 +137,7 @@ fn connections_live_on_while_records_cannot_be_allocated() {
         });
         failed += more;
         note(&format!(
-            "{} connections, each {each}th allocation failed",
+            "{} connections; of each {each} allocations one fails if it is toa's",
             done + BATCH
         ));
     }
