@@ -48,6 +48,8 @@ const PIECES: &[&str] = &[
     "\r",
     "\n",
     "é",
+    "データ",
+    "\u{3164}",
     "::",
     ":",
     "/",
@@ -147,7 +149,7 @@ proptest! {
         let mut text = String::new();
         table.cut(Some(width)).write(&mut text, None);
         for line in text.lines() {
-            prop_assert!(line.chars().count() <= width, "{line}");
+            prop_assert!(output::columns_of(line) <= width, "{line}");
             prop_assert!(!line.contains(char::is_control), "{line:?}");
         }
     }
