@@ -377,7 +377,7 @@ fn connections_that_nobody_accepts_leave_no_record() {
     wait::until("all have their records", || {
         match net.stats().get("records_live") {
             3 => Ok(()),
-            live => Err(format!("records_live is {live}")),
+            live => Err(crate::stats::describe("records_live", live)),
         }
     });
     drop(listener);

@@ -338,7 +338,7 @@ fn connection_aborted_before_it_is_accepted_is_forgotten_at_once() {
     wait::until("the handshakes are complete", || {
         match net.stats().get("records_live") {
             3 => Ok(()),
-            live => Err(format!("records_live is {live}")),
+            live => Err(crate::stats::describe("records_live", live)),
         }
     });
     // The listener stays open, with aborted connections in its queue.
@@ -466,7 +466,7 @@ fn killed_process_leaves_no_record() {
         format!("{} {}", shown.ip(), shown.port())
     });
     assert_eq!(seen, expected.collect());
-    assert_eq!(net.stats().get("records_live"), CONNECTIONS as i64);
+    assert_eq!(net.stats().get("records_live"), CONNECTIONS as u64);
     // Half of the connections have data to answer.
     for client in clients.iter_mut().step_by(2) {
         client.stream.write_all(b"?").expect("the client sends");
@@ -491,7 +491,7 @@ fn namespace_destroyed_under_traffic_leaves_nothing() {
         seen.map_while(Result::ok).count() == CONNECTIONS,
         "all are accepted"
     );
-    assert_eq!(net.stats().get("records_live"), CONNECTIONS as i64);
+    assert_eq!(net.stats().get("records_live"), CONNECTIONS as u64);
     let rounds = AtomicU64::new(0);
     thread::scope(|scope| {
         for client in &clients {
