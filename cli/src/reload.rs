@@ -32,6 +32,7 @@ use crate::host::Host;
 use crate::module;
 use crate::namespace;
 use crate::namespace::Namespace;
+use crate::netstat;
 use crate::output;
 use crate::output::printable;
 use crate::policy;
@@ -370,9 +371,8 @@ impl SavedNamespace {
 
     /// The connections that sockets of the namespace have accepted since its start.
     fn connections(&self, host: &Host) -> u64 {
-        let snmp = self.namespace.enter(|| host.read_path(&host.net("snmp")));
-        let text = snmp.ok().flatten().unwrap_or_default();
-        passive_opens(&text).unwrap_or(0)
+        let opens = self.namespace.enter(|| Ok(netstat::passive_opens(host)));
+        opens.ok().flatten().unwrap_or(0)
     }
 }
 
@@ -434,15 +434,6 @@ fn own(values: &Values, first: &Values) -> Values {
         .collect()
 }
 
-/// Finds `PassiveOpens` in the text of `/proc/net/snmp`: a line of names, and one of numbers.
-fn passive_opens(snmp: &str) -> Option<u64> {
-    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, numbers) = (lines.next()?, lines.next()?);
-    let mut pairs = names.split_whitespace().zip(numbers.split_whitespace());
-    let (_, number) = pairs.find(|(name, _)| *name == "PassiveOpens")?;
-    number.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -472,14 +463,6 @@ mod tests {
                 ("max_records", "10")
             ])
         );
-    }
-
-    #[test]
-    fn passive_opens_are_found_by_their_name() {
-        let snmp = "Ip: Forwarding\nIp: 1\nTcp: RtoMin ActiveOpens PassiveOpens\nTcp: 200 7 9\n";
-        assert_eq!(passive_opens(snmp), Some(9));
-        assert_eq!(passive_opens("Tcp: RtoMin\nTcp: 200\n"), None);
-        assert_eq!(passive_opens(""), None);
     }
 
     fn result(outcome: Outcome) -> Reload {

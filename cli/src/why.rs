@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::failure::Result;
 use crate::host::Host;
 use crate::module;
+use crate::netstat;
 use crate::output;
 use crate::output::Side;
 use crate::output::Table;
@@ -331,7 +332,7 @@ fn without_record(
         }
     }
     let age = process.and_then(|process| Some((started(host, process.pid)?, loaded_at(host)?)));
-    match age {
+    let mut explanation = match age {
         Some((started, loaded)) if started > loaded => Explanation::new(
             Answer::NoRecord,
             "the module has no client for this connection, which is newer than the module",
@@ -346,7 +347,20 @@ fn without_record(
             "the module has no client for this connection. If it is older than the module, it shows the \
              balancer until it ends: compare ps -o lstart with dmesg -T | grep TOA",
         ),
-    }
+    };
+    explanation
+        .text
+        .extend(fast_opened(netstat::fast_opens(host)));
+    explanation
+}
+
+/// Names TCP Fast Open as a reason, if such connections exist: no row counts them.
+fn fast_opened(connections: Option<u64>) -> Option<String> {
+    let count = connections.filter(|count| *count > 0)?;
+    Some(format!(
+        "TCP Fast Open made {count} connections of this network namespace, whose clients the module never gets. \
+         If this is one, it shows the balancer until it ends"
+    ))
 }
 
 fn explain_port(
@@ -572,6 +586,17 @@ mod tests {
         assert_eq!(load_line(line), Some(514));
         assert_eq!(load_line("6,339,5140900,-;TOA: toa unloaded\n"), None);
         assert_eq!(load_line("garbage"), None);
+    }
+
+    #[test]
+    fn fast_open_is_a_reason_if_it_made_connections() {
+        assert_eq!(fast_opened(None), None);
+        assert_eq!(fast_opened(Some(0)), None);
+        let text = fast_opened(Some(2)).expect("a reason");
+        assert!(
+            text.starts_with("TCP Fast Open made 2 connections"),
+            "{text}"
+        );
     }
 
     #[test]
