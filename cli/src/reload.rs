@@ -181,7 +181,6 @@ fn reload(host: &Host, only_checks: bool) -> Result<Reload> {
 
     let mut swap = Swap::start(Path::new(SWAP))?;
     let answer = swap.line();
-    let words: Vec<&str> = answer.split_whitespace().collect();
     let mut reload = Reload {
         outcome: Outcome::Refused,
         old: module::running(host).and_then(|running| running.version),
@@ -193,25 +192,48 @@ fn reload(host: &Host, only_checks: bool) -> Result<Reload> {
         not_restored: Vec::new(),
         reason: None,
     };
-    match words[..] {
-        ["same", _] => {
+    match Answer::parse(&answer) {
+        Answer::Same => {
             reload.outcome = Outcome::Same;
             reload.new.clone_from(&reload.old);
             swap.end()?;
         }
-        ["ready", _, new] if only_checks => {
+        Answer::Ready(new) if only_checks => {
             reload.outcome = Outcome::Ready;
-            reload.new = Some(printable(new));
+            reload.new = Some(new);
             swap.end()?;
         }
-        ["ready", _, new] => {
-            reload.new = Some(printable(new));
+        Answer::Ready(new) => {
+            reload.new = Some(new);
             replace(host, swap, &mut reload)?;
         }
-        _ => reload.reason = Some(swap.end()?.1),
+        Answer::Refused => reload.reason = Some(swap.end()?.1),
     }
     reload.loaded = module::running(host).and_then(|running| running.version);
     Ok(reload)
+}
+
+/// The first line of `toa-swap ask`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The installed module is loaded.
+    Same,
+    /// The module of this version can be loaded.
+    Ready(String),
+    /// There is no such line: the errors have the reason.
+    Refused,
+}
+
+impl Answer {
+    /// Parses the line, whose words are the answer, the loaded version and the installed one.
+    pub fn parse(line: &str) -> Self {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["same", _] => Self::Same,
+            ["ready", _, new] => Self::Ready(printable(new)),
+            _ => Self::Refused,
+        }
+    }
 }
 
 /// Does the swap, which has been proved possible.
@@ -463,6 +485,20 @@ mod tests {
                 ("max_records", "10")
             ])
         );
+    }
+
+    #[test]
+    fn answers_of_the_script_are_read() {
+        for (line, answer) in [
+            ("same 0.1.0\n", Answer::Same),
+            ("ready 0.1.0 9.9.9\n", Answer::Ready("9.9.9".to_owned())),
+            ("ready 0.1.0 \u{1b}[2J\n", Answer::Ready("?[2J".to_owned())),
+            ("ready 0.1.0\n", Answer::Refused),
+            ("same\n", Answer::Refused),
+            ("", Answer::Refused),
+        ] {
+            assert_eq!(Answer::parse(line), answer, "{line:?}");
+        }
     }
 
     fn result(outcome: Outcome) -> Reload {

@@ -488,8 +488,12 @@ fn holder(host: &Host, socket: &Socket) -> Option<Process> {
 /// Returns the time after the boot at which a process began (proc_pid_stat(5), field 22), in hundredths of a
 /// second.
 fn started(host: &Host, pid: u32) -> Option<u64> {
-    let text = host.read(&format!("/proc/{pid}/stat")).ok()??;
-    let (_, fields) = text.rsplit_once(')')?;
+    start_time(&host.read(&format!("/proc/{pid}/stat")).ok()??)
+}
+
+/// Parses the file. The name in it may have any characters.
+pub fn start_time(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
@@ -520,7 +524,8 @@ fn loaded_at(host: &Host) -> Option<u64> {
     }
 }
 
-fn load_line(line: &str) -> Option<u64> {
+/// Reads the time of a line in `/dev/kmsg` that the module logs when it is loaded.
+pub fn load_line(line: &str) -> Option<u64> {
     let (head, text) = line.split_once(';')?;
     let microseconds: u64 = head.split(',').nth(2)?.parse().ok()?;
     text.starts_with("TOA: toa loaded")
@@ -578,6 +583,17 @@ mod tests {
         for text in ["", "10.0.1.1", "fd00::1", "localhost:80", ":65536"] {
             assert!(text.parse::<Asked>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn start_time_is_behind_a_name_of_any_characters() {
+        let fields = "S 1 100 100 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9";
+        for name in ["nginx", "a b", "a) 1 (b", ")", ""] {
+            let stat = format!("100 ({name}) {fields}\n");
+            assert_eq!(start_time(&stat), Some(4711), "{name}");
+        }
+        assert_eq!(start_time("100 (nginx) S"), None);
+        assert_eq!(start_time(""), None);
     }
 
     #[test]
