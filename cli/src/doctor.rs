@@ -166,7 +166,7 @@ fn report(facts: &Facts, diagnosis: &Diagnosis) -> String {
     out.push('\n');
     for option in NAMED_IN_REPORT {
         if let Some(value) = facts.option(option) {
-            let _ = writeln!(out, "{option}={value}");
+            let _ = writeln!(out, "{option}={}", printable(value));
         }
     }
     if let Some(stats) = &facts.stats {
