@@ -103,6 +103,14 @@ pub fn run(context: &Context, arguments: &DoctorArguments) -> Result<failure::St
     })
 }
 
+/// Returns the screen of 80 columns and the report about a host.
+#[cfg(test)]
+pub fn examine(host: &Host) -> [String; 2] {
+    let facts = Facts::read(host);
+    let diagnosis = facts.diagnose();
+    [screen(&diagnosis, Some(80)), report(&facts, &diagnosis)]
+}
+
 fn screen(diagnosis: &Diagnosis, width: Option<usize>) -> String {
     let mut table = Table::new(&[Side::Left; 3]);
     for point in &diagnosis.points {
@@ -158,7 +166,7 @@ fn report(facts: &Facts, diagnosis: &Diagnosis) -> String {
     out.push('\n');
     for option in NAMED_IN_REPORT {
         if let Some(value) = facts.option(option) {
-            let _ = writeln!(out, "{option}={value}");
+            let _ = writeln!(out, "{option}={}", printable(value));
         }
     }
     if let Some(stats) = &facts.stats {

@@ -19,6 +19,7 @@ mod hostile;
 mod list;
 mod module;
 mod namespace;
+mod netstat;
 mod output;
 mod policy;
 mod policy_commands;

@@ -75,7 +75,7 @@ pub fn tool(name: &str) -> Command {
 }
 
 /// Parses the output of `modinfo`.
-fn parse(text: &str) -> Option<Installed> {
+pub fn parse(text: &str) -> Option<Installed> {
     let field = |name: &str| {
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         let mut found = fields.filter(|(field, _)| field.trim() == name);

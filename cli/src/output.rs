@@ -9,6 +9,7 @@ use std::io::Write as _;
 
 use nix::libc;
 use serde::Serialize;
+use unicode_width::UnicodeWidthChar;
 
 use crate::failure::Failure;
 use crate::failure::Result;
@@ -63,8 +64,12 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 
 /// Replaces the characters that terminals do not show as themselves, which names of processes and files may
 /// have: control characters, characters that reverse the direction of text, and marks that join others.
+/// Characters without a column are among them: terminals disagree about the width of a Hangul filler.
 pub fn printable(text: &str) -> String {
-    let is_itself = |c: char| matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
+    let is_itself = |c: char| {
+        let is_shown = c.escape_debug().len() == 1 && columns_of_char(c) > 0;
+        matches!(c, '"' | '\'' | '\\') || is_shown
+    };
     text.chars()
         .map(|c| if is_itself(c) { c } else { '?' })
         .collect()
@@ -95,20 +100,42 @@ pub fn bold(text: &str, styles: bool) -> String {
     }
 }
 
+/// Returns the columns of a terminal that a text takes. A terminal places one character after the other, so
+/// this is the sum of the characters' widths.
+pub fn columns_of(text: &str) -> usize {
+    text.chars().map(columns_of_char).sum()
+}
+
+/// A control character has no width. [`printable`] replaces it by a character with one column.
+fn columns_of_char(c: char) -> usize {
+    c.width().unwrap_or(1)
+}
+
 /// The last character of a text that was cut, as `ps` and `top` of procps have it.
 const CUT: char = '+';
 
-/// Cuts a text that has more than `width` characters. The mark [`CUT`] shows that.
+/// Cuts a text that takes more than `width` columns. The mark [`CUT`] shows that.
 pub fn cut(text: &mut String, width: usize) {
-    let mut ends = text.char_indices().map(|(end, _)| end);
-    let Some(last) = width.checked_sub(1) else {
+    if columns_of(text) <= width {
+        return;
+    }
+    let Some(mut room) = width.checked_sub(1) else {
         text.clear();
         return;
     };
-    if let (Some(end), Some(_)) = (ends.nth(last), ends.next()) {
+    let end = text
+        .char_indices()
+        .find(|(_, c)| match room.checked_sub(columns_of_char(*c)) {
+            Some(left) => {
+                room = left;
+                false
+            }
+            None => true,
+        });
+    if let Some((end, _)) = end {
         text.truncate(end);
-        text.push(CUT);
     }
+    text.push(CUT);
 }
 
 /// The side to which a column's texts are moved.
@@ -152,7 +179,7 @@ impl Table {
     fn widths(&self) -> Vec<usize> {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            cells.map(|cell| columns_of(cell)).max().unwrap_or(0)
         };
         (0..self.sides.len()).map(width).collect()
     }
@@ -193,7 +220,7 @@ impl Table {
             let mut line = " ".repeat(self.indent);
             for (column, cell) in row.iter().enumerate() {
                 let last = column + 1 == row.len();
-                let padding = widths[column].saturating_sub(cell.chars().count());
+                let padding = widths[column].saturating_sub(columns_of(cell));
                 if self.sides[column] == Side::Right {
                     let _ = write!(line, "{}{cell}", " ".repeat(padding));
                 } else if last {
@@ -219,12 +246,12 @@ impl Table {
     }
 }
 
-/// Breaks a text between words, into lines of at most `width` characters where words allow.
+/// Breaks a text between words, into lines of at most `width` columns where words allow.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is one");
-        let length = line.chars().count() + word.chars().count();
+        let length = columns_of(line) + columns_of(word);
         if line.is_empty() {
             line.push_str(word);
         } else if length < width {
@@ -273,6 +300,71 @@ mod tests {
     }
 
     #[test]
+    fn characters_without_a_column_are_not_printed() {
+        // Two letters that join the one before, two fillers, and a mark that hides itself.
+        for joined in ['\u{1161}', '\u{11a8}', '\u{3164}', '\u{ffa0}', '\u{feff}'] {
+            assert_eq!(printable(&format!("a{joined}b")), "a?b", "{joined:?}");
+        }
+        assert_eq!(printable("データベース"), "データベース");
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns_and_marks_none() {
+        for (text, columns) in [
+            ("", 0),
+            ("nginx", 5),
+            ("é", 1),
+            ("e\u{301}", 1),
+            ("データ", 6),
+            ("ﾃﾞｰﾀ", 4),
+            ("🦀", 2),
+        ] {
+            assert_eq!(columns_of(text), columns, "{text}");
+        }
+    }
+
+    #[test]
+    fn cuts_leave_room_for_wide_characters() {
+        for (text, width, expected) in [
+            ("データ", 6, "データ"),
+            ("データ", 5, "デー+"),
+            // The half of a character is no text.
+            ("データ", 4, "デ+"),
+            ("データ", 2, "+"),
+            ("データ", 1, "+"),
+            ("データ", 0, ""),
+            // A mark stays with its letter, and takes no room.
+            ("e\u{301}e\u{301}e\u{301}", 3, "e\u{301}e\u{301}e\u{301}"),
+            ("e\u{301}e\u{301}e\u{301}", 2, "e\u{301}+"),
+        ] {
+            let mut found = text.to_owned();
+            cut(&mut found, width);
+            assert_eq!(found, expected, "{text} in {width}");
+        }
+    }
+
+    #[test]
+    fn lines_are_broken_by_columns() {
+        assert_eq!(wrap("データ ベース", 12), ["データ", "ベース"]);
+        assert_eq!(wrap("データ ベース", 13), ["データ ベース"]);
+        assert_eq!(wrap("e\u{301} e\u{301}", 3), ["e\u{301} e\u{301}"]);
+    }
+
+    #[test]
+    fn columns_of_wide_characters_are_aligned() {
+        let mut table = Table::new(&[Side::Left, Side::Right, Side::Left]);
+        table.row(["データ", "データ", "1"]);
+        table.row(["e\u{301}", "e\u{301}", "2"]);
+        let mut text = String::new();
+        table.write(&mut text, None);
+        let expected = "データ  データ  1\ne\u{301}            e\u{301}  2\n";
+        assert_eq!(text, expected);
+        let mut text = String::new();
+        table.cut(Some(14)).write(&mut text, None);
+        assert_eq!(text, "デー+  デ+  1\ne\u{301}        e\u{301}  2\n");
+    }
+
+    #[test]
     fn widest_texts_are_cut_and_marked() {
         let table = || {
             let mut table = Table::new(&[Side::Left, Side::Right, Side::Left]);
@@ -287,7 +379,7 @@ mod tests {
         ] {
             let mut text = String::new();
             table().cut(width).write(&mut text, None);
-            let widest = text.lines().map(|line| line.chars().count()).max();
+            let widest = text.lines().map(columns_of).max();
             assert!(widest <= width.or(Some(26)), "{text}");
             if width != Some(19) {
                 assert_eq!(text, expected);

@@ -254,7 +254,7 @@ fn persist(path: &Path, assignments: &[Assignment]) -> Result<()> {
 }
 
 /// Replaces the values in a file of sysctl.d.
-fn merged(old: &str, assignments: &[Assignment]) -> String {
+pub fn merged(old: &str, assignments: &[Assignment]) -> String {
     let mut lines: Vec<String> = old.lines().map(str::to_owned).collect();
     for Assignment { setting, value } in assignments {
         lines.retain(|line| sysctl_line(line).is_none_or(|(found, _)| found != *setting));
@@ -265,7 +265,7 @@ fn merged(old: &str, assignments: &[Assignment]) -> String {
 }
 
 /// Reads a line of sysctl.d that sets a value of toa.
-fn sysctl_line(line: &str) -> Option<(Setting, &str)> {
+pub fn sysctl_line(line: &str) -> Option<(Setting, &str)> {
     let line = line.trim_start();
     let line = line.strip_prefix('-').unwrap_or(line);
     let (key, value) = line.split_once('=')?;

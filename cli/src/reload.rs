@@ -32,6 +32,7 @@ use crate::host::Host;
 use crate::module;
 use crate::namespace;
 use crate::namespace::Namespace;
+use crate::netstat;
 use crate::output;
 use crate::output::printable;
 use crate::policy;
@@ -180,7 +181,6 @@ fn reload(host: &Host, only_checks: bool) -> Result<Reload> {
 
     let mut swap = Swap::start(Path::new(SWAP))?;
     let answer = swap.line();
-    let words: Vec<&str> = answer.split_whitespace().collect();
     let mut reload = Reload {
         outcome: Outcome::Refused,
         old: module::running(host).and_then(|running| running.version),
@@ -192,25 +192,48 @@ fn reload(host: &Host, only_checks: bool) -> Result<Reload> {
         not_restored: Vec::new(),
         reason: None,
     };
-    match words[..] {
-        ["same", _] => {
+    match Answer::parse(&answer) {
+        Answer::Same => {
             reload.outcome = Outcome::Same;
             reload.new.clone_from(&reload.old);
             swap.end()?;
         }
-        ["ready", _, new] if only_checks => {
+        Answer::Ready(new) if only_checks => {
             reload.outcome = Outcome::Ready;
-            reload.new = Some(printable(new));
+            reload.new = Some(new);
             swap.end()?;
         }
-        ["ready", _, new] => {
-            reload.new = Some(printable(new));
+        Answer::Ready(new) => {
+            reload.new = Some(new);
             replace(host, swap, &mut reload)?;
         }
-        _ => reload.reason = Some(swap.end()?.1),
+        Answer::Refused => reload.reason = Some(swap.end()?.1),
     }
     reload.loaded = module::running(host).and_then(|running| running.version);
     Ok(reload)
+}
+
+/// The first line of `toa-swap ask`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The installed module is loaded.
+    Same,
+    /// The module of this version can be loaded.
+    Ready(String),
+    /// There is no such line: the errors have the reason.
+    Refused,
+}
+
+impl Answer {
+    /// Parses the line, whose words are the answer, the loaded version and the installed one.
+    pub fn parse(line: &str) -> Self {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["same", _] => Self::Same,
+            ["ready", _, new] => Self::Ready(printable(new)),
+            _ => Self::Refused,
+        }
+    }
 }
 
 /// Does the swap, which has been proved possible.
@@ -370,9 +393,8 @@ impl SavedNamespace {
 
     /// The connections that sockets of the namespace have accepted since its start.
     fn connections(&self, host: &Host) -> u64 {
-        let snmp = self.namespace.enter(|| host.read_path(&host.net("snmp")));
-        let text = snmp.ok().flatten().unwrap_or_default();
-        passive_opens(&text).unwrap_or(0)
+        let opens = self.namespace.enter(|| Ok(netstat::passive_opens(host)));
+        opens.ok().flatten().unwrap_or(0)
     }
 }
 
@@ -434,15 +456,6 @@ fn own(values: &Values, first: &Values) -> Values {
         .collect()
 }
 
-/// Finds `PassiveOpens` in the text of `/proc/net/snmp`: a line of names, and one of numbers.
-fn passive_opens(snmp: &str) -> Option<u64> {
-    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, numbers) = (lines.next()?, lines.next()?);
-    let mut pairs = names.split_whitespace().zip(numbers.split_whitespace());
-    let (_, number) = pairs.find(|(name, _)| *name == "PassiveOpens")?;
-    number.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -475,11 +488,17 @@ mod tests {
     }
 
     #[test]
-    fn passive_opens_are_found_by_their_name() {
-        let snmp = "Ip: Forwarding\nIp: 1\nTcp: RtoMin ActiveOpens PassiveOpens\nTcp: 200 7 9\n";
-        assert_eq!(passive_opens(snmp), Some(9));
-        assert_eq!(passive_opens("Tcp: RtoMin\nTcp: 200\n"), None);
-        assert_eq!(passive_opens(""), None);
+    fn answers_of_the_script_are_read() {
+        for (line, answer) in [
+            ("same 0.1.0\n", Answer::Same),
+            ("ready 0.1.0 9.9.9\n", Answer::Ready("9.9.9".to_owned())),
+            ("ready 0.1.0 \u{1b}[2J\n", Answer::Ready("?[2J".to_owned())),
+            ("ready 0.1.0\n", Answer::Refused),
+            ("same\n", Answer::Refused),
+            ("", Answer::Refused),
+        ] {
+            assert_eq!(Answer::parse(line), answer, "{line:?}");
+        }
     }
 
     fn result(outcome: Outcome) -> Reload {

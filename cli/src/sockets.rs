@@ -153,7 +153,8 @@ pub fn holders(host: &Host) -> Holders {
     found
 }
 
-fn socket_inode(target: &str) -> Option<u64> {
+/// Reads the inode of a link in `/proc/PID/fd`.
+pub fn socket_inode(target: &str) -> Option<u64> {
     target
         .strip_prefix("socket:[")?
         .strip_suffix(']')?

@@ -229,12 +229,17 @@ fn hooks(host: &Host) -> Option<Vec<String>> {
     let text = ENABLED_FUNCTIONS
         .iter()
         .find_map(|path| host.read(path).ok().flatten())?;
+    Some(hooks_in(&text))
+}
+
+/// Finds the hooked functions in ftrace's list.
+pub fn hooks_in(enabled_functions: &str) -> Vec<String> {
     let hooked = |name: &&&str| {
-        text.lines()
-            .any(|line| line.split_whitespace().next() == Some(**name))
+        let mut lines = enabled_functions.lines();
+        lines.any(|line| line.split_whitespace().next() == Some(**name))
     };
     let found = HOOKED.iter().filter(hooked);
-    Some(found.map(|name| (*name).to_owned()).collect())
+    found.map(|name| (*name).to_owned()).collect()
 }
 
 /// Groups digits, for people.

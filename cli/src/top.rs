@@ -451,7 +451,7 @@ mod tests {
             for height in 0..20 {
                 let lines = lines(&screen(), width, height);
                 assert!(lines.len() <= height, "{width} {height}");
-                let widest = lines.iter().map(|line| line.chars().count()).max();
+                let widest = lines.iter().map(|line| output::columns_of(line)).max();
                 assert!(widest.unwrap_or(0) <= width, "{width} {height}");
             }
         }

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::failure::Result;
 use crate::host::Host;
 use crate::module;
+use crate::netstat;
 use crate::output;
 use crate::output::Side;
 use crate::output::Table;
@@ -331,7 +332,7 @@ fn without_record(
         }
     }
     let age = process.and_then(|process| Some((started(host, process.pid)?, loaded_at(host)?)));
-    match age {
+    let mut explanation = match age {
         Some((started, loaded)) if started > loaded => Explanation::new(
             Answer::NoRecord,
             "the module has no client for this connection, which is newer than the module",
@@ -346,7 +347,20 @@ fn without_record(
             "the module has no client for this connection. If it is older than the module, it shows the \
              balancer until it ends: compare ps -o lstart with dmesg -T | grep TOA",
         ),
-    }
+    };
+    explanation
+        .text
+        .extend(fast_opened(netstat::fast_opens(host)));
+    explanation
+}
+
+/// Names TCP Fast Open as a reason, if such connections exist: no row counts them.
+fn fast_opened(connections: Option<u64>) -> Option<String> {
+    let count = connections.filter(|count| *count > 0)?;
+    Some(format!(
+        "TCP Fast Open made {count} connections of this network namespace, whose clients the module never gets. \
+         If this is one, it shows the balancer until it ends"
+    ))
 }
 
 fn explain_port(
@@ -474,8 +488,12 @@ fn holder(host: &Host, socket: &Socket) -> Option<Process> {
 /// Returns the time after the boot at which a process began (proc_pid_stat(5), field 22), in hundredths of a
 /// second.
 fn started(host: &Host, pid: u32) -> Option<u64> {
-    let text = host.read(&format!("/proc/{pid}/stat")).ok()??;
-    let (_, fields) = text.rsplit_once(')')?;
+    start_time(&host.read(&format!("/proc/{pid}/stat")).ok()??)
+}
+
+/// Parses the file. The name in it may have any characters.
+pub fn start_time(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
@@ -506,7 +524,8 @@ fn loaded_at(host: &Host) -> Option<u64> {
     }
 }
 
-fn load_line(line: &str) -> Option<u64> {
+/// Reads the time of a line in `/dev/kmsg` that the module logs when it is loaded.
+pub fn load_line(line: &str) -> Option<u64> {
     let (head, text) = line.split_once(';')?;
     let microseconds: u64 = head.split(',').nth(2)?.parse().ok()?;
     text.starts_with("TOA: toa loaded")
@@ -567,11 +586,33 @@ mod tests {
     }
 
     #[test]
+    fn start_time_is_behind_a_name_of_any_characters() {
+        let fields = "S 1 100 100 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9";
+        for name in ["nginx", "a b", "a) 1 (b", ")", ""] {
+            let stat = format!("100 ({name}) {fields}\n");
+            assert_eq!(start_time(&stat), Some(4711), "{name}");
+        }
+        assert_eq!(start_time("100 (nginx) S"), None);
+        assert_eq!(start_time(""), None);
+    }
+
+    #[test]
     fn load_line_has_its_time() {
         let line = "6,339,5140900,-;TOA: toa loaded, version 0.1.0, IPv4 and IPv6\n";
         assert_eq!(load_line(line), Some(514));
         assert_eq!(load_line("6,339,5140900,-;TOA: toa unloaded\n"), None);
         assert_eq!(load_line("garbage"), None);
+    }
+
+    #[test]
+    fn fast_open_is_a_reason_if_it_made_connections() {
+        assert_eq!(fast_opened(None), None);
+        assert_eq!(fast_opened(Some(0)), None);
+        let text = fast_opened(Some(2)).expect("a reason");
+        assert!(
+            text.starts_with("TCP Fast Open made 2 connections"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::sockets::Accepted;
 use crate::sockets::Client;
 use crate::sockets::Family;
 use crate::sockets::Listener;
+use crate::stats;
 use crate::stats::Stats;
 use crate::wait;
 
@@ -307,6 +308,6 @@ impl Drop for Net {
 fn no_records(server: &Namespace) -> Result<(), String> {
     match Stats::read_if_loaded(server).map(|stats| stats.get("records_live")) {
         None | Some(0) => Ok(()),
-        Some(live) => Err(format!("records_live is {live}")),
+        Some(live) => Err(stats::describe("records_live", live)),
     }
 }

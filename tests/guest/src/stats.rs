@@ -37,10 +37,10 @@ pub const ROWS: [&str; 21] = [
 /// The rows of outcomes, of which each connection counts in exactly one.
 pub const OUTCOMES: &[&str] = ROWS.split_at(8).1.split_at(ROWS.len() - 10).0;
 
-/// Each row's sum over the processors.
+/// Each row's sum over the processors. The kernel's counters are unsigned, and their sum wraps around.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    rows: BTreeMap<String, i64>,
+    rows: BTreeMap<String, u64>,
 }
 
 impl Stats {
@@ -59,13 +59,13 @@ impl Stats {
         let rows = Columns::parse(text).rows.into_iter();
         Self {
             rows: rows
-                .map(|(name, numbers)| (name, numbers.iter().sum()))
+                .map(|(name, numbers)| (name, numbers.into_iter().fold(0, u64::wrapping_add)))
                 .collect(),
         }
     }
 
     #[track_caller]
-    pub fn get(&self, row: &str) -> i64 {
+    pub fn get(&self, row: &str) -> u64 {
         *self
             .rows
             .get(row)
@@ -74,15 +74,16 @@ impl Stats {
 
     /// Returns the number of connections, by the outcomes.
     #[track_caller]
-    pub fn connections(&self) -> i64 {
+    pub fn connections(&self) -> u64 {
         OUTCOMES.iter().map(|row| self.get(row)).sum()
     }
 
-    /// Returns the differences since `before`, without the rows that did not change.
+    /// Returns the differences since `before`, without the rows that did not change. A row that wrapped below
+    /// 0 has a negative difference.
     #[track_caller]
     pub fn since(&self, before: &Self) -> Vec<(&'static str, i64)> {
         ROWS.iter()
-            .map(|&row| (row, self.get(row) - before.get(row)))
+            .map(|&row| (row, self.get(row).wrapping_sub(before.get(row)) as i64))
             .filter(|&(_, change)| change != 0)
             .collect()
     }
@@ -92,7 +93,7 @@ impl Stats {
 #[derive(Debug)]
 pub struct Columns {
     pub headings: Vec<String>,
-    pub rows: BTreeMap<String, Vec<i64>>,
+    pub rows: BTreeMap<String, Vec<u64>>,
 }
 
 impl Columns {
@@ -101,9 +102,11 @@ impl Columns {
         let headings = lines.next().unwrap_or_default().split_whitespace();
         let rows = lines.filter_map(|line| {
             let (name, numbers) = line.split_once(':')?;
-            let numbers = numbers
-                .split_whitespace()
-                .map(|number| number.parse::<i64>().expect("a number per processor"));
+            let number = |number: &str| {
+                let parsed = number.parse::<u64>();
+                parsed.unwrap_or_else(|error| panic!("toa_stats has {number:?}: {error}: {line}"))
+            };
+            let numbers = numbers.split_whitespace().map(number);
             Some((name.trim().to_owned(), numbers.collect()))
         });
         Self {
@@ -132,13 +135,49 @@ pub fn text(namespace: &Namespace) -> Option<String> {
     )
 }
 
+/// Describes a row's number. One that wrapped below 0 also has the number that it stands for.
+pub fn describe(row: &str, number: u64) -> String {
+    match number as i64 {
+        wrapped @ ..0 => {
+            format!("{row} is {number}, which is {wrapped}: it was counted down too often")
+        }
+        _ => format!("{row} is {number}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn rows_are_summed_over_the_processors() {
-        let stats = Stats::parse("         CPU0 CPU1\nmalformed    :  2  3\nrecords_live: 4 -4\n");
+        let stats = Stats::parse(
+            "         CPU0 CPU1\nmalformed    :  2  3\nrecords_live: 4 18446744073709551612\n",
+        );
         assert_eq!((stats.get("malformed"), stats.get("records_live")), (5, 0));
+    }
+
+    #[test]
+    fn row_that_wrapped_is_described_and_compared() {
+        let at = |live: u64| {
+            let row = |&row: &&str| (row.to_owned(), if row == "records_live" { live } else { 0 });
+            Stats {
+                rows: ROWS.iter().map(row).collect(),
+            }
+        };
+        let below = 0_u64.wrapping_sub(1);
+        assert_eq!(at(below).since(&at(1)), [("records_live", -2)]);
+        assert_eq!(at(1).since(&at(below)), [("records_live", 2)]);
+        assert_eq!(
+            describe("records_live", below),
+            "records_live is 18446744073709551615, which is -1: it was counted down too often"
+        );
+        assert_eq!(describe("records_live", 1), "records_live is 1");
+    }
+
+    #[test]
+    #[should_panic(expected = "toa_stats has \"-4\": invalid digit")]
+    fn number_that_the_kernel_does_not_print_is_named() {
+        Stats::parse("CPU0\nrecords_live: -4\n");
     }
 }

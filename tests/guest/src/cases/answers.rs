@@ -247,7 +247,7 @@ fn connections_never_accepted_leave_no_record() {
     wait::until("the handshakes are complete", || {
         match net.stats().get("records_live") {
             3 => Ok(()),
-            live => Err(format!("records_live is {live}")),
+            live => Err(crate::stats::describe("records_live", live)),
         }
     });
     drop(listener);

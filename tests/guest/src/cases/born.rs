@@ -377,7 +377,7 @@ fn connections_that_nobody_accepts_leave_no_record() {
     wait::until("all have their records", || {
         match net.stats().get("records_live") {
             3 => Ok(()),
-            live => Err(format!("records_live is {live}")),
+            live => Err(crate::stats::describe("records_live", live)),
         }
     });
     drop(listener);
@@ -453,13 +453,13 @@ const FAST_OPEN_KIND: u8 = 34;
 const FAST_OPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 
 /// The value of `net.ipv4.tcp_fastopen` that serves all listeners, without a socket option.
-const FAST_OPEN: &str = "1026";
+pub const FAST_OPEN: &str = "1026";
 
 /// The value of [`FAST_OPEN`] that also accepts a SYN's data without a cookie.
 const FAST_OPEN_TO_ALL: &str = "1538";
 
 /// A net whose server accepts data in the SYN.
-fn fast_open_net(value: &str, local: &[&str]) -> Net {
+pub fn fast_open_net(value: &str, local: &[&str]) -> Net {
     let wiring = Wiring {
         local,
         ..Wiring::default()
@@ -470,7 +470,7 @@ fn fast_open_net(value: &str, local: &[&str]) -> Net {
 }
 
 /// An option of TCP Fast Open with a cookie. An empty cookie asks for one.
-fn fast_open(cookie: &[u8]) -> Vec<u8> {
+pub fn fast_open(cookie: &[u8]) -> Vec<u8> {
     [&[FAST_OPEN_KIND, 2 + cookie.len() as u8], cookie].concat()
 }
 
@@ -482,7 +482,7 @@ fn experimental_fast_open(cookie: &[u8]) -> Vec<u8> {
 
 /// Asks the server for a cookie, and returns the cookie.
 #[track_caller]
-fn ask_for_cookie(client: &HandmadeClient, port: u16) -> Vec<u8> {
+pub fn ask_for_cookie(client: &HandmadeClient, port: u16) -> Vec<u8> {
     let (mut connection, answer) = client.connect(port, &fast_open(&[]));
     connection.send_with(|tcp| tcp.rst = true, &[], &[]);
     match answer.options_of_kind(FAST_OPEN_KIND)[..] {
@@ -492,7 +492,7 @@ fn ask_for_cookie(client: &HandmadeClient, port: u16) -> Vec<u8> {
 }
 
 /// The number of connections that SYNs with data have made.
-fn fast_opened(net: &Net) -> u64 {
+pub fn fast_opened(net: &Net) -> u64 {
     netstat::tcp(&net.server, "TCPFastOpenPassive")
 }
 
@@ -537,7 +537,7 @@ fn fast_open_through_the_balancer_shows_the_balancer() {
 
 /// Makes a connection whose SYN carries data if the client has a cookie.
 #[track_caller]
-fn fast_open_pair(net: &Net, listener: &Listener, way: Way) -> (TcpStream, Accepted) {
+pub fn fast_open_pair(net: &Net, listener: &Listener, way: Way) -> (TcpStream, Accepted) {
     let target = SocketAddr::new(way.virtual_server(), PORT);
     let source = SocketAddr::new(way.client(), 0);
     let socket = net

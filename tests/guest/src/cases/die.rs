@@ -19,7 +19,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -47,7 +46,6 @@ use crate::sockets::Accepted;
 use crate::sockets::Family;
 use crate::sockets::Listener;
 use crate::sys;
-use crate::sys::Name;
 use crate::wait;
 
 pub const CASES: &[Case] = cases![Loaded:
@@ -106,7 +104,8 @@ fn rows() -> [Row; 5] {
 /// The port of the far end.
 const FAR: u16 = 4000;
 
-fn remote(net: &Net, ipv6: bool) -> Remote {
+/// Makes the far end of connections to the server.
+pub fn remote(net: &Net, ipv6: bool) -> Remote {
     if ipv6 {
         Remote::v6(&net.server)
     } else {
@@ -128,29 +127,35 @@ fn check_reconnected(net: &Net, row: &Row, again: u16) {
     // The listener would own the port of the next connection.
     drop(listener);
     let local = accepted.local().address().expect("an address");
-    let fd = accepted.stream.as_raw_fd();
-    sys::disconnect(fd).expect("AF_UNSPEC");
-    let between = sockets::peer_error(&accepted.stream);
+    let between = connect_again(&accepted, &remote, again);
+    assert_eq!(accepted.local().address(), Some(local), "the same end here");
+    let expected = family.name(remote.end(again));
+    assert_eq!(accepted.peer(), expected, "getpeername");
+    let told = sys::so_peername(accepted.stream.as_raw_fd(), expected.length());
+    assert_eq!(told, Ok(expected), "SO_PEERNAME");
+    assert_eq!(between, Errno::ENOTCONN, "between the connections");
+    assert_eq!(net.stats().get("records_live"), 0);
+    // The far end answers nothing more.
+    let _accepted = accepted.ending_by_reset();
+}
 
+/// Disconnects a socket, and connects it to the port `again` from its own address. Returns the error of
+/// getpeername in between.
+#[track_caller]
+pub fn connect_again(accepted: &Accepted, remote: &Remote, again: u16) -> Errno {
+    let local = accepted.local().address().expect("an address");
+    sys::disconnect(accepted.stream.as_raw_fd()).expect("AF_UNSPEC");
+    let between = sockets::peer_error(&accepted.stream);
     let socket = SockRef::from(&accepted.stream);
     socket.bind(&local.into()).expect("its own address");
     socket.set_nonblocking(true).expect("O_NONBLOCK");
-    let target = family.form(remote.end(again));
+    let target = accepted.family.form(remote.end(again));
     let begun = socket.connect(&target.into()).expect_err("it takes time");
     assert_eq!(begun.raw_os_error(), Some(libc::EINPROGRESS));
     let _second = remote.accept(again);
     wait::ready(&accepted.stream, PollFlags::POLLOUT, "the connection");
     assert_eq!(socket.take_error().expect("SO_ERROR").map(|_| ()), None);
-
-    assert_eq!(accepted.local().address(), Some(local), "the same end here");
-    let expected = Name::of(target);
-    assert_eq!(accepted.peer(), expected, "getpeername");
-    let told = sys::so_peername(fd, expected.length());
-    assert_eq!(told, Ok(expected), "SO_PEERNAME");
-    assert_eq!(between, Errno::ENOTCONN, "between the connections");
-    assert_eq!(net.stats().get("records_live"), 0);
-    // The far end answers nothing more.
-    socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    between
 }
 
 #[track_caller]
@@ -338,7 +343,7 @@ fn connection_aborted_before_it_is_accepted_is_forgotten_at_once() {
     wait::until("the handshakes are complete", || {
         match net.stats().get("records_live") {
             3 => Ok(()),
-            live => Err(format!("records_live is {live}")),
+            live => Err(crate::stats::describe("records_live", live)),
         }
     });
     // The listener stays open, with aborted connections in its queue.
@@ -466,7 +471,7 @@ fn killed_process_leaves_no_record() {
         format!("{} {}", shown.ip(), shown.port())
     });
     assert_eq!(seen, expected.collect());
-    assert_eq!(net.stats().get("records_live"), CONNECTIONS as i64);
+    assert_eq!(net.stats().get("records_live"), CONNECTIONS as u64);
     // Half of the connections have data to answer.
     for client in clients.iter_mut().step_by(2) {
         client.stream.write_all(b"?").expect("the client sends");
@@ -491,7 +496,7 @@ fn namespace_destroyed_under_traffic_leaves_nothing() {
         seen.map_while(Result::ok).count() == CONNECTIONS,
         "all are accepted"
     );
-    assert_eq!(net.stats().get("records_live"), CONNECTIONS as i64);
+    assert_eq!(net.stats().get("records_live"), CONNECTIONS as u64);
     let rounds = AtomicU64::new(0);
     thread::scope(|scope| {
         for client in &clients {

@@ -461,7 +461,7 @@ const MUCH: usize = 4000;
 
 /// Makes a connection whose first segment at the server is full of data.
 #[track_caller]
-fn made_by_a_full_segment(net: &Net, listener: &Listener, way: Way) -> (Client, Accepted) {
+pub fn made_by_a_full_segment(net: &Net, listener: &Listener, way: Way) -> (Client, Accepted) {
     let mut client = net.connect(way);
     let data = [0x77; MUCH];
     client.stream.write_all(&data).expect("the client sends");

@@ -213,7 +213,7 @@ impl Stage {
         expected.retain(|&(_, change)| change != 0);
         let stats = self.net.stats();
         assert_eq!(stats.since(before), expected, "{named}");
-        let live = i64::from(fate == Fate::Seen);
+        let live = u64::from(fate == Fate::Seen);
         assert_eq!(stats.get("records_live"), live, "{named}");
     }
 }

@@ -32,7 +32,7 @@ pub const CASES: &[Case] = cases![Unloaded:
 
 /// Returns the answers to a process and to a kernel thread for the same socket: the length of the
 /// name or the error, and the bytes.
-fn ask(accepted: &Accepted) -> [String; 2] {
+pub fn ask(accepted: &Accepted) -> [String; 2] {
     let mut log = KernelLog::from_now();
     let fd = accepted.stream.as_raw_fd();
     drop(TestModule::load(&format!("ask={fd}")).expect("it loads"));
@@ -51,7 +51,7 @@ fn ask(accepted: &Accepted) -> [String; 2] {
 }
 
 /// The test module's text for that name.
-fn printed(name: &Name) -> String {
+pub fn printed(name: &Name) -> String {
     format!("{} {:02x?}", name.length(), name.bytes())
 }
 

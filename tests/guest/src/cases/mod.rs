@@ -44,6 +44,7 @@ mod secure_boot;
 mod shares;
 mod unload;
 mod why;
+mod why_servers;
 mod wire;
 
 use std::str::FromStr;
@@ -154,6 +155,7 @@ fn stock() -> Vec<&'static Case> {
         command::LOADED,
         screens::LOADED,
         why::LOADED,
+        why_servers::LOADED,
         many::CASES,
         processors::CASES,
         real_servers::CASES,

@@ -42,7 +42,8 @@ pub const CASES: &[Case] = cases![Loaded:
     mptcp_join_counts_as_a_connection,
 ];
 
-fn listen(net: &Net, family: Family) -> Listener {
+/// Starts an MPTCP server.
+pub fn listen(net: &Net, family: Family) -> Listener {
     net.server.enter(|| {
         let socket = sockets::socket_of(family, Protocol::MPTCP);
         Listener::from(socket, family, PORT)

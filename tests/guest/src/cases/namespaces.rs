@@ -71,7 +71,7 @@ fn live_records_are_counted_while_they_live() {
     let mut pairs = Vec::new();
     for live in 1..=6 {
         pairs.push(net.pair(&listener, Way::ALL[live % 3]));
-        assert_eq!(net.stats().get("records_live"), live as i64);
+        assert_eq!(net.stats().get("records_live"), live as u64);
     }
     drop(pairs);
     net.wait_for_no_records();

@@ -258,10 +258,10 @@ fn check_sum(stage: &Stage) {
         .map(|row| after.get(row) - before.get(row))
         .collect();
     assert_eq!(change, expected);
-    let made = (ROUNDS * mixture.len()) as i64;
+    let made = (ROUNDS * mixture.len()) as u64;
     assert_eq!(after.connections() - before.connections(), made);
     let of_dpvs = ["syn_recv_sock_toa", "syn_recv_sock_no_toa"];
-    let sum = |stats: &Stats| of_dpvs.iter().map(|row| stats.get(row)).sum::<i64>();
+    let sum = |stats: &Stats| of_dpvs.iter().map(|row| stats.get(row)).sum::<u64>();
     assert_eq!(sum(&after) - sum(&before), made, "DPVS's rows");
 }
 

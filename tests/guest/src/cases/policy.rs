@@ -590,7 +590,7 @@ fn forger_that_connects_during_the_load_is_never_trusted() {
 
 /// Completes handshakes that name clients, and returns the number of records.
 #[track_caller]
-fn records_of(client: &HandmadeClient, server: &Namespace, ports: std::ops::Range<u16>) -> i64 {
+fn records_of(client: &HandmadeClient, server: &Namespace, ports: std::ops::Range<u16>) -> u64 {
     for port in ports {
         let (mut connection, _) = client.connect(port, &[]);
         connection.send(&toa_option(TOA_KIND, NAMED), &[]);
@@ -631,7 +631,7 @@ fn share_is_lowered_by_the_namespace_and_bounds_its_records() {
         wait::until("no records", || {
             match crate::stats::Stats::read(&namespace).get("records_live") {
                 0 => Ok(()),
-                live => Err(format!("records_live is {live}")),
+                live => Err(crate::stats::describe("records_live", live)),
             }
         });
     }

@@ -98,7 +98,7 @@ fn connect(stage: &Stage) -> Vec<sockets::Accepted> {
 }
 
 /// The connections of each step.
-const CONNECTIONS: i64 = 8;
+const CONNECTIONS: u64 = 8;
 
 fn offline_processor_keeps_its_counts_and_its_records_end() {
     let second = SecondProcessor::new();
@@ -183,7 +183,7 @@ fn counters_stay_exact_while_a_processor_goes_offline_and_returns() {
             .unwrap_or_else(|cause| panic::resume_unwind(cause));
     });
     net.wait_for_no_records();
-    let made = made.into_inner() as i64;
+    let made = made.into_inner() as u64;
     note(&format!("{made} connections"));
     let stats = net.stats();
     for (row, expected) in [

@@ -3,6 +3,7 @@
 //! `toa reload` and the script `toa-swap` that it runs: the swap of the module on a live server, and the
 //! policies that survive it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::fs::File;
 use std::io::Read;
@@ -150,7 +151,10 @@ fn undefined_symbols() -> String {
     let symbols = file.symbols().filter(|symbol| symbol.is_undefined());
     let names = symbols.map(|symbol| symbol.name().expect("text"));
     let lines = names.filter(|name| !name.is_empty());
-    lines.map(|name| format!("{:17}U {name}\n", "")).collect()
+    lines.fold(String::new(), |mut text, name| {
+        let _ = writeln!(text, "{:17}U {name}", "");
+        text
+    })
 }
 
 #[track_caller]

@@ -89,7 +89,7 @@ impl Host {
             connection.send(&toa_option(TOA_KIND, self.client(port)), &[]);
         }
         let seen = self.stats().get("syn_recv_sock_toa") - before.get("syn_recv_sock_toa");
-        assert_eq!(seen, count as i64, "options of {count} connections");
+        assert_eq!(seen, count as u64, "options of {count} connections");
         ports
     }
 
@@ -136,7 +136,7 @@ impl Host {
         wait::until("no records", || {
             match Stats::read(&self.namespace).get("records_live") {
                 0 => Ok(()),
-                live => Err(format!("records_live is {live}")),
+                live => Err(crate::stats::describe("records_live", live)),
             }
         });
         self.namespace
