@@ -144,8 +144,9 @@ fn connections_live_on_while_records_cannot_be_allocated() {
     net.wait_for_no_records();
     let change = net.stats().since(&before);
     note(&format!("{failed} failures; {change:?}"));
-    assert!(failed > 0);
-    assert_eq!((hidden, shown + hidden), (failed, u64::from(CONNECTIONS)));
+    // The kernel also allocates when toa hands it a record to free (`kvfree_call_rcu`), and copes.
+    assert!(0 < hidden && hidden < failed && 0 < shown);
+    assert_eq!(shown + hidden, u64::from(CONNECTIONS));
     assert!(
         change.contains(&("record_alloc_failed", hidden as i64)),
         "{change:?}"
