@@ -265,12 +265,12 @@ made! {
 const _: () = assert!(size_of::<raw_spinlock_t>() == TOA_SIZEOF_RAW_SPINLOCK);
 
 impl raw_spinlock_t {
-    /// C's `__RAW_SPIN_LOCK_UNLOCKED`. Lockdep takes a lock in a static for a class of its own; each
+    /// C's `__RAW_SPIN_LOCK_UNLOCKED`. For lockdep each lock in a static is a class; each
     /// other lock needs [`__raw_spin_lock_init`] where it lies.
     #[cfg(not(CONFIG_DEBUG_SPINLOCK))]
     pub(crate) const UNLOCKED: Self = Self([0; TOA_SIZEOF_RAW_SPINLOCK / size_of::<u32>()]);
 
-    /// C's `__RAW_SPIN_LOCK_UNLOCKED`. Lockdep takes a lock in a static for a class of its own; each
+    /// C's `__RAW_SPIN_LOCK_UNLOCKED`. For lockdep each lock in a static is a class; each
     /// other lock needs [`__raw_spin_lock_init`] where it lies.
     #[cfg(CONFIG_DEBUG_SPINLOCK)]
     pub(crate) const UNLOCKED: Self = {

@@ -217,7 +217,7 @@ impl<H: Hooked> Drop for Hook<H> {
 ///
 /// # Errors
 ///
-/// `EINVAL`: ftrace knows no such function. `ENOMEM`.
+/// `EINVAL`: no such function is in ftrace's list. `ENOMEM`.
 fn set_filter(ops: &Opaque<c::ftrace_ops>, function: &str) -> Result {
     // ftrace splits the name in place, as a C string, and ignores the length that it gets.
     let mut name = KVec::with_capacity(function.len() + 1, GFP_KERNEL)?;
@@ -263,7 +263,7 @@ unsafe fn free_filter(ops: *mut c::ftrace_ops) {
     } else {
         // Without that export: ftrace frees a filter that it replaces (`ftrace_hash_move`), and the
         // filter without a name is a constant of ftrace (`EMPTY_HASH`). It fails only without memory
-        // for an empty filter, as for a task that is killed for want of it: then the old one is lost.
+        // for an empty filter, as in a task that the kernel kills to free some. The old one is then lost.
         // SAFETY: By the function's safety requirements; no name is read.
         unsafe { c::ftrace_set_filter(ops, core::ptr::null_mut(), 0, 1) };
     }

@@ -44,7 +44,7 @@ impl LockClass {
     }
 }
 
-/// Locks of one class, in memory of their own.
+/// Locks of one class, in memory that they own.
 pub(crate) struct RawSpinLocks(KVVec<RawSpinLock>);
 
 impl RawSpinLocks {
@@ -63,7 +63,9 @@ impl RawSpinLocks {
             locks.push(RawSpinLock { raw }, GFP_KERNEL)?;
         }
         #[cfg(CONFIG_DEBUG_SPINLOCK)]
-        locks.iter().for_each(|lock: &RawSpinLock| lock.introduce(class));
+        locks
+            .iter()
+            .for_each(|lock: &RawSpinLock| lock.introduce(class));
         Ok(Self(locks))
     }
 
@@ -96,7 +98,7 @@ impl RawSpinLock {
     /// Gives the lock its class, once it lies where it stays.
     #[cfg(CONFIG_DEBUG_SPINLOCK)]
     fn introduce(&self, class: &'static LockClass) {
-        // SAFETY: No task knows the lock yet, and it lies in the vector's memory, which no later call
+        // SAFETY: No task has the lock yet, and it lies in the vector's memory, which no later call
         // moves. The name and the key are static; lockdep forgets both when the module goes.
         unsafe {
             c::__raw_spin_lock_init(

@@ -270,7 +270,7 @@ is_small() {
 	[[ $1 == like-* || $1 == debug || $1 == debug-* ]]
 }
 
-# of_small NAME WORD: what the small kernel's fragment says after "# WORD: ".
+# of_small NAME WORD: the text behind "# WORD: " in the small kernel's fragment.
 of_small() {
 	[[ -s $REPO/tests/kernels/$1.config ]] || die "there is no KERNEL=$1: see tests/kernels"
 	sed -n "s/^# $2: //p" "$REPO/tests/kernels/$1.config"

@@ -19,7 +19,7 @@
 #   vm-test.sh test-faults [ARGUMENT…]
 #                                   the tests of failed allocations, on a debug
 #                                   kernel
-#   vm-test.sh test-planted         planted bugs, each in a machine of its own,
+#   vm-test.sh test-planted         planted bugs, each in a separate machine,
 #                                   which the debug kernel must report
 #   vm-test.sh test-prebuilt        the tarballs of secure-boot.sh, in the same
 #                                   machine
@@ -352,7 +352,8 @@ run_test_faults() {
 # "TEST TEXT" lines: the planted bugs that the kernel's checks are for, and a part of each report's
 # first line.
 planted() {
-	local has=" $(options_of_small "$KERNEL" | sed -n 's/^CONFIG_\(.*\)=y$/\1/p' | paste -sd ' ') "
+	local has
+	has=" $(options_of_small "$KERNEL" | sed -n 's/^CONFIG_\(.*\)=y$/\1/p' | paste -sd ' ') "
 	[[ $has != *" PROVE_LOCKING "* ]] || echo "planted_lock_inversion possible circular locking dependency"
 	if [[ $has == *" KASAN "* ]]; then
 		echo "planted_use_after_free KASAN: slab-use-after-free"

@@ -59,7 +59,12 @@ fn use_after_free() -> Result {
     // SAFETY: The memory comes from `leak`, and nothing else has its address.
     drop(unsafe { KBox::<Memory>::from_raw(stale) });
     // SAFETY: None, that is the bug. The word is not the one in which the allocator keeps its list.
-    unsafe { stale.cast::<u64>().wrapping_add(WORDS - 1).write_volatile(1) };
+    unsafe {
+        stale
+            .cast::<u64>()
+            .wrapping_add(WORDS - 1)
+            .write_volatile(1)
+    };
     let mut reused = KVVec::new();
     for _ in 0..REUSED {
         reused.push(KBox::new([0_u64; WORDS], GFP_KERNEL)?, GFP_KERNEL)?;

@@ -69,7 +69,7 @@ pub fn problem(text: String) {
 /// Whether the running case makes allocations fail.
 static ALLOCATIONS_FAIL: AtomicBool = AtomicBool::new(false);
 
-/// Tells the runner that the running case makes allocations fail.
+/// Marks the running case as one that makes allocations fail.
 pub fn allocations_fail() {
     ALLOCATIONS_FAIL.store(true, Ordering::Relaxed);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bugs that the tests' module has on purpose, each in a boot of its own ([`Boot::Planted`]). The host
+//! Bugs that the tests' module has on purpose, each in a separate boot ([`Boot::Planted`]). The host
 //! passes such a boot if and only if the kernel reports the bug.
 //!
 //! [`Boot::Planted`]: super::Boot::Planted
