@@ -104,7 +104,7 @@ pub fn run(context: &Context, arguments: &DoctorArguments) -> Result<failure::St
 }
 
 /// Returns the screen of 80 columns and the report about a host.
-#[cfg(test)]
+#[cfg(all(test, feature = "dev-tests"))]
 pub fn examine(host: &Host) -> [String; 2] {
     let facts = Facts::read(host);
     let diagnosis = facts.diagnose();
