@@ -11,19 +11,20 @@ mod die;
 mod errors;
 mod forged_clients;
 mod forged_options;
-mod getsockopt;
+pub mod getsockopt;
 mod hostile;
 mod impossible_clients;
 mod in_kernel;
 mod lifetime;
 mod load;
 mod many;
+mod model;
 mod mptcp;
 mod namespaces;
 mod nftables;
 mod nginx_module;
 mod no_ipv6;
-mod options;
+pub mod options;
 mod outcomes;
 mod own_addresses;
 mod paths;
@@ -65,13 +66,15 @@ pub enum Boot {
     Servers,
     /// The command line of a server, by firmware with Secure Boot.
     Secure,
+    /// The command line of a server, for a long run of random scripts.
+    Model,
 }
 
 impl Boot {
     /// The parameters that the tests depend on.
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
-            Self::Stock | Self::Unload | Self::Servers | Self::Secure => &[],
+            Self::Stock | Self::Unload | Self::Servers | Self::Secure | Self::Model => &[],
             Self::NoIpv6 => &["ipv6.disable=1", "init_on_alloc=0", "slab_debug=FZP"],
             Self::OneCpu => &["nr_cpus=1"],
         }
@@ -83,6 +86,7 @@ impl Boot {
         match self {
             Self::Stock | Self::NoIpv6 | Self::Servers | Self::Secure => Duration::from_secs(1200),
             Self::Unload | Self::OneCpu => Duration::from_secs(3600),
+            Self::Model => Duration::from_secs(8 * 3600),
         }
     }
 
@@ -105,6 +109,7 @@ impl Boot {
                 .flatten()
                 .collect(),
             Self::Secure => secure_boot::CASES.iter().collect(),
+            Self::Model => model::LONG.iter().collect(),
         }
     }
 }
@@ -120,6 +125,7 @@ impl FromStr for Boot {
             "one-cpu" => Ok(Self::OneCpu),
             "servers" => Ok(Self::Servers),
             "secure-boot" => Ok(Self::Secure),
+            "model" => Ok(Self::Model),
             _ => Err(format!("there is no boot {name}")),
         }
     }
@@ -148,6 +154,7 @@ fn stock() -> Vec<&'static Case> {
         asked::CASES,
         die::CASES,
         reconnect::LOADED,
+        model::CASES,
         asked::UNLOADED,
         born::CASES,
         hostile::CASES,
@@ -224,6 +231,7 @@ mod tests {
             Boot::OneCpu,
             Boot::Servers,
             Boot::Secure,
+            Boot::Model,
         ];
         let cases = boots.into_iter().flat_map(Boot::cases);
         cases.map(|case| case.name).collect()
