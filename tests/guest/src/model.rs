@@ -4,14 +4,13 @@
 //! with a model after each step.
 //!
 //! [`step`] has the steps and their text, [`state`] the model, and [`world`] the executor. A script
-//! that finds a difference is made shorter by proptest, and printed. The boot `model` runs a
+//! that finds a difference is made shorter, and printed. The boot `model` runs a
 //! printed script again by `--script`.
 
 mod state;
 mod step;
 mod world;
 
-use std::cell::RefCell;
 use std::fs;
 use std::panic::catch_unwind;
 use std::panic::AssertUnwindSafe;
@@ -22,8 +21,6 @@ use proptest::strategy::Strategy;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::Config;
 use proptest::test_runner::RngAlgorithm;
-use proptest::test_runner::TestCaseError;
-use proptest::test_runner::TestError;
 use proptest::test_runner::TestRng;
 use proptest::test_runner::TestRunner;
 
@@ -35,10 +32,6 @@ use crate::ktap::note;
 
 /// The lines of a script before those are removed that the model does not permit.
 const LINES: usize = 240;
-
-/// The limit of a script's executions while it is made shorter, and of the time for them.
-const SHRINKS: u32 = 2_000;
-const SHRINK_TIME_MS: u32 = 600_000;
 
 /// The arguments of toa-guest for the long run.
 #[derive(Debug)]
@@ -95,35 +88,55 @@ pub fn run(steps: u64, seed: u64) {
     });
 }
 
-/// Runs the script of a seed. If it finds a difference, panics with the shortest script that does.
+/// Runs the script of a seed, and counts its steps. If it finds a difference, panics with the shortest
+/// script that does.
 fn run_random(world: &mut World<'_>, seed: u64, taken: &mut u64) {
+    let steps = random(Model::new(world.facts()), seed);
+    note(&format!("seed {seed}: {} steps after {taken}", steps.len()));
+    *taken += steps.len() as u64;
+    if let Err(finding) = execute(world, &steps) {
+        let (steps, reason) = shorten(world, steps, finding);
+        fail(&format!("seed {seed}"), &reason, &steps);
+    }
+}
+
+/// Returns the script of a seed.
+fn random(model: Model, seed: u64) -> Vec<Step> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config {
-        failure_persistence: None,
-        max_shrink_iters: SHRINKS,
-        max_shrink_time: SHRINK_TIME_MS,
-        ..Config::default()
-    };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut runner = TestRunner::new_with_rng(config, rng);
-    let facts = world.facts();
-    let permitted = |steps: Vec<Step>| permitted(Model::new(facts), steps);
-    let tree = vec(step::any(), LINES).prop_map(permitted);
-    let tree = tree.new_tree(&mut runner).expect("no filter");
-    let length = tree.current().len() as u64;
-    note(&format!("seed {seed}: {length} steps after {taken}"));
-    *taken += length;
-    let world = RefCell::new(world);
-    let known = RefCell::new(Known::default());
-    let result = runner.run_one(tree, |steps| {
-        let execute = || execute(&mut world.borrow_mut(), &steps);
-        known.borrow_mut().result(&steps, execute)
-    });
-    if let Err(TestError::Fail(reason, steps)) = result {
-        let known = known.into_inner();
-        let steps = known.begin_of(&steps).unwrap_or(&steps);
-        fail(&format!("seed {seed}"), &reason.to_string(), steps);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let tree = vec(step::any(), LINES).new_tree(&mut runner);
+    permitted(model, tree.expect("no value is refused").current())
+}
+
+/// Removes steps from a script as long as it still finds a difference: first half of them, then a
+/// quarter, at last each one. The shrinking of proptest does not know which lines depend on each
+/// other, and takes thousands of executions.
+fn shorten(world: &mut World<'_>, mut steps: Vec<Step>, finding: Finding) -> (Vec<Step>, String) {
+    let mut reason = finding.reason;
+    steps.truncate(finding.steps);
+    let mut size = steps.len().div_ceil(2);
+    loop {
+        note(&format!("{} steps: {reason}", steps.len()));
+        let before = steps.len();
+        let mut at = 0;
+        while at < steps.len() {
+            let mut fewer = steps.clone();
+            fewer.drain(at..steps.len().min(at + size));
+            let mut fewer = permitted(Model::new(world.facts()), fewer);
+            match execute(world, &fewer) {
+                Ok(()) => at += size,
+                Err(finding) => {
+                    fewer.truncate(finding.steps);
+                    (steps, reason) = (fewer, finding.reason);
+                }
+            }
+        }
+        if size == 1 && steps.len() == before {
+            return (steps, reason);
+        }
+        size = size.div_ceil(2);
     }
 }
 
@@ -179,51 +192,6 @@ fn permitted(mut model: Model, steps: Vec<Step>) -> Vec<Step> {
     steps.into_iter().filter(permitted).collect()
 }
 
-/// The scripts that one shrinking has executed.
-#[derive(Default)]
-struct Known {
-    good: Vec<Vec<Step>>,
-    /// The scripts with a finding, each up to the step that had it.
-    bad: Vec<(Vec<Step>, String)>,
-}
-
-impl Known {
-    /// The known script with a finding with which this one begins.
-    fn found(&self, steps: &[Step]) -> Option<&(Vec<Step>, String)> {
-        self.bad.iter().find(|(bad, _)| steps.starts_with(bad))
-    }
-
-    /// Returns the begin of a script up to the step with the finding.
-    fn begin_of(&self, steps: &[Step]) -> Option<&[Step]> {
-        self.found(steps).map(|(bad, _)| &bad[..])
-    }
-
-    /// Returns the result of a script, which is executed unless an earlier one had the same result.
-    fn result(
-        &mut self,
-        steps: &[Step],
-        execute: impl FnOnce() -> Result<(), Finding>,
-    ) -> Result<(), TestCaseError> {
-        if let Some((_, reason)) = self.found(steps) {
-            return Err(TestCaseError::fail(reason.clone()));
-        }
-        if self.good.iter().any(|good| good == steps) {
-            return Ok(());
-        }
-        let Err(finding) = execute() else {
-            self.good.push(steps.to_vec());
-            return Ok(());
-        };
-        let Finding {
-            steps: number,
-            reason,
-        } = finding;
-        note(&format!("{number} steps: {reason}"));
-        self.bad.push((steps[..number].to_vec(), reason.clone()));
-        Err(TestCaseError::fail(reason))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::state::Facts;
@@ -235,10 +203,8 @@ mod tests {
             tls: true,
             tls_stays_connected: true,
         };
-        let mut runner = TestRunner::deterministic();
-        let tree = vec(step::any(), 20 * LINES).new_tree(&mut runner);
-        let steps = tree.expect("no filter").current();
-        let kept = permitted(Model::new(facts), steps).len();
-        assert!(kept > 5 * LINES, "{kept}");
+        let lengths = (0..40).map(|seed| random(Model::new(facts), seed).len());
+        let length = lengths.sum::<usize>() / 40;
+        assert!(length > LINES / 4, "{length}");
     }
 }

@@ -125,9 +125,20 @@ pub struct Connection {
     descriptors: u8,
     has_tls: bool,
     is_in_sockmap: bool,
+    /// The socket was in the sockmap at some time. The kernel keeps its `sk_psock` after a disconnect,
+    /// and refuses to add the socket again (EBUSY), also without toa.
+    was_in_sockmap: bool,
     is_repaired: bool,
     /// TCP_REPAIR was set at some time: the socket does not share its port any more.
     was_repaired: bool,
+    /// TCP_REPAIR made the connection: its peer has none.
+    is_restored: bool,
+    /// The socket is bound to its address, also after a disconnect.
+    is_bound: bool,
+    /// The handshake used a SYN cookie, so the kernel has no SYN to show the balancer by.
+    has_no_syn: bool,
+    /// The kernel keeps the connection through the balancer in TIME_WAIT.
+    is_in_time_wait: bool,
 }
 
 impl Connection {
@@ -147,9 +158,19 @@ impl Connection {
             descriptors: 1,
             has_tls: false,
             is_in_sockmap: false,
+            was_in_sockmap: false,
             is_repaired: false,
             was_repaired: false,
+            is_restored: false,
+            is_bound: false,
+            has_no_syn: false,
+            is_in_time_wait: false,
         }
+    }
+
+    /// Whether the peer's process has a socket whose connection is over.
+    pub fn is_over_for_peer(&self) -> bool {
+        self.tcp == Tcp::Close && self.far.is_open
     }
 
     /// Whether the kernel has a peer for the socket.
@@ -178,7 +199,11 @@ impl Connection {
         match (self.tcp, side) {
             (Tcp::Established, Side::Server) => self.tcp = Tcp::FinWait2,
             (Tcp::Established, Side::Client) => self.tcp = Tcp::CloseWait,
-            (Tcp::CloseWait, Side::Server) | (Tcp::FinWait2, Side::Client) => self.end(),
+            (Tcp::CloseWait, Side::Server) => self.end(),
+            (Tcp::FinWait2, Side::Client) => {
+                self.is_in_time_wait |= self.peer == Some(Address::Balancer);
+                self.end();
+            }
             _ => {}
         }
     }
@@ -230,6 +255,8 @@ pub struct Model {
     facts: Facts,
     is_loaded: bool,
     policy: Policy,
+    /// All handshakes use SYN cookies.
+    has_cookies: bool,
     connections: [Option<Connection>; SLOTS as usize],
     /// The connections in the listeners' queues, oldest first.
     queue: Vec<Slot>,
@@ -243,6 +270,7 @@ impl Model {
             facts,
             is_loaded: true,
             policy: Policy::DEFAULT,
+            has_cookies: false,
             connections: [None; SLOTS as usize],
             queue: Vec::new(),
             counters: Counters::default(),
@@ -298,23 +326,32 @@ impl Model {
                 Side::Client => self.get(slot).is_some_and(|c| c.far.is_open),
             },
             Step::Exchange { slot } => is(slot, |c| c.is_whole() && !c.is_repaired),
-            Step::Close { slot, side, .. } => match side {
+            Step::Close { slot, side, end } => match side {
                 Side::Server => is(slot, |_| true),
-                Side::Client => self.get(slot).is_some_and(|c| c.far.is_open),
+                Side::Client => self.get(slot).is_some_and(|c| {
+                    let stays_in_table = c.is_accepted || !c.has_no_syn || end == End::Fin;
+                    c.far.is_open && stays_in_table
+                }),
             },
             Step::Disconnect { slot } | Step::Pass { slot } | Step::Ask { slot, .. } => {
                 is(slot, |_| true)
             }
             Step::Reconnect { slot } => is(slot, |c| !c.has_peer() && !c.is_repaired && !c.has_tls),
+            Step::Restore { slot } => is(slot, |c| {
+                let is_free = !c.is_bound && !c.is_in_time_wait;
+                !c.has_peer() && c.is_repaired && !c.has_tls && is_free
+            }),
             Step::Duplicate { slot } => is(slot, |c| c.descriptors < 3),
-            Step::AddrForm { slot } => is(slot, |_| true),
+            Step::AddrForm { slot } => is(slot, |c| c.is_in_sockmap == c.was_in_sockmap),
             Step::Tls { slot } => {
-                self.facts.tls && is(slot, |c| !c.is_in_sockmap && !c.is_repaired)
+                self.facts.tls && is(slot, |c| !c.was_in_sockmap && !c.is_repaired)
             }
-            Step::Sockmap { slot } => is(slot, |c| c.is_whole() && c.is_plain()),
+            Step::Sockmap { slot } => {
+                is(slot, |c| c.is_whole() && c.is_plain() && !c.was_in_sockmap)
+            }
             Step::Repair { slot, on } => match on {
                 true => is(slot, Connection::is_plain),
-                false => is(slot, |c| c.is_repaired),
+                false => is(slot, |c| c.is_repaired && !c.is_restored),
             },
             Step::Kill { slot } => is(slot, |c| c.tcp != Tcp::Close),
             Step::Enabled { .. }
@@ -323,6 +360,7 @@ impl Model {
             | Step::MaxRecords { .. }
             | Step::Unload {} => self.is_loaded,
             Step::Load {} => !self.is_loaded,
+            Step::Cookies { .. } => true,
         }
     }
 
@@ -347,6 +385,7 @@ impl Model {
                 direction,
             } => return self.shut_down(slot, side, direction),
             Step::Exchange { .. } | Step::Pass { .. } => {}
+            Step::Cookies { on } => self.has_cookies = on,
             Step::Close {
                 slot,
                 side: Side::Server,
@@ -373,6 +412,13 @@ impl Model {
             }
             Step::Disconnect { slot } => return self.disconnect(slot),
             Step::Reconnect { slot } => self.reconnect(slot),
+            Step::Restore { slot } => {
+                let connection = self.at(slot);
+                connection.tcp = Tcp::Established;
+                connection.peer = Some(Address::Balancer);
+                connection.is_restored = true;
+                connection.is_bound = true;
+            }
             Step::Duplicate { slot } => self.at(slot).descriptors += 1,
             Step::Ask { slot, .. } => {
                 return Reply::Answer(self.ask(slot, Question::GetPeerName));
@@ -398,7 +444,11 @@ impl Model {
                 }
                 connection.has_tls = true;
             }
-            Step::Sockmap { slot } => self.at(slot).is_in_sockmap = true,
+            Step::Sockmap { slot } => {
+                let connection = self.at(slot);
+                connection.is_in_sockmap = true;
+                connection.was_in_sockmap = true;
+            }
             Step::Repair { slot, on } => {
                 let connection = self.at(slot);
                 connection.is_repaired = on;
@@ -484,6 +534,7 @@ impl Model {
                 self.count("ip6_address_alloc");
             }
         }
+        connection.has_no_syn = self.has_cookies;
         self.connections[slot.index()] = Some(connection);
         self.queue.push(slot);
     }
@@ -570,6 +621,7 @@ impl Model {
         }
         connection.end();
         connection.peer = None;
+        connection.is_restored = false;
         connection.far = Far::CLOSED;
         connection.reads = true;
         connection.writes = true;

@@ -282,6 +282,9 @@ steps! {
     Disconnect = "disconnect" { slot: Slot },
     /// The server connects a disconnected socket to another listener of its host.
     Reconnect = "reconnect" { slot: Slot },
+    /// The server connects a disconnected socket to the balancer's address again, from the same
+    /// address. TCP_REPAIR needs no segments for that.
+    Restore = "restore" { slot: Slot },
     /// The server duplicates the descriptor.
     Duplicate = "dup" { slot: Slot },
     /// The server sends the descriptor over a UNIX socket, closes it and receives it.
@@ -306,6 +309,8 @@ steps! {
     Nat46 = "nat46" { on: bool },
     /// The administrator sets `net.toa.max_records`.
     MaxRecords = "max-records" { share: Share },
+    /// The administrator lets all handshakes use SYN cookies, or none.
+    Cookies = "cookies" { on: bool },
     /// The administrator loads the module.
     Load = "load" {},
     /// The administrator unloads the module.
@@ -352,13 +357,14 @@ pub fn any() -> impl Strategy<Value = Step> {
             .prop_map(|(slot, side, end)| Step::Close { slot, side, end }),
         2 => slot().prop_map(|slot| Step::Disconnect { slot }),
         4 => slot().prop_map(|slot| Step::Reconnect { slot }),
+        4 => slot().prop_map(|slot| Step::Restore { slot }),
         2 => slot().prop_map(|slot| Step::Duplicate { slot }),
         1 => slot().prop_map(|slot| Step::Pass { slot }),
         1 => (slot(), Asker::any()).prop_map(|(slot, asker)| Step::Ask { slot, asker }),
         2 => slot().prop_map(|slot| Step::AddrForm { slot }),
         1 => slot().prop_map(|slot| Step::Tls { slot }),
         1 => slot().prop_map(|slot| Step::Sockmap { slot }),
-        2 => (slot(), bool::any()).prop_map(|(slot, on)| Step::Repair { slot, on }),
+        3 => (slot(), bool::any()).prop_map(|(slot, on)| Step::Repair { slot, on }),
         1 => slot().prop_map(|slot| Step::Kill { slot }),
     ];
     let policy = prop_oneof![
@@ -366,6 +372,7 @@ pub fn any() -> impl Strategy<Value = Step> {
         Trusted::any().prop_map(|hosts| Step::Trust { hosts }),
         bool::any().prop_map(|on| Step::Nat46 { on }),
         Share::any().prop_map(|share| Step::MaxRecords { share }),
+        bool::any().prop_map(|on| Step::Cookies { on }),
     ];
     let module = prop_oneof![3 => Just(Step::Load {}), 1 => Just(Step::Unload {})];
     prop_oneof![
@@ -392,7 +399,8 @@ pub fn parse_script(text: &str) -> Result<Vec<Step>, String> {
 
 /// Writes a script, a step a line.
 pub fn script(steps: &[Step]) -> String {
-    steps.iter().map(|step| format!("{step}\n")).collect()
+    let lines: Vec<String> = steps.iter().map(Step::to_string).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use std::time::Instant;
 
 use libc::c_int;
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 use socket2::SockRef;
 use socket2::Socket;
 
@@ -35,6 +36,7 @@ use super::state::Facts;
 use super::state::Model;
 use super::state::Question;
 use super::state::Reply;
+use super::state::Tcp;
 use super::step::Asker;
 use super::step::Direction;
 use super::step::End;
@@ -61,6 +63,7 @@ use crate::net::Way;
 use crate::net::Wiring;
 use crate::net::LOCAL;
 use crate::net::PORT;
+use crate::proc_tcp;
 use crate::sockets;
 use crate::sockets::Client;
 use crate::sockets::Family;
@@ -101,6 +104,9 @@ const UNACKED: usize = 24;
 /// The bytes of `struct tcp_info` up to the end of `tcpi_unacked`.
 const TCP_INFO_ROOM: i32 = 28;
 
+/// The setting by which handshakes use SYN cookies: 0 for none, 2 for all.
+const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
+
 type Outcome = Result<(), String>;
 
 /// A difference between the host and the model.
@@ -109,6 +115,12 @@ pub struct Finding {
     /// The steps of the script up to the one with the difference.
     pub steps: usize,
     pub reason: String,
+}
+
+/// The server's address of a connection through the balancer.
+fn own_address(connection: &Connection) -> SocketAddr {
+    let port = server_port(connection.family);
+    SocketAddr::new(connection.way.real_server(), port)
 }
 
 /// The place of a value among its kind.
@@ -203,6 +215,9 @@ pub struct World<'a> {
     ends: [Option<Ends>; SLOTS as usize],
     /// Peers of sockets that the server has closed in this step.
     leaving: Vec<TcpStream>,
+    /// Peers of disconnected sockets. Their segments would reach a restored connection, so they are
+    /// closed when the script is over.
+    left: Vec<TcpStream>,
     sockmap: OwnedFd,
     /// The sockmap runs the program as long as it is loaded.
     _program: OwnedFd,
@@ -227,6 +242,7 @@ impl<'a> World<'a> {
             targets,
             ends: [const { None }; SLOTS as usize],
             leaving: Vec::new(),
+            left: Vec::new(),
             sockmap,
             _program: program,
             unix: UnixStream::pair().expect("two sockets"),
@@ -349,7 +365,7 @@ impl<'a> World<'a> {
                 compare(reply, &sys::disconnect(self.get(slot).fd()))?;
                 if reply == Reply::Done {
                     let far = self.at(slot).far.take();
-                    self.leaving.extend(far);
+                    self.left.extend(far);
                     self.at(slot).target = None;
                 }
                 Ok(())
@@ -357,6 +373,10 @@ impl<'a> World<'a> {
             Step::Reconnect { slot } => {
                 let connection = model.get(slot).expect("it is connected");
                 self.reconnect(slot, connection)
+            }
+            Step::Restore { slot } => {
+                let connection = model.get(slot).expect("it is connected");
+                self.restore(slot, connection)
             }
             Step::Duplicate { slot } => {
                 let again = self.get(slot).server().try_clone();
@@ -417,9 +437,19 @@ impl<'a> World<'a> {
         self.at(slot).server.push(stream);
         let syn = sys::get_option(fd, libc::IPPROTO_TCP, TCP_SAVED_SYN, Place::AMPLE);
         let syn = syn.map_err(|error| format!("TCP_SAVED_SYN: {error:?}"))?;
-        let source = source_of(syn.bytes()).ok_or("the SYN is too short")?;
+        // SYN cookies save no SYN.
+        let source = source_of(syn.bytes()).or_else(|| self.source_in_table(slot));
+        let source = source.ok_or("the socket is not in /proc/net/tcp")?;
         self.at(slot).balancer = Some(source);
         self.compare_name(slot, connection, reply, Ok(answer.name))
+    }
+
+    /// The peer in `/proc/net/tcp`, where sockets stay until their connection ends.
+    fn source_in_table(&self, slot: Slot) -> Option<SocketAddr> {
+        let inode = fstat(self.get(slot).server()).ok()?.st_ino;
+        let rows = proc_tcp::rows(&self.net.server);
+        let remote = rows.iter().find(|row| row.inode == inode)?.remote;
+        Some(SocketAddr::new(remote.ip().to_canonical(), remote.port()))
     }
 
     fn relisten(&mut self, family: Family) {
@@ -501,6 +531,17 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    fn restore(&self, slot: Slot, connection: &Connection) -> Outcome {
+        let ends = self.get(slot);
+        let socket = SockRef::from(ends.server());
+        let own = form_of(connection).form(own_address(connection));
+        let bound = socket.bind(&own.into());
+        bound.map_err(|error| format!("bind to {own}: {error}"))?;
+        let target = form_of(connection).form(ends.resolve(Address::Balancer));
+        let connected = socket.connect(&target.into());
+        connected.map_err(|error| format!("connect to {target}: {error}"))
+    }
+
     fn pass(&mut self, slot: Slot) -> Outcome {
         let stream = self.at(slot).server.pop().ok_or("no server")?;
         handing::send(&self.unix.0, stream.as_raw_fd())
@@ -577,6 +618,10 @@ impl<'a> World<'a> {
                 Share::Default => policy("max_records", self.share.trim()),
                 _ => policy("max_records", share.word()),
             },
+            Step::Cookies { on } => {
+                let value = if on { "2" } else { "0" };
+                fs::write(SYN_COOKIES, value).map_err(|error| format!("{SYN_COOKIES}: {error}"))
+            }
             Step::Load {} => {
                 module::insert("").map_err(|error| format!("insmod: {error:?}"))?;
                 self.before = Stats::zero();
@@ -640,8 +685,7 @@ impl<'a> World<'a> {
         if !connection.has_peer() || ends.target.is_some() {
             return Ok(());
         }
-        let port = server_port(connection.family);
-        let own = SocketAddr::new(connection.way.real_server(), port);
+        let own = own_address(connection);
         let found = sys::ask(Call::GetSockName, ends.fd(), Place::AMPLE);
         let expected = Ok(form_of(connection).name(own));
         same(
@@ -659,6 +703,13 @@ impl<'a> World<'a> {
                 if found != connection.tcp as u8 {
                     let expected = connection.tcp;
                     return Err(format!("{slot:?}: TCP state {found}, not {expected:?}").into());
+                }
+                let far = self.get(slot).far.as_ref();
+                if let Some(far) = far.filter(|_| connection.is_over_for_peer()) {
+                    let found = tcp_info(far.as_raw_fd())?.0;
+                    if found != Tcp::Close as u8 {
+                        return Err(format!("{slot:?}: TCP state {found} of the peer").into());
+                    }
                 }
             }
             for listener in &self.listeners {
@@ -703,16 +754,13 @@ impl<'a> World<'a> {
     /// Ends all connections, and restores the module's state at the begin of scripts. No record may
     /// be left.
     fn clean(&mut self, model: &Model) -> Outcome {
-        self.leaving.clear();
-        self.ends
-            .iter_mut()
-            .filter_map(Option::take)
-            .for_each(Ends::reset);
+        self.end_all();
         for &(family, _) in Family::WORDS {
             if model.waiting(family) > 0 {
                 self.relisten(family);
             }
         }
+        self.administer(Step::Cookies { on: false })?;
         if model.counters().is_none() {
             return self.administer(Step::Load {});
         }
@@ -729,6 +777,16 @@ impl<'a> World<'a> {
         })
     }
 
+    fn end_all(&mut self) {
+        self.leaving.clear();
+        self.left.iter().for_each(sockets::reset_at_end);
+        self.left.clear();
+        self.ends
+            .iter_mut()
+            .filter_map(Option::take)
+            .for_each(Ends::reset);
+    }
+
     fn reset_policy(&mut self) -> Outcome {
         self.administer(Step::Enabled { on: true })?;
         self.administer(Step::Nat46 { on: false })?;
@@ -742,6 +800,7 @@ impl<'a> World<'a> {
     /// Restores the state at the begin of scripts after a finding. Reloads the module if it has a
     /// record that nothing removes.
     pub fn recover(&mut self) {
+        self.end_all();
         self.listeners.clear();
         self.listeners = listeners();
         if self.clean(&Model::new(self.facts)).is_err() {
