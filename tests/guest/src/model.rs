@@ -110,13 +110,13 @@ fn random(model: Model, seed: u64) -> Vec<Step> {
     permitted(model, tree.expect("no value is refused").current())
 }
 
-/// Removes steps from a script as long as it still finds a difference: first half of them, then a
-/// quarter, at last each one. The shrinking of proptest does not know which lines depend on each
-/// other, and takes thousands of executions.
+/// Removes steps from a script as long as it still finds a difference: first halves of it, then
+/// quarters, at last each step. The shrinking of proptest takes thousands of executions, because it
+/// cannot see which steps depend on each other.
 fn shorten(world: &mut World<'_>, mut steps: Vec<Step>, finding: Finding) -> (Vec<Step>, String) {
     let mut reason = finding.reason;
     steps.truncate(finding.steps);
-    let mut size = steps.len().div_ceil(2);
+    let mut size = steps.len().div_ceil(2).max(1);
     loop {
         note(&format!("{} steps: {reason}", steps.len()));
         let before = steps.len();

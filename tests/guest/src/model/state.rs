@@ -41,8 +41,10 @@ pub enum Tcp {
 pub enum Address {
     /// The client's own.
     Client,
-    /// The IPv4 client in [`Options::Ipv4`].
+    /// The IPv4 client of the first option, or of the only one.
     Named,
+    /// The IPv4 client of the second option.
+    Second,
     /// The balancer's, from which the server receives the connection.
     Balancer,
     /// The listener to which the socket has connected again.
@@ -215,6 +217,8 @@ struct Policy {
     enabled: bool,
     trusted: Trusted,
     nat46: bool,
+    picks_last: bool,
+    other_kind: bool,
     share: Share,
 }
 
@@ -223,6 +227,8 @@ impl Policy {
         enabled: true,
         trusted: Trusted::All,
         nat46: false,
+        picks_last: false,
+        other_kind: false,
         share: Share::Default,
     };
 }
@@ -357,6 +363,8 @@ impl Model {
             Step::Enabled { .. }
             | Step::Trust { .. }
             | Step::Nat46 { .. }
+            | Step::PickLast { .. }
+            | Step::OtherKind { .. }
             | Step::MaxRecords { .. }
             | Step::Unload {} => self.is_loaded,
             Step::Load {} => !self.is_loaded,
@@ -458,6 +466,8 @@ impl Model {
             Step::Enabled { on } => self.policy.enabled = on,
             Step::Trust { hosts } => self.policy.trusted = hosts,
             Step::Nat46 { on } => self.policy.nat46 = on,
+            Step::PickLast { on } => self.policy.picks_last = on,
+            Step::OtherKind { on } => self.policy.other_kind = on,
             Step::MaxRecords { share } => self.policy.share = share,
             Step::Load {} => {
                 self.is_loaded = true;
@@ -521,16 +531,15 @@ impl Model {
     }
 
     fn connect(&mut self, slot: Slot, mut connection: Connection, options: Options) {
-        let claim = match options {
-            Options::Ipv4 => Address::Named,
-            _ => Address::Client,
-        };
-        let outcome = self.outcome(&connection, claim, options);
-        self.count_outcome(outcome);
-        if self.is_loaded && outcome == "option_taken" {
-            connection.record = Some(claim);
+        if options == Options::Two && self.policy.enabled && !self.policy.other_kind {
+            self.count("duplicate");
+        }
+        let made = self.claim(&connection, options);
+        self.count_outcome(made.err().unwrap_or("option_taken"));
+        if let Some(client) = made.ok().filter(|_| self.is_loaded) {
+            connection.record = Some(client);
             self.count("records_live");
-            if is_ipv6(&connection, claim) {
+            if is_ipv6(&connection, client) {
                 self.count("ip6_address_alloc");
             }
         }
@@ -539,41 +548,45 @@ impl Model {
         self.queue.push(slot);
     }
 
-    /// The row of outcomes in which the module counts a new connection.
-    fn outcome(&self, connection: &Connection, claim: Address, options: Options) -> &'static str {
-        if !self.policy.enabled {
-            return "disabled";
+    /// Returns the client that the module records for a new connection, or the row of outcomes with
+    /// the reason why there is none.
+    fn claim(&self, connection: &Connection, options: Options) -> Result<Address, &'static str> {
+        let policy = &self.policy;
+        if !policy.enabled {
+            return Err("disabled");
         }
-        match options {
-            Options::None => return "no_option",
-            Options::OtherKind => return "kind_not_configured",
-            Options::Malformed => return "malformed",
-            Options::Good | Options::Impossible | Options::Ipv4 => {}
+        let client = match (options, policy.other_kind) {
+            (Options::None, _) | (Options::Malformed, true) => return Err("no_option"),
+            (Options::Malformed, false) => return Err("malformed"),
+            (Options::OtherKind, true) | (Options::Ipv4, false) => Some(Address::Named),
+            (Options::Two, false) if policy.picks_last => Some(Address::Second),
+            (Options::Two, false) => Some(Address::Named),
+            (Options::Good, false) => Some(Address::Client),
+            (Options::Impossible, false) => None,
+            (Options::OtherKind, false) | (_, true) => return Err("kind_not_configured"),
+        };
+        if policy.trusted == Trusted::Others {
+            return Err("untrusted");
         }
-        if self.policy.trusted == Trusted::Others {
-            return "untrusted";
+        let client = client.ok_or("impossible_client")?;
+        let is_foreign = !connection.is_ipv4_traffic && !is_ipv6(connection, client);
+        if is_foreign && !policy.nat46 {
+            return Err("foreign_length");
         }
-        if options == Options::Impossible {
-            return "impossible_client";
-        }
-        let is_foreign = !connection.is_ipv4_traffic && !is_ipv6(connection, claim);
-        if is_foreign && !self.policy.nat46 {
-            return "foreign_length";
-        }
-        let share = match self.policy.share {
+        let share = match policy.share {
             Share::None => 0,
             Share::One => 1,
             Share::Two => 2,
             Share::Default => i64::MAX,
         };
-        match self.counters_live() < share {
-            true => "option_taken",
-            false => "record_table_full",
+        match self.live() < share {
+            true => Ok(client),
+            false => Err("record_table_full"),
         }
     }
 
     /// The records that the module has.
-    fn counters_live(&self) -> i64 {
+    fn live(&self) -> i64 {
         let connections = self.connections.iter().flatten();
         connections.filter(|c| c.record.is_some()).count() as i64
     }
@@ -683,7 +696,7 @@ impl Model {
 fn is_ipv6(connection: &Connection, address: Address) -> bool {
     match address {
         Address::Client => connection.way.client().is_ipv6(),
-        Address::Named => false,
+        Address::Named | Address::Second => false,
         Address::Balancer | Address::Target => !connection.is_ipv4_traffic,
     }
 }

@@ -73,7 +73,9 @@ pub enum Options {
     Impossible,
     /// An option that names an IPv4 client, over whichever protocol.
     Ipv4,
-    /// A client in an option of another kind.
+    /// Two options that name different IPv4 clients.
+    Two,
+    /// An IPv4 client in an option of another kind.
     OtherKind,
 }
 
@@ -84,6 +86,7 @@ impl Word for Options {
         (Self::Malformed, "malformed"),
         (Self::Impossible, "impossible"),
         (Self::Ipv4, "ipv4"),
+        (Self::Two, "two"),
         (Self::OtherKind, "other-kind"),
     ];
 }
@@ -307,9 +310,13 @@ steps! {
     Trust = "trusted" { hosts: Trusted },
     /// The administrator switches `net.toa.nat46`.
     Nat46 = "nat46" { on: bool },
+    /// The administrator lets the last option count, or the first.
+    PickLast = "pick-last" { on: bool },
+    /// The administrator lets [`Options::OtherKind`] count in place of kind 254.
+    OtherKind = "other-kind" { on: bool },
     /// The administrator sets `net.toa.max_records`.
     MaxRecords = "max-records" { share: Share },
-    /// The administrator lets all handshakes use SYN cookies, or none.
+    /// The administrator lets all handshakes use SYN cookies, or those of a full queue.
     Cookies = "cookies" { on: bool },
     /// The administrator loads the module.
     Load = "load" {},
@@ -372,6 +379,8 @@ pub fn any() -> impl Strategy<Value = Step> {
         Trusted::any().prop_map(|hosts| Step::Trust { hosts }),
         bool::any().prop_map(|on| Step::Nat46 { on }),
         Share::any().prop_map(|share| Step::MaxRecords { share }),
+        bool::any().prop_map(|on| Step::PickLast { on }),
+        bool::any().prop_map(|on| Step::OtherKind { on }),
         bool::any().prop_map(|on| Step::Cookies { on }),
     ];
     let module = prop_oneof![3 => Just(Step::Load {}), 1 => Just(Step::Unload {})];
@@ -380,7 +389,7 @@ pub fn any() -> impl Strategy<Value = Step> {
         22 => Family::any().prop_map(|family| Step::Accept { family }),
         1 => Family::any().prop_map(|family| Step::Relisten { family }),
         56 => connection,
-        4 => policy,
+        5 => policy,
         2 => module,
     ]
 }

@@ -55,6 +55,7 @@ use crate::balancer::Service;
 use crate::balancer::TOA_KIND;
 use crate::cases::getsockopt;
 use crate::cases::options::NAMED;
+use crate::cases::options::OTHER;
 use crate::module;
 use crate::namespace::policy_path;
 use crate::namespace::write_policy_here;
@@ -92,6 +93,9 @@ const TARGET_PORT: u16 = 9900;
 /// Hosts that are no balancers.
 const OTHERS: &str = "192.0.2.7,2001:db8:9::7";
 
+/// The kind of [`Options::OtherKind`].
+const OTHER_KIND: u8 = 253;
+
 /// Options of `linux/tcp.h`.
 const TCP_SAVE_SYN: c_int = 27;
 const TCP_SAVED_SYN: c_int = 28;
@@ -104,7 +108,7 @@ const UNACKED: usize = 24;
 /// The bytes of `struct tcp_info` up to the end of `tcpi_unacked`.
 const TCP_INFO_ROOM: i32 = 28;
 
-/// The setting by which handshakes use SYN cookies: 0 for none, 2 for all.
+/// The setting by which handshakes use SYN cookies: 1 for a full queue (the default), 2 for all.
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 
 type Outcome = Result<(), String>;
@@ -145,7 +149,11 @@ fn plan(options: Options) -> Plan {
         Options::Malformed => Plan::inserting(&[TOA_KIND, 4, 0, 80]),
         Options::Impossible => Plan::inserting(&toa_option(TOA_KIND, loopback)),
         Options::Ipv4 => Plan::inserting(&toa_option(TOA_KIND, NAMED)),
-        Options::OtherKind => Plan::inserting(&toa_option(TOA_KIND - 1, NAMED)),
+        Options::Two => {
+            let two = [NAMED, OTHER].map(|named| toa_option(TOA_KIND, named));
+            Plan::inserting(&two.concat())
+        }
+        Options::OtherKind => Plan::inserting(&toa_option(OTHER_KIND, NAMED)),
     }
 }
 
@@ -194,6 +202,7 @@ impl Ends {
         match address {
             Address::Client => self.client,
             Address::Named => NAMED,
+            Address::Second => OTHER,
             Address::Balancer => self.balancer.expect("it is accepted"),
             Address::Target => self.target.expect("it is connected again"),
         }
@@ -614,12 +623,17 @@ impl<'a> World<'a> {
                 Trusted::Balancer => policy("trusted", &LOCAL.join(",")),
                 Trusted::Others => policy("trusted", OTHERS),
             },
+            Step::PickLast { on } => policy("pick", if on { "last" } else { "first" }),
+            Step::OtherKind { on } => {
+                let kind = if on { OTHER_KIND } else { TOA_KIND };
+                policy("kinds", &kind.to_string())
+            }
             Step::MaxRecords { share } => match share {
                 Share::Default => policy("max_records", self.share.trim()),
                 _ => policy("max_records", share.word()),
             },
             Step::Cookies { on } => {
-                let value = if on { "2" } else { "0" };
+                let value = if on { "2" } else { "1" };
                 fs::write(SYN_COOKIES, value).map_err(|error| format!("{SYN_COOKIES}: {error}"))
             }
             Step::Load {} => {
@@ -790,6 +804,8 @@ impl<'a> World<'a> {
     fn reset_policy(&mut self) -> Outcome {
         self.administer(Step::Enabled { on: true })?;
         self.administer(Step::Nat46 { on: false })?;
+        self.administer(Step::PickLast { on: false })?;
+        self.administer(Step::OtherKind { on: false })?;
         self.administer(Step::Trust {
             hosts: Trusted::All,
         })?;
