@@ -18,7 +18,7 @@ mod in_kernel;
 mod lifetime;
 mod load;
 mod many;
-mod model;
+pub mod model;
 mod mptcp;
 mod namespaces;
 mod nftables;

@@ -16,8 +16,8 @@ pub const LONG: &[Case] = cases![Loaded:
 ];
 
 /// The steps and the seed of the short run.
-const STEPS: u64 = 1_000;
-const SEED: u64 = 1;
+pub const STEPS: u64 = 1_500;
+pub const SEED: u64 = 1;
 
 fn random_scripts_have_the_answers_and_counters_of_the_model() {
     model::run(STEPS, SEED);

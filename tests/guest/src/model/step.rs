@@ -360,12 +360,14 @@ pub fn any() -> impl Strategy<Value = Step> {
         2 => (slot(), Side::any(), Direction::any())
             .prop_map(|(slot, side, direction)| Step::Shutdown { slot, side, direction }),
         2 => slot().prop_map(|slot| Step::Exchange { slot }),
-        4 => (slot(), Side::any(), End::any())
-            .prop_map(|(slot, side, end)| Step::Close { slot, side, end }),
+        3 => (slot(), End::any())
+            .prop_map(|(slot, end)| Step::Close { slot, side: Side::Client, end }),
+        9 => (slot(), End::any())
+            .prop_map(|(slot, end)| Step::Close { slot, side: Side::Server, end }),
         2 => slot().prop_map(|slot| Step::Disconnect { slot }),
         4 => slot().prop_map(|slot| Step::Reconnect { slot }),
         4 => slot().prop_map(|slot| Step::Restore { slot }),
-        2 => slot().prop_map(|slot| Step::Duplicate { slot }),
+        1 => slot().prop_map(|slot| Step::Duplicate { slot }),
         1 => slot().prop_map(|slot| Step::Pass { slot }),
         1 => (slot(), Asker::any()).prop_map(|(slot, asker)| Step::Ask { slot, asker }),
         2 => slot().prop_map(|slot| Step::AddrForm { slot }),
@@ -374,22 +376,25 @@ pub fn any() -> impl Strategy<Value = Step> {
         3 => (slot(), bool::any()).prop_map(|(slot, on)| Step::Repair { slot, on }),
         1 => slot().prop_map(|slot| Step::Kill { slot }),
     ];
+    // A policy that hides the others does not last long.
+    let seldom = || prop_oneof![3 => Just(false), 1 => Just(true)];
     let policy = prop_oneof![
-        bool::any().prop_map(|on| Step::Enabled { on }),
-        Trusted::any().prop_map(|hosts| Step::Trust { hosts }),
-        bool::any().prop_map(|on| Step::Nat46 { on }),
-        Share::any().prop_map(|share| Step::MaxRecords { share }),
-        bool::any().prop_map(|on| Step::PickLast { on }),
-        bool::any().prop_map(|on| Step::OtherKind { on }),
-        bool::any().prop_map(|on| Step::Cookies { on }),
+        2 => seldom().prop_map(|off| Step::Enabled { on: !off }),
+        4 => Trusted::any().prop_map(|hosts| Step::Trust { hosts }),
+        2 => bool::any().prop_map(|on| Step::Nat46 { on }),
+        2 => prop_oneof![Just(Share::Default), Share::any()]
+            .prop_map(|share| Step::MaxRecords { share }),
+        2 => bool::any().prop_map(|on| Step::PickLast { on }),
+        2 => seldom().prop_map(|on| Step::OtherKind { on }),
+        1 => bool::any().prop_map(|on| Step::Cookies { on }),
     ];
     let module = prop_oneof![3 => Just(Step::Load {}), 1 => Just(Step::Unload {})];
     prop_oneof![
-        30 => connect,
-        22 => Family::any().prop_map(|family| Step::Accept { family }),
+        60 => connect,
+        40 => Family::any().prop_map(|family| Step::Accept { family }),
         1 => Family::any().prop_map(|family| Step::Relisten { family }),
         56 => connection,
-        5 => policy,
+        12 => policy,
         2 => module,
     ]
 }
