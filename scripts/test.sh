@@ -7,6 +7,7 @@
 #   test.sh host    tests that need no kernel
 #   test.sh vm      tests in a virtual machine only
 #   test.sh unload  a hundred loads and unloads, in virtual machines
+#   test.sh model   random scripts of what happens to sockets, compared with a model
 #   test.sh servers tests of servers that need a larger guest image
 #   test.sh debug   the suite, failed allocations and planted bugs on a debug kernel,
 #                   KERNEL=debug unless it names another one
@@ -116,6 +117,10 @@ all() {
 	prepare roots || status=$?
 	host
 	[[ $status != 0 ]] || ! prepare builds || vm
+}
+
+model() {
+	boot "model on $KERNEL" test-model
 }
 
 servers() {
@@ -240,12 +245,12 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload | servers | debug | secure-boot | packages | litmus | deb | deb-short)
+	all | host | vm | unload | model | servers | debug | secure-boot | packages | litmus | deb | deb-short)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
 		host | packages | litmus | deb | deb-short) "${action//-/_}" ;;
-		vm | unload | debug) ! prepare roots || ! prepare builds || "$action" ;;
+		vm | unload | model | debug) ! prepare roots || ! prepare builds || "$action" ;;
 		servers) servers || true ;;
 		secure-boot) ! prepare roots || ! prepare builds || secure_boot ;;
 		esac

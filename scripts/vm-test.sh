@@ -21,6 +21,8 @@
 #                                   kernel
 #   vm-test.sh test-planted         planted bugs, each in a separate machine,
 #                                   which the debug kernel must report
+#   vm-test.sh test-model [ARGUMENT…]
+#                                   random scripts, compared with a model
 #   vm-test.sh test-prebuilt        the tarballs of secure-boot.sh, in the same
 #                                   machine
 #   vm-test.sh has-tests test[-NAME]
@@ -53,6 +55,11 @@
 # FILTER=             words: only the tests whose names contain one of them
 # EXPECT=             the least number of results (default: the number of tests
 #                     that `toa-guest test --list` prints)
+#
+# TOA_STEPS=, TOA_SEED=
+#                     the least number of steps of test-model (default: 100000), and
+#                     the seed of its first script (default: 1)
+# TOA_SCRIPT=         a file with a script that test-model runs in place of random ones
 #
 # VM_DIR=             the directory of the logs (default: build/<release>/vm, and
 #                     for test-NAME build/<release>/vm-NAME)
@@ -379,6 +386,20 @@ run_test_planted() {
 	return "$status"
 }
 
+# Runs random scripts, or that of TOA_SCRIPT=, which travels beside the modules.
+run_test_model() {
+	local arguments=(--steps "${TOA_STEPS:-100000}" --seed "${TOA_SEED:-1}")
+	if [[ -n ${TOA_SCRIPT:-} ]]; then
+		MODULES=$MADE/model
+		rm -rf "$MODULES"
+		mkdir -p "$MODULES"
+		cp "$TOA_SCRIPT" "$MODULES/script"
+		arguments=(--script /toa/script)
+	fi
+	VM_DIR=${VM_DIR:-$MADE/vm-model} ktap --boot model "${arguments[@]}" "$@" -- \
+		--label "${MADE##*/}, model: " --timeout 28800
+}
+
 run_test_prebuilt() {
 	local made=$BUILD/$release/secure-boot options
 	mapfile -t options < <(firmware "$made")
@@ -462,7 +483,7 @@ main() {
 	metadata | module | test-module | clippy | programs | command-line-tool | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
 	has-tests) has_tests "$1" ;;
 	roots | builds | demo-roots | demo-builds) "${action//-/_}" ;;
-	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | test-prebuilt | test-faults | test-planted | demo)
+	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | test-prebuilt | test-model | test-faults | test-planted | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"
 		;;

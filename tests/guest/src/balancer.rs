@@ -27,11 +27,12 @@ pub const SERVER_SIDE: &str = "tserver";
 /// The option kind that DPVS and most other balancers use.
 pub const TOA_KIND: u8 = 254;
 
-/// A virtual server and the real one behind it.
-#[derive(Clone, Copy, Debug)]
+/// A virtual server, the real one behind it, and the plan for its connections.
+#[derive(Clone, Debug)]
 pub struct Service {
     pub virtual_server: SocketAddr,
     pub real_server: SocketAddr,
+    pub plan: Plan,
 }
 
 /// The bytes that the balancer inserts, and the client's segments that get them.
@@ -110,7 +111,6 @@ impl Balancer {
         server: &Namespace,
         local: &[&str],
         services: &[Service],
-        plan: &Plan,
         arguments: &[&str],
     ) -> Self {
         let mut command = Command::new(PROGRAM);
@@ -124,6 +124,7 @@ impl Balancer {
             let Service {
                 virtual_server,
                 real_server,
+                plan,
             } = service;
             let service = format!("vip={virtual_server},rs={real_server},plan={}", plan.0);
             command.args(["--service", &service]);

@@ -21,6 +21,7 @@ mod held_load;
 mod kernel_checks;
 mod kmsg;
 mod ktap;
+mod model;
 mod module;
 mod namespace;
 mod net;
@@ -58,8 +59,10 @@ Tests toa.ko inside the virtual machine that the harness boots.
 
 toa-guest test [--boot NAME] [--filter TEXT]... [--list]
     run the tests of that boot, stock (default), no-ipv6, unload, one-cpu,
-    servers, secure-boot, faults or planted, whose names contain TEXT, and write
-    KTAP; or only name them
+    servers, secure-boot, faults, planted or model, whose names contain TEXT, and
+    write KTAP; or only name them
+    boot model: --steps N and --seed N of the random scripts, or --script FILE
+    to run that script
 toa-guest demo
     show what real servers log without the module and with it
 toa-guest bench
@@ -139,11 +142,15 @@ fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
     let mut boot = Boot::default();
     let mut filters = Vec::new();
     let mut list = false;
+    let mut model = model::Arguments::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("boot") => boot = parser.value()?.parse()?,
             Long("filter") => filters.push(parser.value()?.string()?),
             Long("list") => list = true,
+            Long("steps") => model.steps = parser.value()?.parse()?,
+            Long("seed") => model.seed = parser.value()?.parse()?,
+            Long("script") => model.script = Some(parser.value()?.string()?),
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 exit(0);
@@ -152,6 +159,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
             _ => return Err(arg.unexpected()),
         }
     }
+    model::set_arguments(model);
     match verb.as_deref() {
         Some("test") if list => Ok(Action::List { boot, filters }),
         Some("test") => Ok(Action::Test { boot, filters }),

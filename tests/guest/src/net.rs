@@ -173,22 +173,28 @@ impl Net {
     }
 
     fn with_all(ways: &[Way], plan: &Plan, ports: &[u16], wiring: Wiring<'_>) -> Self {
-        let client = Namespace::new("client");
-        let server = Namespace::new("server");
         let services = ways.iter().flat_map(|&way| {
             ports.iter().map(move |&port| Service {
                 virtual_server: SocketAddr::new(way.virtual_server(), port),
                 real_server: SocketAddr::new(way.real_server(), port),
+                plan: plan.clone(),
             })
         });
         let services: Vec<Service> = services.collect();
         let ipv6 = ways.iter().any(|way| way.client().is_ipv6());
+        Self::with_services(&services, ipv6, wiring)
+    }
+
+    /// Makes a net whose balancer has these services.
+    pub fn with_services(services: &[Service], ipv6: bool, wiring: Wiring<'_>) -> Self {
+        let client = Namespace::new("client");
+        let server = Namespace::new("server");
         let router = wiring.router.then(|| Namespace::new("router"));
         let behind = router.as_ref().unwrap_or(&server);
         let Wiring {
             local, arguments, ..
         } = wiring;
-        let balancer = Balancer::start(&client, behind, local, &services, plan, arguments);
+        let balancer = Balancer::start(&client, behind, local, services, arguments);
         Self::set_up_client(&client, ipv6);
         Self::set_up_server(&server, ipv6);
         Self {

@@ -55,6 +55,18 @@ impl Stats {
         text(namespace).map(|text| Self::parse(&text))
     }
 
+    /// Reads the counters of the calling thread's namespace; returns None without the module.
+    pub fn read_here() -> Option<Self> {
+        text_here().map(|text| Self::parse(&text))
+    }
+
+    /// Returns the counters of a module that has counted nothing.
+    pub fn zero() -> Self {
+        Self {
+            rows: ROWS.iter().map(|row| ((*row).to_owned(), 0)).collect(),
+        }
+    }
+
     fn parse(text: &str) -> Self {
         let rows = Columns::parse(text).rows.into_iter();
         Self {
@@ -125,14 +137,17 @@ pub fn columns(namespace: &Namespace) -> Columns {
 /// Returns the file's text. Returns None without the module, or if the module is
 /// unloaded during the read (EIO, see `fs/proc/inode.c`).
 pub fn text(namespace: &Namespace) -> Option<String> {
-    namespace.enter(
-        || match fs::read_to_string("/proc/thread-self/net/toa_stats") {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => None,
-            Err(error) => panic!("toa_stats: {error}"),
-        },
-    )
+    namespace.enter(text_here)
+}
+
+/// Returns the text of the file in the calling thread's namespace.
+fn text_here() -> Option<String> {
+    match fs::read_to_string("/proc/thread-self/net/toa_stats") {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => None,
+        Err(error) => panic!("toa_stats: {error}"),
+    }
 }
 
 /// Describes a row's number. One that wrapped below 0 also has the number that it stands for.

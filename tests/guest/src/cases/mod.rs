@@ -12,19 +12,20 @@ mod errors;
 mod failed_allocations;
 mod forged_clients;
 mod forged_options;
-mod getsockopt;
+pub mod getsockopt;
 mod hostile;
 mod impossible_clients;
 mod in_kernel;
 mod lifetime;
 mod load;
 mod many;
+pub mod model;
 mod mptcp;
 mod namespaces;
 mod nftables;
 mod nginx_module;
 mod no_ipv6;
-mod options;
+pub mod options;
 mod outcomes;
 mod own_addresses;
 mod paths;
@@ -72,6 +73,8 @@ pub enum Boot {
     Faults,
     /// The command line of a debug kernel, for one planted bug.
     Planted,
+    /// The command line of a server, for a long run of random scripts.
+    Model,
 }
 
 impl Boot {
@@ -79,7 +82,7 @@ impl Boot {
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::Stock | Self::Unload | Self::Servers | Self::Secure => &[],
-            Self::Faults | Self::Planted => &[],
+            Self::Faults | Self::Planted | Self::Model => &[],
             Self::NoIpv6 => &["ipv6.disable=1", "init_on_alloc=0", "slab_debug=FZP"],
             Self::OneCpu => &["nr_cpus=1"],
         }
@@ -93,6 +96,7 @@ impl Boot {
                 Duration::from_secs(1200)
             }
             Self::Unload | Self::OneCpu | Self::Faults => Duration::from_secs(3600),
+            Self::Model => Duration::from_secs(8 * 3600),
         }
     }
 
@@ -117,6 +121,7 @@ impl Boot {
             Self::Secure => secure_boot::CASES.iter().collect(),
             Self::Faults => failed_allocations::CASES.iter().collect(),
             Self::Planted => planted::CASES.iter().collect(),
+            Self::Model => model::LONG.iter().collect(),
         }
     }
 }
@@ -134,6 +139,7 @@ impl FromStr for Boot {
             "secure-boot" => Ok(Self::Secure),
             "faults" => Ok(Self::Faults),
             "planted" => Ok(Self::Planted),
+            "model" => Ok(Self::Model),
             _ => Err(format!("there is no boot {name}")),
         }
     }
@@ -163,6 +169,7 @@ fn stock() -> Vec<&'static Case> {
         asked::CASES,
         die::CASES,
         reconnect::LOADED,
+        model::CASES,
         asked::UNLOADED,
         born::CASES,
         hostile::CASES,
@@ -239,6 +246,7 @@ mod tests {
             Boot::OneCpu,
             Boot::Servers,
             Boot::Secure,
+            Boot::Model,
         ];
         let cases = boots.into_iter().flat_map(Boot::cases);
         cases.map(|case| case.name).collect()
