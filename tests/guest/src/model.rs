@@ -95,7 +95,11 @@ fn run_random(world: &mut World<'_>, seed: u64, taken: &mut u64) {
     note(&format!("seed {seed}: {} steps after {taken}", steps.len()));
     *taken += steps.len() as u64;
     if let Err(finding) = execute(world, &steps) {
-        let (steps, reason) = shorten(world, steps, finding);
+        note(&format!("the whole script:\n{}", step::script(&steps)));
+        let (steps, mut reason) = shorten(world, steps, finding);
+        if execute(world, &steps).is_ok() {
+            reason += "\n# The short script does not always find it: try the whole one.";
+        }
         fail(&format!("seed {seed}"), &reason, &steps);
     }
 }
