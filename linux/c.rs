@@ -18,6 +18,9 @@ use kernel::ffi::{
     c_void, //
 };
 
+#[cfg(CONFIG_DEBUG_SPINLOCK)]
+use kernel::ffi::c_short;
+
 #[rustfmt::skip]
 pub(crate) use crate::toa_offsets::*;
 
@@ -415,7 +418,7 @@ extern "C" {
         lock: *mut raw_spinlock_t,
         name: *const c_char,
         key: *mut lock_class_key,
-        inner: kernel::ffi::c_short,
+        inner: c_short,
     );
     pub(crate) fn _raw_spin_lock_irqsave(lock: *mut raw_spinlock_t) -> c_ulong;
     pub(crate) fn _raw_spin_unlock_irqrestore(lock: *mut raw_spinlock_t, flags: c_ulong);

@@ -72,6 +72,7 @@ fn in_c(rust: &str) -> String {
         "c_char" => "char",
         "c_uchar" => "unsigned char",
         "c_ushort" => "unsigned short",
+        "c_short" => "short",
         "c_int" => "int",
         "c_uint" | "u32" => "unsigned int",
         "c_long" => "long",

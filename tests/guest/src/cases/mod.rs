@@ -247,6 +247,8 @@ mod tests {
             Boot::Servers,
             Boot::Secure,
             Boot::Model,
+            Boot::Faults,
+            Boot::Planted,
         ];
         let cases = boots.into_iter().flat_map(Boot::cases);
         cases.map(|case| case.name).collect()
