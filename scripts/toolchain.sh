@@ -251,15 +251,16 @@ check_cc() {
 }
 
 # Sets LLVM, by which the kernel's makefiles choose clang and its binary tools: a suffix of their
-# names.
+# names, or 1 for names without one.
 check_clang() {
 	local major
 	major=$(($(config_value CLANG_VERSION) / 10000))
-	CC=clang-$major LLVM=-$major
+	CC=clang LLVM=1
+	[[ $(major_of clang) == "$major" ]] || CC=clang-$major LLVM=-$major
 	command -v "$CC" >/dev/null ||
 		lacks "the kernel was built by $(config_value CC_VERSION_TEXT), and $CC is missing" "clang-$major"
-	command -v "ld.lld-$major" >/dev/null || lacks "ld.lld-$major is missing" "lld-$major"
-	command -v "llvm-objcopy-$major" >/dev/null || lacks "llvm-objcopy-$major is missing" "llvm-$major"
+	command -v "ld.lld${LLVM#1}" >/dev/null || lacks "ld.lld${LLVM#1} is missing" "lld-$major"
+	command -v "llvm-objcopy${LLVM#1}" >/dev/null || lacks "llvm-objcopy${LLVM#1} is missing" "llvm-$major"
 }
 
 major_of() {
