@@ -25,12 +25,15 @@
 shopt -s inherit_errexit
 
 KERNEL=${KERNEL:-trixie-backports}
-case $KERNEL in
-like-* | debug | debug-*) SUITE=$(source_of_small "$KERNEL" | awk '{ print $2 }') FLAVOUR=$KERNEL ;;
-*-rt) SUITE=${KERNEL%-rt} FLAVOUR=rt-amd64 ;;
-*-amd64) SUITE=${KERNEL%-amd64} FLAVOUR=amd64 ;;
-*) SUITE=$KERNEL FLAVOUR=cloud-amd64 ;;
-esac
+if is_small "$KERNEL"; then
+	SUITE=$(source_of_small "$KERNEL" | awk '{ print $2 }') FLAVOUR=$KERNEL
+else
+	case $KERNEL in
+	*-rt) SUITE=${KERNEL%-rt} FLAVOUR=rt-amd64 ;;
+	*-amd64) SUITE=${KERNEL%-amd64} FLAVOUR=amd64 ;;
+	*) SUITE=$KERNEL FLAVOUR=cloud-amd64 ;;
+	esac
+fi
 readonly FLAVOURS=(cloud-amd64 amd64 rt-amd64)
 # The first rustc that compiles toa.
 readonly OLDEST_RUSTC=1.85

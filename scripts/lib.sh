@@ -265,9 +265,14 @@ copy_sources() {
 	tar -c -C "$REPO" --ignore-failed-read -T - 2>/dev/null | tar -x -C "$dir" --no-same-owner "$@"
 }
 
+# is_debug NAME: whether it is a debug kernel.
+is_debug() {
+	[[ $1 == debug || $1 == debug-* ]]
+}
+
 # is_small NAME: whether the project builds the kernel, a small one or a debug kernel.
 is_small() {
-	[[ $1 == like-* || $1 == debug || $1 == debug-* ]]
+	[[ $1 == like-* ]] || is_debug "$1"
 }
 
 # of_small NAME WORD: the text behind "# WORD: " in the small kernel's fragment.

@@ -41,7 +41,7 @@ refusal_of() {
 
 flavour_of() {
 	case $1 in
-	like-*) echo "built here, imitates $(sed -n 's/^# Imitates: //p' "$REPO/tests/kernels/$1.config")" ;;
+	like-*) echo "built here, imitates $(of_small "$1" Imitates)" ;;
 	*-rt) echo "PREEMPT_RT" ;;
 	*-amd64) echo "full" ;;
 	*) echo "cloud" ;;

@@ -238,7 +238,7 @@ main() {
 	need_root
 	[[ -z ${SHORT:-} ]] || FILTER=$(sed 's/#.*//' "$REPO/tests/short.txt" | xargs)
 	export FILTER
-	[[ $action != debug || ${KERNEL:-} == debug-* ]] || KERNEL=debug
+	[[ $action != debug ]] || is_debug "${KERNEL:-}" || KERNEL=debug
 	export KERNEL=${KERNEL:-trixie-backports}
 	mkdir -p "$REPO/build"
 	start_stages

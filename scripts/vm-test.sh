@@ -256,7 +256,7 @@ debug_options() {
 	is_small "${KERNEL:-}" || return 0
 	DEBUG=(--append "$(of_small "$KERNEL" Boot)")
 	# The checks of a debug kernel make it several times slower, and take memory.
-	[[ $KERNEL == like-* ]] || DEBUG+=(--timeout 10800 --idle 900 --memory 4096)
+	! is_debug "$KERNEL" || DEBUG+=(--timeout 10800 --idle 900 --memory 4096)
 }
 
 boot_in() {
@@ -373,7 +373,7 @@ planted() {
 
 run_test_planted() {
 	local test text bugs run=${VM_DIR:-$MADE/vm-planted} status=0 results=$MADE/planted-results
-	[[ ${KERNEL:-} == debug || ${KERNEL:-} == debug-* ]] || die "planted bugs need a debug kernel: KERNEL=debug"
+	is_debug "${KERNEL:-}" || die "planted bugs need a debug kernel: KERNEL=debug"
 	bugs=$(planted)
 	: >"$results"
 	payload "$MADE/payload"
