@@ -61,8 +61,8 @@ impl Failures {
         (result, left.trim() == "0")
     }
 
-    /// Runs `work` while each `interval`-th allocation by code between two addresses fails. Returns
-    /// the number of failures.
+    /// Runs `work` while each `interval`-th allocation of the kernel fails, if code between two
+    /// addresses is on its stack. Returns the number of failures.
     pub fn in_code<T>(
         &mut self,
         code: Range<u64>,

@@ -15,11 +15,6 @@ const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 /// The age below which memory is not yet searched for (`MSECS_MIN_AGE`).
 const MIN_AGE: Duration = Duration::from_secs(5);
 
-/// Returns whether the kernel searches for lost memory.
-pub fn has_kmemleak() -> bool {
-    fs::exists(KMEMLEAK).expect("debugfs")
-}
-
 /// Returns what the checks found, after the last case. A kernel without them finds nothing.
 pub fn problems() -> Vec<String> {
     let mut problems = Vec::new();
@@ -32,7 +27,7 @@ pub fn problems() -> Vec<String> {
             other => problems.push(format!("lockdep has turned itself off: {other:?}")),
         }
     }
-    if has_kmemleak() {
+    if fs::exists(KMEMLEAK).expect("debugfs") {
         let lost = lost_memory();
         note(&format!("kmemleak searched: {} objects lost", lost.len()));
         problems.extend(lost);

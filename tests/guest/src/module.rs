@@ -2,6 +2,7 @@
 
 //! Loads and unloads the module under test.
 
+use std::ffi::CStr;
 use std::ffi::CString;
 use std::fs;
 use std::fs::File;
@@ -25,9 +26,19 @@ pub fn insert(parameters: &str) -> Result<(), Errno> {
 
 /// Loads the module from another file.
 pub fn insert_file(path: &str, parameters: &str) -> Result<(), Errno> {
-    let file = File::open(path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let parameters = CString::new(parameters).expect("parameters have no NUL");
-    finit_module(file, &parameters, ModuleInitFlags::empty())
+    insert_open(&open(path), &parameters)
+}
+
+/// Opens a module's file.
+#[track_caller]
+pub fn open(path: &str) -> File {
+    File::open(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Loads the module from an open file, by one system call.
+pub fn insert_open(file: &File, parameters: &CStr) -> Result<(), Errno> {
+    finit_module(file, parameters, ModuleInitFlags::empty())
 }
 
 /// The `kernel` crate in the file's `modinfo`: `kernel` or `stand-in`.

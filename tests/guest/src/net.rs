@@ -87,6 +87,16 @@ impl Way {
     }
 }
 
+/// The listeners' families and the ways to them: the rows of the design's table.
+pub const ROWS: [(Family, Way); 6] = [
+    (Family::V4, Way::V4),
+    (Family::V4, Way::Nat64),
+    (Family::V6Only, Way::V6),
+    (Family::DualStack, Way::V4),
+    (Family::DualStack, Way::V6),
+    (Family::DualStack, Way::Nat64),
+];
+
 /// The rows of the design's table in which a socket's name shows the client.
 pub const ROWS_WITH_CLIENT: [(Family, Way); 5] = [
     (Family::V4, Way::V4),

@@ -2,15 +2,11 @@
 
 //! The tests' own module (`tests/kernel`).
 
-use std::ffi::CString;
-use std::fs::File;
-
 use nix::errno::Errno;
 use nix::kmod::delete_module;
-use nix::kmod::finit_module;
 use nix::kmod::DeleteModuleFlags;
-use nix::kmod::ModuleInitFlags;
 
+use crate::module;
 use crate::runner::problem;
 
 const PATH: &str = "/toa/toa_test.ko";
@@ -21,9 +17,7 @@ pub struct TestModule(());
 
 impl TestModule {
     pub fn load(parameters: &str) -> Result<Self, Errno> {
-        let file = File::open(PATH).unwrap_or_else(|error| panic!("{PATH}: {error}"));
-        let parameters = CString::new(parameters).expect("parameters have no NUL");
-        finit_module(file, &parameters, ModuleInitFlags::empty())?;
+        module::insert_file(PATH, parameters)?;
         Ok(Self(()))
     }
 }

@@ -12,6 +12,7 @@ use crate::balancer;
 use crate::balancer::toa_option;
 use crate::balancer::Plan;
 use crate::balancer::TOA_KIND;
+use crate::net;
 use crate::net::Net;
 use crate::net::Way;
 use crate::net::PORT;
@@ -116,16 +117,8 @@ fn nat64_client_on_ipv4_listener_leaves_the_balancers_address() {
 }
 
 fn own_name_of_the_server_never_changes() {
-    let rows = [
-        (Family::V4, Way::V4),
-        (Family::V4, Way::Nat64),
-        (Family::V6Only, Way::V6),
-        (Family::DualStack, Way::V4),
-        (Family::DualStack, Way::V6),
-        (Family::DualStack, Way::Nat64),
-    ];
     let net = Net::new();
-    for (family, way) in rows {
+    for (family, way) in net::ROWS {
         let listener = net.listen(family);
         let (_client, accepted) = net.pair(&listener, way);
         let real_server = SocketAddr::new(way.real_server(), PORT);

@@ -6,13 +6,8 @@
 //! [`Boot::Faults`]: super::Boot::Faults
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs;
-use std::fs::File;
 use std::ops::Range;
-
-use nix::kmod::finit_module;
-use nix::kmod::ModuleInitFlags;
 
 use crate::cases::unload::assert_nothing_of_toa;
 use crate::failures;
@@ -51,11 +46,8 @@ fn each_failed_allocation_of_a_load_leaves_nothing_behind() {
     let net = Net::new();
     let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
     for number in 1..ALLOCATIONS {
-        let file = File::open(module::PATH).expect("the module");
-        let parameters = CString::default();
-        let (loaded, failed) = failures.nth(number, || {
-            finit_module(&file, &parameters, ModuleInitFlags::empty())
-        });
+        let file = module::open(module::PATH);
+        let (loaded, failed) = failures.nth(number, || module::insert_open(&file, c""));
         let outcome = match loaded {
             Ok(()) => "loaded".to_owned(),
             Err(error) => error.to_string(),

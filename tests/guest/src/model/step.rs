@@ -8,6 +8,7 @@ use std::str::FromStr;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::net;
 use crate::net::Way;
 use crate::sockets::Family;
 
@@ -331,18 +332,8 @@ fn any_options() -> impl Strategy<Value = Options> {
 
 /// Any path and listener that the path can reach.
 fn any_path() -> impl Strategy<Value = (Family, Way)> {
-    select(PATHS.to_vec())
+    select(net::ROWS.to_vec())
 }
-
-/// The listeners and the ways to them.
-pub const PATHS: [(Family, Way); 6] = [
-    (Family::V4, Way::V4),
-    (Family::V4, Way::Nat64),
-    (Family::V6Only, Way::V6),
-    (Family::DualStack, Way::V4),
-    (Family::DualStack, Way::V6),
-    (Family::DualStack, Way::Nat64),
-];
 
 /// Any step but [`Step::Cookies`]: with cookies, a listener sometimes has one connection more than the
 /// model, and the reason is not yet found.

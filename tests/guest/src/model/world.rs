@@ -47,7 +47,6 @@ use super::step::Slot;
 use super::step::Step;
 use super::step::Trusted;
 use super::step::Word;
-use super::step::PATHS;
 use super::step::SLOTS;
 use crate::balancer::toa_option;
 use crate::balancer::Plan;
@@ -59,6 +58,7 @@ use crate::cases::options::OTHER;
 use crate::module;
 use crate::namespace::policy_path;
 use crate::namespace::write_policy_here;
+use crate::net;
 use crate::net::Net;
 use crate::net::Way;
 use crate::net::Wiring;
@@ -160,7 +160,7 @@ fn plan(options: Options) -> Plan {
 /// Makes the hosts, and a balancer with a virtual server for each listener, way and options.
 pub fn net() -> Net {
     let mut services = Vec::new();
-    for (family, way) in PATHS {
+    for (family, way) in net::ROWS {
         for &(options, _) in Options::WORDS {
             let port = virtual_port(family, options);
             services.push(Service {
