@@ -133,7 +133,8 @@ impl<H: Hooked> Hook<H> {
             Opaque::new(c::ftrace_ops::new(enter::<H>, Self::flags())),
             GFP_KERNEL,
         )?;
-        let filtered = set_filter(&ops, H::FUNCTION);
+        // SAFETY: `ops` is not registered yet, and ours alone.
+        let filtered = unsafe { set_filter(ops.get(), H::FUNCTION) };
         let registered = filtered.and_then(|()| {
             // SAFETY: The ops stay where they are, and keep their filter, until unregistered.
             to_result(unsafe { c::register_ftrace_function(ops.get()) })
@@ -213,39 +214,47 @@ impl<H: Hooked> Drop for Hook<H> {
     }
 }
 
-/// Makes `function` the one function of the ops, which are not registered yet.
+/// Makes `function` the one function of `ops`. May sleep.
 ///
 /// # Errors
 ///
 /// `EINVAL`: no such function is in ftrace's list. `ENOMEM`.
-fn set_filter(ops: &Opaque<c::ftrace_ops>, function: &str) -> Result {
+///
+/// # Safety
+///
+/// `ops` must not be registered, and nothing else may use its filter.
+unsafe fn set_filter(ops: *mut c::ftrace_ops, function: &str) -> Result {
     // ftrace splits the name in place, as a C string, and ignores the length that it gets.
     let mut name = KVec::with_capacity(function.len() + 1, GFP_KERNEL)?;
     name.extend_from_slice(function.as_bytes(), GFP_KERNEL)?;
     name.push(0, GFP_KERNEL)?;
-    // SAFETY: The ops are not registered, and no name is read.
-    to_result(unsafe { c::ftrace_set_filter(ops.get(), core::ptr::null_mut(), 0, 1) })?;
-    let every_function = filter_of(ops);
-    // SAFETY: The ops are not registered, and `name` is a string that ends in NUL and may be written to.
-    to_result(unsafe {
-        c::ftrace_set_filter(ops.get(), name.as_mut_ptr(), function.len() as c_int, 1)
-    })?;
+    // SAFETY: By the function's safety requirements; no name is read.
+    to_result(unsafe { c::ftrace_set_filter(ops, core::ptr::null_mut(), 0, 1) })?;
+    // SAFETY: By the function's safety requirements.
+    let every_function = unsafe { filter_of(ops) };
+    // SAFETY: By the function's safety requirements; `name` is a string that ends in NUL and may be
+    // written to.
+    to_result(unsafe { c::ftrace_set_filter(ops, name.as_mut_ptr(), function.len() as c_int, 1) })?;
     // ftrace returns success if it had no memory for the function's entry (`match_records` in
     // `kernel/trace/ftrace.c`). The filter is then empty, a constant of ftrace (`EMPTY_HASH`), and
     // stands for every function of the kernel.
-    if filter_of(ops) == every_function {
+    // SAFETY: By the function's safety requirements.
+    if unsafe { filter_of(ops) } == every_function {
         return Err(ENOMEM);
     }
     Ok(())
 }
 
-/// The filter of ops that are not registered.
-fn filter_of(ops: &Opaque<c::ftrace_ops>) -> *const c_void {
-    // SAFETY: The field exists (asserted in offsets.c). Only `ftrace_set_filter` writes it, which the
-    // owner of the ops calls.
+/// The address of the filter of `ops`.
+///
+/// # Safety
+///
+/// `ops` must not be registered, and nothing else may use its filter.
+unsafe fn filter_of(ops: *mut c::ftrace_ops) -> *const c_void {
+    // SAFETY: The field exists (asserted in offsets.c), and by the function's safety requirements
+    // nothing writes it now.
     unsafe {
-        ops.get()
-            .byte_add(c::TOA_FTRACE_OPS_FILTER)
+        ops.byte_add(c::TOA_FTRACE_OPS_FILTER)
             .cast::<*const c_void>()
             .read()
     }
