@@ -83,6 +83,7 @@ all() {
 	stage "check of objects" "$SCRIPTS/root.sh" run tools "$REPO/tests/check-object-test.sh"
 	stage "clippy of the module" "$0" module
 	stage "host tests" "$SCRIPTS/test.sh" cargo-test
+	stage "fuzzers" "$REPO/tests/fuzz-test.sh"
 	[[ -n ${TOA_RESULTS:-} ]] || stage_table >&2
 }
 

@@ -16,6 +16,7 @@
 #   test.sh packages
 #                   tests of tarballs and packages that need no virtual machine
 #   test.sh litmus  the module's orderings under the kernel's memory model
+#   test.sh fuzz    the fuzzers under AddressSanitizer, TOA_SECONDS= each
 #   test.sh deb     all Debian packages, installed, upgraded and purged
 #   test.sh deb-short
 #                   the first tests of toa-dkms only
@@ -46,6 +47,7 @@ host() {
 	# Cargo fails without a failed test if something does not compile.
 	[[ $status == 0 || $counts == *' '[1-9]*' '* ]] || counts="${counts%% *} 1 ${counts##* }"
 	echo "$counts" >>"$RESULTS"
+	fuzz
 }
 
 cargo_test() {
@@ -176,6 +178,10 @@ litmus() {
 	cases_of litmus
 }
 
+fuzz() {
+	cases_of fuzz
+}
+
 deb() {
 	made "Debian packages" deb.sh make || return 0
 	cases_of user-space-deb
@@ -245,11 +251,11 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload | model | servers | debug | secure-boot | packages | litmus | deb | deb-short)
+	all | host | vm | unload | model | servers | debug | secure-boot | packages | litmus | fuzz | deb | deb-short)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
-		host | packages | litmus | deb | deb-short) "${action//-/_}" ;;
+		host | packages | litmus | fuzz | deb | deb-short) "${action//-/_}" ;;
 		vm | unload | model | debug) ! prepare roots || ! prepare builds || "$action" ;;
 		servers) servers || true ;;
 		secure-boot) ! prepare roots || ! prepare builds || secure_boot ;;

@@ -3,17 +3,7 @@
 //! Fuzzes `option.rs`: for any bytes, the parser agrees with the reference, and a
 //! client's option in front of them is the one that counts.
 //!
-//! ```text
-//! cargo install --locked cargo-fuzz
-//! cd tests
-//! mkdir -p fuzz/corpus/option
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run option fuzz/corpus/option fuzz/seeds/option -- \
-//!     -max_len=64 -max_total_time=60
-//! ```
-//!
-//! With a nightly compiler, `cargo +nightly fuzz run …` needs no `RUSTC_BOOTSTRAP`.
-//! Install a C++ compiler. Failing input is kept in `fuzz/artifacts/option`: copy it
-//! to `fuzz/seeds/option`, which the host tests also read.
+//! `make fuzz` runs it under AddressSanitizer. The host tests also read `seeds/option`.
 
 #![no_main]
 
@@ -24,6 +14,7 @@ mod endpoint;
 #[allow(dead_code)]
 #[path = "../../../kinds.rs"]
 mod kinds;
+#[allow(dead_code)]
 #[path = "../../../option.rs"]
 mod option;
 #[path = "../../logic/src/reference.rs"]
