@@ -3,6 +3,11 @@
 //! The records: the client behind each socket, and the counts of these records.
 
 use crate::{
+    counts::{
+        give_one_back,
+        take_one,
+        Count, //
+    },
     endpoint::{
         Connection,
         Endpoint, //
@@ -39,10 +44,7 @@ use core::mem::size_of;
 use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
 use kernel::sync::{
-    atomic::{
-        Atomic,
-        Relaxed, //
-    },
+    atomic::Relaxed,
     rcu, //
 };
 
@@ -161,9 +163,6 @@ pub(crate) fn largest_share(namespace: &Namespace) -> i64 {
         .get(&rcu::read_lock())
         .map_or(0, |records| records.largest_share(namespace.owner))
 }
-
-/// A number of records.
-type Count = Atomic<i64>;
 
 /// The table of records.
 pub(crate) struct Records {
@@ -292,25 +291,6 @@ impl Records {
             Owner::Host => f(&[held, others, all]),
             Owner::Foreign => f(&[held, (&self.foreign, self.shares.foreign), others, all]),
         }
-    }
-}
-
-/// Adds one to all counts, or to none if one of them has reached its bound, which is then the error.
-fn take_one(counts: &[(&Count, i64)]) -> Result<(), i64> {
-    for (taken, &(count, bound)) in counts.iter().enumerate() {
-        if count.fetch_add(1, Relaxed) >= bound {
-            count.fetch_sub(1, Relaxed);
-            give_one_back(counts.get(..taken).unwrap_or_default());
-            return Err(bound);
-        }
-    }
-    Ok(())
-}
-
-/// Subtracts one from all counts.
-fn give_one_back(counts: &[(&Count, i64)]) {
-    for (count, _) in counts {
-        count.fetch_sub(1, Relaxed);
     }
 }
 

@@ -23,6 +23,7 @@ use kernel::prelude::*;
 
 mod capture;
 mod connections;
+mod counts;
 #[cfg_attr(not(CONFIG_IPV6), allow(dead_code))]
 mod endpoint;
 mod kinds;
