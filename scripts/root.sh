@@ -15,12 +15,14 @@
 #           KERNEL= and KVER= select (see kernel.sh); for a kernel without Rust
 #           the short list of standin.txt, for a small kernel that of small.txt
 #   dkms    build and DKMS
+#   selftests   build and what the kernel's own tests are built with
 #   rpm     dkms and rpm
 #   demo    build, QEMU and the tools for the programs of `make demo`, for kernels
 #           of trixie-backports
 #   secureboot   firmware with Secure Boot, and tools that make keys for it
 #   guest   the virtual machine's user land, from which an image is made
 #   guest-more   guest and larger servers
+#   guest-selftests   guest and the tools of the kernel's own tests
 #   go      Go, for a server of the tests
 #   litmus  herdtools7 and the kernel's memory model, of forky
 #   nginx   the packages that building nginx's modules takes, in the suite of
@@ -45,9 +47,9 @@ ROOTS=$TOA_CACHE/roots
 packages_of() {
 	local list exact
 	list=$(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$SCRIPTS/packages/$1.txt")
-	if [[ $1 == guest-more ]]; then
+	if [[ $1 == guest-* ]]; then
 		packages_of guest
-	elif [[ $1 == dkms ]]; then
+	elif [[ $1 == dkms || $1 == selftests ]]; then
 		packages_of build
 	elif [[ $1 == demo ]]; then
 		packages_of build | grep -vE '^(rust-clippy|rustfmt|xz-utils)(=|$)'
@@ -99,7 +101,7 @@ versions_of() {
 # The suites of a root, the preferred one first.
 suites_of() {
 	case $1 in
-	build | dkms | rpm | demo) suites_of_kernel ;;
+	build | dkms | rpm | demo | selftests) suites_of_kernel ;;
 	nginx) echo "${NGINX:-trixie}" ;;
 	litmus) echo forky ;;
 	deb | deb-more | bare | server) debian_of_kernel ;;

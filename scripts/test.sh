@@ -9,6 +9,8 @@
 #   test.sh unload  a hundred loads and unloads, in virtual machines
 #   test.sh model   random scripts of what happens to sockets, compared with a model
 #   test.sh servers tests of servers that need a larger guest image
+#   test.sh selftests
+#                   the kernel's own tests of TCP, without the module and with it
 #   test.sh debug   the suite, failed allocations and planted bugs on a debug kernel,
 #                   KERNEL=debug unless it names another one
 #   test.sh secure-boot
@@ -128,6 +130,13 @@ model() {
 servers() {
 	prepare roots && made "larger guest image" vm-image.sh guest guest-more &&
 		prepare builds && boot "servers on $KERNEL" test-servers
+}
+
+# Builds the tests from the kernel's source, unless the cache has them.
+selftests() {
+	prepare roots && made "guest image for the kernel's own tests" vm-image.sh guest guest-selftests &&
+		made "kernel's own tests" selftests.sh make &&
+		prepare builds && boot "kernel's own tests on $KERNEL" test-selftests
 }
 
 # The kernel is built first, unless the cache has it.
@@ -251,13 +260,13 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload | model | servers | debug | secure-boot | packages | litmus | fuzz | deb | deb-short)
+	all | host | vm | unload | model | servers | selftests | debug | secure-boot | packages | litmus | fuzz | deb | deb-short)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
 		host | packages | litmus | fuzz | deb | deb-short) "${action//-/_}" ;;
 		vm | unload | model | debug) ! prepare roots || ! prepare builds || "$action" ;;
-		servers) servers || true ;;
+		servers | selftests) "$action" || true ;;
 		secure-boot) ! prepare roots || ! prepare builds || secure_boot ;;
 		esac
 		total

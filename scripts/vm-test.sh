@@ -13,6 +13,9 @@
 #                                   the tests of loads, on one processor
 #   vm-test.sh test-servers [ARGUMENT…]
 #                                   the tests of servers that need a larger image
+#   vm-test.sh test-selftests [ARGUMENT…]
+#                                   the kernel's own tests, after selftests.sh built
+#                                   them; prints their table
 #   vm-test.sh test-secure-boot [ARGUMENT…]
 #                                   the tests with Secure Boot, after
 #                                   secure-boot.sh made keys and modules
@@ -344,6 +347,22 @@ run_test_servers() {
 		--label "${MADE##*/}, servers: "
 }
 
+# Runs with the kernel's own tests beside the module, and prints the table of their results. A test
+# prints nothing while it runs.
+run_test_selftests() {
+	local tests run=${VM_DIR:-$MADE/vm-selftests} status=0
+	tests=$("$SCRIPTS/selftests.sh" make)
+	MODULES=$MADE/selftests
+	rm -rf "$MODULES"
+	mkdir -p "$MODULES"
+	cp -r "$tests" "$MODULES/selftests"
+	GUEST=guest-selftests VM_DIR=$run ktap --boot selftests "$@" -- \
+		--label "${MADE##*/}, the kernel's own tests: " --memory 4096 --timeout 14400 --idle 2000 || status=$?
+	info "the kernel's own tests on $release, which is also in $run/out/selftests.txt:"
+	cat "$run/out/selftests.txt" >&2 || status=1
+	return "$status"
+}
+
 # Runs with the modules and the firmware's variables of secure-boot.sh.
 run_test_secure_boot() {
 	local made=$BUILD/$release/secure-boot options
@@ -483,7 +502,7 @@ main() {
 	metadata | module | test-module | clippy | programs | command-line-tool | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
 	has-tests) has_tests "$1" ;;
 	roots | builds | demo-roots | demo-builds) "${action//-/_}" ;;
-	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-secure-boot | test-prebuilt | test-model | test-faults | test-planted | demo)
+	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-selftests | test-secure-boot | test-prebuilt | test-model | test-faults | test-planted | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"
 		;;

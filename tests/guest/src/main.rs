@@ -33,6 +33,7 @@ mod process;
 mod programs;
 mod remote;
 mod runner;
+mod selftests;
 mod servers;
 mod site;
 mod sockets;
@@ -59,8 +60,8 @@ Tests toa.ko inside the virtual machine that the harness boots.
 
 toa-guest test [--boot NAME] [--filter TEXT]... [--list]
     run the tests of that boot, stock (default), no-ipv6, unload, one-cpu,
-    servers, secure-boot, faults, planted or model, whose names contain TEXT, and
-    write KTAP; or only name them
+    servers, secure-boot, faults, planted, model or selftests, whose names contain
+    TEXT, and write KTAP; or only name them
     boot model: --steps N and --seed N of the random scripts, or --script FILE
     to run that script
 toa-guest demo

@@ -42,6 +42,7 @@ mod reconnect;
 mod reload;
 mod screens;
 mod secure_boot;
+mod selftests;
 mod shares;
 mod unload;
 mod why;
@@ -75,6 +76,8 @@ pub enum Boot {
     Planted,
     /// The command line of a server, for a long run of random scripts.
     Model,
+    /// The command line of a server, for the kernel's own tests.
+    Selftests,
 }
 
 impl Boot {
@@ -82,7 +85,7 @@ impl Boot {
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::Stock | Self::Unload | Self::Servers | Self::Secure => &[],
-            Self::Faults | Self::Planted | Self::Model => &[],
+            Self::Faults | Self::Planted | Self::Model | Self::Selftests => &[],
             Self::NoIpv6 => &["ipv6.disable=1", "init_on_alloc=0", "slab_debug=FZP"],
             Self::OneCpu => &["nr_cpus=1"],
         }
@@ -96,7 +99,7 @@ impl Boot {
                 Duration::from_secs(1200)
             }
             Self::Unload | Self::OneCpu | Self::Faults => Duration::from_secs(3600),
-            Self::Model => Duration::from_secs(8 * 3600),
+            Self::Model | Self::Selftests => Duration::from_secs(8 * 3600),
         }
     }
 
@@ -122,6 +125,7 @@ impl Boot {
             Self::Faults => failed_allocations::CASES.iter().collect(),
             Self::Planted => planted::CASES.iter().collect(),
             Self::Model => model::LONG.iter().collect(),
+            Self::Selftests => selftests::CASES.iter().collect(),
         }
     }
 }
@@ -140,6 +144,7 @@ impl FromStr for Boot {
             "faults" => Ok(Self::Faults),
             "planted" => Ok(Self::Planted),
             "model" => Ok(Self::Model),
+            "selftests" => Ok(Self::Selftests),
             _ => Err(format!("there is no boot {name}")),
         }
     }
@@ -249,6 +254,7 @@ mod tests {
             Boot::Model,
             Boot::Faults,
             Boot::Planted,
+            Boot::Selftests,
         ];
         let cases = boots.into_iter().flat_map(Boot::cases);
         cases.map(|case| case.name).collect()
