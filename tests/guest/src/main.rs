@@ -11,6 +11,7 @@
 mod apparmor;
 mod balancer;
 mod bench;
+mod btf;
 mod capture;
 mod cases;
 mod connections_file;

@@ -44,6 +44,7 @@ mod screens;
 mod secure_boot;
 mod selftests;
 mod shares;
+mod trampolines;
 mod unload;
 mod why;
 mod why_servers;
@@ -207,6 +208,7 @@ fn stock() -> Vec<&'static Case> {
         in_kernel::CASES,
         reconnect::CASES,
         unload::CASES,
+        trampolines::CASES,
     ]
     .into_iter()
     .flatten()

@@ -24,6 +24,7 @@ use nix::errno::Errno;
 use socket2::SockRef;
 
 use crate::bench::slab::Slabs;
+use crate::cases::trampolines::Trampolines;
 use crate::connections_file;
 use crate::kmsg::KernelLog;
 use crate::ktap::note;
@@ -73,7 +74,7 @@ pub const CASES: &[Case] = cases![Unloaded:
 
 /// Cases that are too long for each run.
 pub const LONG: &[Case] = cases![Unloaded:
-    hundred_loads_and_unloads_among_sleepers_connections_tracers_and_probes,
+    hundred_loads_and_unloads_among_sleepers_tracers_trampolines_and_probes,
     hundred_loads_and_unloads_leave_the_memory_as_it_was,
 ];
 
@@ -173,7 +174,7 @@ impl Sleeper {
 
 /// Listeners whose sockets are asked by `inet_getname` and by `inet6_getname`, on
 /// one port, each with a way to it.
-fn listeners(net: &Net) -> [(Listener, Way); 2] {
+pub(super) fn listeners(net: &Net) -> [(Listener, Way); 2] {
     net.server.enter(|| {
         [(Family::V4, Way::V4), (Family::V6Only, Way::V6)]
             .map(|(family, way)| (Listener::new(family, PORT), way))
@@ -181,14 +182,14 @@ fn listeners(net: &Net) -> [(Listener, Way); 2] {
 }
 
 /// Makes a connection to each listener.
-fn pairs(net: &Net, listeners: &[(Listener, Way); 2]) -> [(Client, Accepted); 2] {
+pub(super) fn pairs(net: &Net, listeners: &[(Listener, Way); 2]) -> [(Client, Accepted); 2] {
     listeners
         .each_ref()
         .map(|(listener, way)| net.pair(listener, *way))
 }
 
 #[track_caller]
-fn assert_clients(pairs: &[(Client, Accepted)]) {
+pub(super) fn assert_clients(pairs: &[(Client, Accepted)]) {
     for (client, accepted) in pairs {
         assert_eq!(accepted.peer(), accepted.family.name(client.address));
     }
@@ -496,17 +497,23 @@ fn tracers_come_and_go_under_the_module() {
     assert_eq!(tracer.seen(), FUNCTIONS);
 }
 
-/// Checks that a question is one call of the kernel's function, with the module and without.
+/// Checks that a question is one call of the kernel's function, with the module and without. `calls`
+/// returns the number of a function's calls.
 #[track_caller]
-fn assert_counted(net: &Net, listeners: &[(Listener, Way); 2], probes: &Probes, loaded: bool) {
+pub(super) fn assert_counted(
+    net: &Net,
+    listeners: &[(Listener, Way); 2],
+    calls: impl Fn(&str) -> u64,
+    loaded: bool,
+) {
     const QUESTIONS: u64 = 10;
     for (listener, way) in listeners {
         let function = match listener.family {
             Family::V4 => "inet_getname",
             Family::V6Only | Family::DualStack => "inet6_getname",
         };
-        let before = probes.calls(function);
-        let children = probes.calls("tcp_child_process");
+        let before = calls(function);
+        let children = calls("tcp_child_process");
         let (client, accepted) = net.pair(listener, *way);
         let expected = match loaded {
             true => accepted.family.name(client.address),
@@ -516,9 +523,8 @@ fn assert_counted(net: &Net, listeners: &[(Listener, Way); 2], probes: &Probes, 
             assert_eq!(accepted.peer(), expected);
         }
         // Two other calls: the client asks for its own name, and accept asks for the peer's.
-        let calls = QUESTIONS + 2;
-        assert_eq!(probes.calls(function), before + calls);
-        assert_eq!(probes.calls("tcp_child_process"), children + 1);
+        assert_eq!(calls(function), before + QUESTIONS + 2);
+        assert_eq!(calls("tcp_child_process"), children + 1);
     }
 }
 
@@ -526,12 +532,12 @@ fn probes_older_than_the_module_count_each_call() {
     let net = Net::new();
     let listeners = listeners(&net);
     let probes = Probes::set();
-    assert_counted(&net, &listeners, &probes, false);
+    assert_counted(&net, &listeners, |function| probes.calls(function), false);
     module::load();
-    assert_counted(&net, &listeners, &probes, true);
+    assert_counted(&net, &listeners, |function| probes.calls(function), true);
     net.wait_for_no_records();
     module::unload();
-    assert_counted(&net, &listeners, &probes, false);
+    assert_counted(&net, &listeners, |function| probes.calls(function), false);
 }
 
 fn probes_younger_than_the_module_count_each_call() {
@@ -539,13 +545,13 @@ fn probes_younger_than_the_module_count_each_call() {
     let listeners = listeners(&net);
     module::load();
     let probes = Probes::set();
-    assert_counted(&net, &listeners, &probes, true);
+    assert_counted(&net, &listeners, |function| probes.calls(function), true);
     drop(probes);
     assert_clients(&pairs(&net, &listeners));
     let probes = Probes::set();
     net.wait_for_no_records();
     module::unload();
-    assert_counted(&net, &listeners, &probes, false);
+    assert_counted(&net, &listeners, |function| probes.calls(function), false);
 }
 
 /// The lines of a file that name toa.
@@ -733,13 +739,14 @@ fn cycle(net: &Net, listeners: &[(Listener, Way); 2], work: &Work) {
     assert_balancer(net, &new);
 }
 
-fn hundred_loads_and_unloads_among_sleepers_connections_tracers_and_probes() {
+fn hundred_loads_and_unloads_among_sleepers_tracers_trampolines_and_probes() {
     let (net, other) = (Net::new(), Net::new());
     let listener = other.listen(Family::DualStack);
     let listeners = listeners(&net);
     need_getname_that_locks(&net, &listeners);
     let probes = Probes::set();
     let hits = probes.hits("inet6_getname");
+    let mut trampolines = Trampolines::attach();
     let work = Work::default();
     work.beside(&other, &listener, || {
         for number in 1..=CYCLES {
@@ -750,6 +757,13 @@ fn hundred_loads_and_unloads_among_sleepers_connections_tracers_and_probes() {
                 1 => Some(Tracer::start("function_graph")),
                 _ => None,
             };
+            // Programs of BPF are attached before some loads, and detached before others.
+            if number % 5 == 0 {
+                trampolines = match trampolines {
+                    Some(_) => None,
+                    None => Trampolines::attach(),
+                };
+            }
             cycle(&net, &listeners, &work);
             if number % NOTED == 0 {
                 work.note(number);

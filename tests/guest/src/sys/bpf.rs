@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls of bpf(2) for programs of three instructions (the kernel's
+//! Calls of bpf(2) for programs of up to three instructions (the kernel's
 //! `include/uapi/linux/bpf.h`).
 
 use std::os::fd::AsRawFd;
@@ -16,6 +16,7 @@ const MAP_CREATE: u32 = 0;
 const MAP_UPDATE_ELEM: u32 = 2;
 const PROG_LOAD: u32 = 5;
 const PROG_ATTACH: u32 = 8;
+const RAW_TRACEPOINT_OPEN: u32 = 17;
 const LINK_CREATE: u32 = 28;
 
 const MAP_TYPE_SOCKMAP: u64 = 15;
@@ -104,6 +105,46 @@ pub fn load(kind: Kind, instructions: &[u64]) -> Result<OwnedFd, Errno> {
             pair(0, kind.attachment()),
         ],
     )
+}
+
+/// `BPF_PROG_TYPE_TRACING` and `BPF_TRACE_FENTRY`.
+const TRACING: u64 = 26;
+const FENTRY: u64 = 24;
+
+/// A program that runs at the begin of each call of a kernel function, and does nothing, until the value
+/// is dropped. The kernel calls it by a trampoline (the kernel's `kernel/bpf/trampoline.c`).
+#[derive(Debug)]
+pub struct Fentry {
+    program: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Fentry {
+    /// Attaches a program to the function that has this number in the kernel's BTF.
+    pub fn attach(function: u32) -> Result<Self, Errno> {
+        let (instructions, license) = ([set_register(0, 0), EXIT], c"GPL");
+        let mut attributes = [0; 14];
+        attributes[0] = pair(TRACING, instructions.len() as u64);
+        attributes[1] = instructions.as_ptr() as u64;
+        attributes[2] = license.as_ptr() as u64;
+        attributes[8] = pair(0, FENTRY);
+        attributes[13] = pair(0, function.into());
+        let program = new_descriptor(PROG_LOAD, &attributes)?;
+        let link = new_descriptor(RAW_TRACEPOINT_OPEN, &[0, number(&program)])?;
+        Ok(Self {
+            program,
+            _link: link,
+        })
+    }
+
+    /// Returns how often the program ran while the kernel counted runs (`kernel.bpf_stats_enabled`).
+    pub fn runs(&self) -> u64 {
+        let file = format!("/proc/self/fdinfo/{}", self.program.as_raw_fd());
+        let text = std::fs::read_to_string(file).expect("the program's numbers");
+        let runs = text.lines().find_map(|line| line.strip_prefix("run_cnt:"));
+        let runs = runs.and_then(|runs| runs.trim().parse().ok());
+        runs.unwrap_or_else(|| panic!("{text}"))
+    }
 }
 
 /// Makes a sockmap with room for `entries` sockets.
