@@ -6,8 +6,9 @@
 #   test.sh all     host tests, then the tests in a virtual machine
 #   test.sh host    tests that need no kernel
 #   test.sh vm      tests in a virtual machine only
-#   test.sh unload  a hundred loads and unloads, in virtual machines
+#   test.sh unload  many loads and unloads, in virtual machines
 #   test.sh model   random scripts of what happens to sockets, compared with a model
+#   test.sh soak    an hour of mixed traffic and hostile segments
 #   test.sh servers tests of servers that need a larger guest image
 #   test.sh selftests
 #                   the kernel's own tests of TCP, without the module and with it
@@ -72,7 +73,7 @@ vm() {
 }
 
 unload() {
-	boot "a hundred loads on $KERNEL" test-unload
+	boot "many loads on $KERNEL" test-unload
 	boot "loads on $KERNEL with one processor" test-one-cpu
 }
 
@@ -125,6 +126,10 @@ all() {
 
 model() {
 	boot "model on $KERNEL" test-model
+}
+
+soak() {
+	boot "soak on $KERNEL" test-soak
 }
 
 servers() {
@@ -260,12 +265,12 @@ main() {
 	case $action in
 	demo) demo ;;
 	cargo-test) cargo_test ;;
-	all | host | vm | unload | model | servers | selftests | debug | secure-boot | packages | litmus | fuzz | deb | deb-short)
+	all | host | vm | unload | model | soak | servers | selftests | debug | secure-boot | packages | litmus | fuzz | deb | deb-short)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
 		all) all ;;
 		host | packages | litmus | fuzz | deb | deb-short) "${action//-/_}" ;;
-		vm | unload | model | debug) ! prepare roots || ! prepare builds || "$action" ;;
+		vm | unload | model | soak | debug) ! prepare roots || ! prepare builds || "$action" ;;
 		servers | selftests) "$action" || true ;;
 		secure-boot) ! prepare roots || ! prepare builds || secure_boot ;;
 		esac

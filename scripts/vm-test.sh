@@ -8,7 +8,7 @@
 #                                   the tests for a kernel that has no IPv6 and
 #                                   does not clear memory
 #   vm-test.sh test-unload [ARGUMENT…]
-#                                   a hundred loads and unloads
+#                                   many loads and unloads
 #   vm-test.sh test-one-cpu [ARGUMENT…]
 #                                   the tests of loads, on one processor
 #   vm-test.sh test-servers [ARGUMENT…]
@@ -26,6 +26,8 @@
 #                                   which the debug kernel must report
 #   vm-test.sh test-model [ARGUMENT…]
 #                                   random scripts, compared with a model
+#   vm-test.sh test-soak [ARGUMENT…]
+#                                   mixed traffic and hostile segments
 #   vm-test.sh test-prebuilt        the tarballs of secure-boot.sh, in the same
 #                                   machine
 #   vm-test.sh has-tests test[-NAME]
@@ -63,6 +65,14 @@
 #                     the least number of steps of test-model (default: 100000), and
 #                     the seed of its first script (default: 1)
 # TOA_SCRIPT=         a file with a script that test-model runs in place of random ones
+# TOA_CYCLES=         the loads and unloads of each case of test-unload (default: 100)
+# TOA_MINUTES=, TOA_SEGMENTS=
+#                     the time of test-soak (default: 60), and the least number of its
+#                     hostile segments (default: 1000000), which come from TOA_SEED=
+#
+# TCG=                multi: QEMU runs each processor of test-unload in a thread (default:
+#                     single)
+# TRACER=             1: the function tracer runs during the tests
 #
 # VM_DIR=             the directory of the logs (default: build/<release>/vm, and
 #                     for test-NAME build/<release>/vm-NAME)
@@ -311,7 +321,7 @@ ktap() {
 		arguments+=("$1")
 		shift
 	done
-	arguments+=("${FILTERS[@]}")
+	arguments+=("${FILTERS[@]}" ${TRACER:+--tracer})
 	least=${EXPECT:-$(list "${arguments[@]}" | grep -c .)}
 	payload "$MADE/payload"
 	boot "$MADE/payload" "exec /toa/bin/toa-guest test ${arguments[*]@Q}" \
@@ -329,16 +339,16 @@ run_test_no_ipv6() {
 		--label "${MADE##*/} without IPv6: " --append "ipv6.disable=1 init_on_alloc=0 slab_debug=FZP slub_debug=FZP"
 }
 
-# Runs a hundred loads, on two processors.
+# Runs many loads, on two processors.
 run_test_unload() {
-	VM_DIR=${VM_DIR:-$MADE/vm-unload} ktap --boot unload "$@" -- \
-		--label "${MADE##*/}, loads: " --timeout 7200 --idle 600
+	VM_DIR=${VM_DIR:-$MADE/vm-unload} ktap --boot unload ${TOA_CYCLES:+--cycles "$TOA_CYCLES"} "$@" -- \
+		--label "${MADE##*/}, loads: " --threads "${TCG:-single}" --timeout 28800 --idle 600
 }
 
 # Runs all loads, on one processor.
 run_test_one_cpu() {
-	VM_DIR=${VM_DIR:-$MADE/vm-one-cpu} ktap --boot one-cpu "$@" -- \
-		--label "${MADE##*/}, one processor: " --append nr_cpus=1 --timeout 7200 --idle 600
+	VM_DIR=${VM_DIR:-$MADE/vm-one-cpu} ktap --boot one-cpu ${TOA_CYCLES:+--cycles "$TOA_CYCLES"} "$@" -- \
+		--label "${MADE##*/}, one processor: " --append nr_cpus=1 --timeout 28800 --idle 600
 }
 
 # Runs the tests of PostgreSQL and others that the usual image has no room for.
@@ -417,6 +427,13 @@ run_test_model() {
 	fi
 	VM_DIR=${VM_DIR:-$MADE/vm-model} ktap --boot model "${arguments[@]}" "$@" -- \
 		--label "${MADE##*/}, model: " --timeout 28800
+}
+
+# Runs mixed traffic.
+run_test_soak() {
+	VM_DIR=${VM_DIR:-$MADE/vm-soak} ktap --boot soak --seed "${TOA_SEED:-1}" \
+		--minutes "${TOA_MINUTES:-60}" --segments "${TOA_SEGMENTS:-1000000}" "$@" -- \
+		--label "${MADE##*/}, soak: " --timeout 28800
 }
 
 run_test_prebuilt() {
@@ -502,7 +519,7 @@ main() {
 	metadata | module | test-module | clippy | programs | command-line-tool | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
 	has-tests) has_tests "$1" ;;
 	roots | builds | demo-roots | demo-builds) "${action//-/_}" ;;
-	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-selftests | test-secure-boot | test-prebuilt | test-model | test-faults | test-planted | demo)
+	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-selftests | test-secure-boot | test-prebuilt | test-model | test-soak | test-faults | test-planted | demo)
 		kernel resolve
 		"run_${action//-/_}" "$@"
 		;;

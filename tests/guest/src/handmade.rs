@@ -150,7 +150,25 @@ impl HandmadeClient {
         (connection, answer)
     }
 
-    fn write(&self, mut tcp: TcpHeader, to: IpAddr, payload: &[u8]) {
+    fn write(&self, tcp: TcpHeader, to: IpAddr, payload: &[u8]) {
+        let (ip, content) = self.packet(tcp, to, payload);
+        let packets = match self.cut.get() {
+            Some(cut) => in_fragments(&ip, &content, cut).to_vec(),
+            None => vec![[&ip[..], &content].concat()],
+        };
+        for packet in packets {
+            self.write_packet(&packet);
+        }
+    }
+
+    /// Sends these bytes as a packet.
+    #[track_caller]
+    pub fn write_packet(&self, packet: &[u8]) {
+        (&self.tun).write_all(packet).expect("the device is up");
+    }
+
+    /// Returns the IP header of a packet, and what follows it.
+    fn packet(&self, mut tcp: TcpHeader, to: IpAddr, payload: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let (first, between) = &self.between;
         let length = between.len() + tcp.header_len() + payload.len();
         let (ip, before_tcp, checksum) = match (self.address, to) {
@@ -178,14 +196,7 @@ impl HandmadeClient {
             _ => panic!("two families"),
         };
         tcp.checksum = checksum.expect("the segment is not too long");
-        let content = [before_tcp, &tcp.to_bytes(), payload].concat();
-        let packets = match self.cut.get() {
-            Some(cut) => in_fragments(&ip, &content, cut).to_vec(),
-            None => vec![[&ip[..], &content].concat()],
-        };
-        for packet in packets {
-            (&self.tun).write_all(&packet).expect("the device is up");
-        }
+        (ip, [before_tcp, &tcp.to_bytes(), payload].concat())
     }
 }
 
@@ -255,14 +266,34 @@ impl HandmadeConnection<'_> {
     /// Sends a segment with these options and a modified header, such as other flags.
     #[track_caller]
     pub fn send_with(&mut self, change: impl Fn(&mut TcpHeader), options: &[u8], payload: &[u8]) {
+        let tcp = self.segment(change, options);
+        self.sequence += payload.len() as u32 + u32::from(tcp.fin);
+        self.client.write(tcp, self.target.ip(), payload);
+    }
+
+    fn segment(&self, change: impl Fn(&mut TcpHeader), options: &[u8]) -> TcpHeader {
         let mut tcp = TcpHeader::new(self.port, self.target.port(), self.sequence, WINDOW);
         tcp.set_options_raw(options).expect("the options fit");
         tcp.syn = self.acknowledgement.is_none();
         tcp.ack = !tcp.syn;
         tcp.acknowledgment_number = self.acknowledgement.unwrap_or(0);
         change(&mut tcp);
-        self.sequence += payload.len() as u32 + u32::from(tcp.fin);
-        self.client.write(tcp, self.target.ip(), payload);
+        tcp
+    }
+
+    /// Returns the packet of such a segment, and the place of its TCP header. The connection does not
+    /// take it as sent.
+    pub fn packet(
+        &self,
+        change: impl Fn(&mut TcpHeader),
+        options: &[u8],
+        payload: &[u8],
+    ) -> (Vec<u8>, usize) {
+        let (ip, content) =
+            self.client
+                .packet(self.segment(change, options), self.target.ip(), payload);
+        let place = ip.len();
+        ([ip, content].concat(), place)
     }
 
     /// Sends a byte and receives one: the connection works in both directions.
@@ -301,6 +332,7 @@ impl HandmadeConnection<'_> {
             }
         }
     }
+
     /// Sends a request, returns the server's data until its FIN or reset, and forgets the
     /// connection by a reset.
     #[track_caller]

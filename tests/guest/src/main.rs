@@ -9,6 +9,7 @@
 //! [`ktap`] reports the result to the host. [`demo`] shows the effect to people.
 
 mod apparmor;
+mod arguments;
 mod balancer;
 mod bench;
 mod btf;
@@ -19,9 +20,11 @@ mod demo;
 mod failures;
 mod handmade;
 mod held_load;
+mod hostile_wire;
 mod kernel_checks;
 mod kmsg;
 mod ktap;
+mod memory;
 mod model;
 mod module;
 mod namespace;
@@ -49,22 +52,27 @@ use std::fs;
 use std::process::exit;
 use std::process::Command;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 use nix::sys::resource::setrlimit;
 use nix::sys::resource::Resource;
 
+use crate::arguments::Arguments;
 use crate::cases::Boot;
 
 const HELP: &str = "\
 Tests toa.ko inside the virtual machine that the harness boots.
 
-toa-guest test [--boot NAME] [--filter TEXT]... [--list]
+toa-guest test [--boot NAME] [--filter TEXT]... [--list] [--tracer]
     run the tests of that boot, stock (default), no-ipv6, unload, one-cpu,
-    servers, secure-boot, faults, planted, model or selftests, whose names contain
-    TEXT, and write KTAP; or only name them
+    servers, secure-boot, faults, planted, model, soak or selftests, whose names
+    contain TEXT, and write KTAP; or only name them
+    --tracer: the function tracer runs meanwhile
     boot model: --steps N and --seed N of the random scripts, or --script FILE
     to run that script
+    boots unload and one-cpu: --cycles N loads and unloads
+    boot soak: --minutes N of traffic, at least --segments N hostile ones, --seed N
 toa-guest demo
     show what real servers log without the module and with it
 toa-guest bench
@@ -144,15 +152,22 @@ fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
     let mut boot = Boot::default();
     let mut filters = Vec::new();
     let mut list = false;
-    let mut model = model::Arguments::default();
+    let mut arguments = Arguments::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("boot") => boot = parser.value()?.parse()?,
             Long("filter") => filters.push(parser.value()?.string()?),
             Long("list") => list = true,
-            Long("steps") => model.steps = parser.value()?.parse()?,
-            Long("seed") => model.seed = parser.value()?.parse()?,
-            Long("script") => model.script = Some(parser.value()?.string()?),
+            Long("tracer") => arguments.tracer = true,
+            Long("steps") => arguments.steps = parser.value()?.parse()?,
+            Long("seed") => arguments.seed = parser.value()?.parse()?,
+            Long("script") => arguments.script = Some(parser.value()?.string()?),
+            Long("cycles") => arguments.cycles = parser.value()?.parse()?,
+            Long("minutes") => {
+                let minutes: u64 = parser.value()?.parse()?;
+                arguments.time = Duration::from_secs(60 * minutes);
+            }
+            Long("segments") => arguments.segments = parser.value()?.parse()?,
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 exit(0);
@@ -161,7 +176,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Action, lexopt::Error> {
             _ => return Err(arg.unexpected()),
         }
     }
-    model::set_arguments(model);
+    arguments::set(arguments);
     match verb.as_deref() {
         Some("test") if list => Ok(Action::List { boot, filters }),
         Some("test") => Ok(Action::Test { boot, filters }),

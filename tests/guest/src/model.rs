@@ -14,7 +14,6 @@ mod world;
 use std::fs;
 use std::panic::catch_unwind;
 use std::panic::AssertUnwindSafe;
-use std::sync::OnceLock;
 
 use proptest::collection::vec;
 use proptest::strategy::Strategy;
@@ -28,41 +27,15 @@ use self::state::Model;
 use self::step::Step;
 use self::world::Finding;
 use self::world::World;
+use crate::arguments;
 use crate::ktap::note;
 
 /// The lines of a script before those are removed that the model does not permit.
 const LINES: usize = 480;
 
-/// The arguments of toa-guest for the long run.
-#[derive(Debug)]
-pub struct Arguments {
-    /// The least number of steps.
-    pub steps: u64,
-    pub seed: u64,
-    /// A file with a script to run in place of random ones.
-    pub script: Option<String>,
-}
-
-impl Default for Arguments {
-    fn default() -> Self {
-        Self {
-            steps: 100_000,
-            seed: 1,
-            script: None,
-        }
-    }
-}
-
-static ARGUMENTS: OnceLock<Arguments> = OnceLock::new();
-
-/// Sets the arguments of the long run.
-pub fn set_arguments(arguments: Arguments) {
-    ARGUMENTS.set(arguments).expect("they are set once");
-}
-
 /// Runs the script of the arguments, or random ones.
 pub fn run_as_arguments() {
-    let arguments = ARGUMENTS.get().expect("main has set them");
+    let arguments = arguments::get();
     match &arguments.script {
         None => run(arguments.steps, arguments.seed),
         Some(file) => run_file(file),

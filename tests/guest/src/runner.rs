@@ -20,12 +20,14 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::arguments;
 use crate::kernel_checks;
 use crate::kmsg;
 use crate::kmsg::KernelLog;
 use crate::ktap;
 use crate::ktap::Ktap;
 use crate::module;
+use crate::tracing::Background;
 
 /// The module's state before and after a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,7 @@ pub fn run(cases: &[&Case], bound: Duration) -> bool {
     }));
     let mut ktap = Ktap::begin(cases.len());
     let mut log = KernelLog::from_now();
+    let tracer = arguments::get().tracer.then(Background::start);
     for case in cases {
         let started = Instant::now();
         let watch = watch(case.name, bound);
@@ -112,6 +115,13 @@ pub fn run(cases: &[&Case], bound: Duration) -> bool {
     }
     let _ = catch_unwind(|| bring(State::Unloaded));
     let mut left = problems(&mut log);
+    if let Some(tracer) = tracer {
+        let calls = tracer.calls();
+        ktap::note(&format!("{calls} calls were traced"));
+        if calls == 0 {
+            left.push("the tracer saw no call".to_owned());
+        }
+    }
     left.extend(kernel_checks::problems());
     left.iter().for_each(|problem| ktap::note(problem));
     ktap.all_passed() && left.is_empty()

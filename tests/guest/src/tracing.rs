@@ -41,17 +41,81 @@ fn append(file: &str, line: &str) {
         .unwrap_or_else(|error| panic!("{file}: {line:?}: {error}"));
 }
 
-/// Returns those of [`FUNCTIONS`] that have a hook.
+/// Returns those of [`FUNCTIONS`] that have a hook, beside the tracer of the whole run.
 pub fn hooked() -> Vec<&'static str> {
     let enabled = read("enabled_functions");
-    let names: Vec<&str> = enabled
-        .lines()
-        .filter_map(|l| l.split(' ').next())
-        .collect();
-    FUNCTIONS
-        .into_iter()
-        .filter(|f| names.contains(f))
-        .collect()
+    let of_run = u32::from(Background::runs());
+    let is_hooked = |function: &&str| {
+        let hooks = enabled.lines().find_map(|line| hooks_of(line, function));
+        hooks.unwrap_or(0) > of_run
+    };
+    FUNCTIONS.into_iter().filter(is_hooked).collect()
+}
+
+/// Returns the number of hooks in a line `function (number) …`, if it is about this function.
+fn hooks_of(line: &str, function: &str) -> Option<u32> {
+    let rest = line.strip_prefix(function)?.strip_prefix(" (")?;
+    rest.split(')').next()?.parse().ok()
+}
+
+/// The directory of the tracer of the whole run.
+const BACKGROUND: &str = "/sys/kernel/tracing/instances/run";
+
+/// The functions that it traces: the hooked ones, their callers and the functions around them.
+const TRACED: &str = "inet_* inet6_* tcp_* __sys_* do_accept";
+
+/// A function tracer that runs during all cases, beside those of the cases.
+#[derive(Debug)]
+pub struct Background(());
+
+impl Background {
+    pub fn start() -> Self {
+        fs::create_dir(BACKGROUND).expect("an instance of the tracer");
+        let write = |file: &str, text: &str| {
+            fs::write(format!("{BACKGROUND}/{file}"), text)
+                .unwrap_or_else(|error| panic!("{BACKGROUND}/{file}: {text:?}: {error}"));
+        };
+        write("set_ftrace_filter", TRACED);
+        write("current_tracer", "function");
+        let background = Self(());
+        let enabled = read("enabled_functions");
+        for function in FUNCTIONS {
+            let is_traced = enabled
+                .lines()
+                .any(|line| hooks_of(line, function).is_some());
+            assert!(is_traced, "{function} is not traced");
+        }
+        background
+    }
+
+    fn runs() -> bool {
+        fs::exists(BACKGROUND).expect("tracefs")
+    }
+
+    /// Returns the calls that the tracer has seen.
+    pub fn calls(&self) -> u64 {
+        let processors = fs::read_dir(format!("{BACKGROUND}/per_cpu")).expect("the processors");
+        let of_processor = |entry: std::io::Result<fs::DirEntry>| {
+            let stats = entry.expect("a processor").path().join("stats");
+            let text = fs::read_to_string(stats).expect("the buffer's numbers");
+            // Those in the buffer, and those that later ones replaced.
+            let rows = ["entries: ", "overrun: "];
+            let numbers = rows.map(|row| {
+                let number = text.lines().find_map(|line| line.strip_prefix(row));
+                let number: Option<u64> = number.and_then(|number| number.parse().ok());
+                number.unwrap_or_else(|| panic!("{row}: {text}"))
+            });
+            numbers.iter().sum::<u64>()
+        };
+        processors.map(of_processor).sum()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = fs::write(format!("{BACKGROUND}/current_tracer"), "nop");
+        let _ = fs::remove_dir(BACKGROUND);
+    }
 }
 
 /// A function tracer on all of [`FUNCTIONS`] until it is dropped. Only one exists at a

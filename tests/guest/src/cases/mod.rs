@@ -44,6 +44,7 @@ mod screens;
 mod secure_boot;
 mod selftests;
 mod shares;
+mod soak;
 mod trampolines;
 mod unload;
 mod why;
@@ -79,6 +80,8 @@ pub enum Boot {
     Model,
     /// The command line of a server, for the kernel's own tests.
     Selftests,
+    /// The command line of a server, for an hour of traffic.
+    Soak,
 }
 
 impl Boot {
@@ -86,7 +89,7 @@ impl Boot {
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::Stock | Self::Unload | Self::Servers | Self::Secure => &[],
-            Self::Faults | Self::Planted | Self::Model | Self::Selftests => &[],
+            Self::Faults | Self::Planted | Self::Model | Self::Soak | Self::Selftests => &[],
             Self::NoIpv6 => &["ipv6.disable=1", "init_on_alloc=0", "slab_debug=FZP"],
             Self::OneCpu => &["nr_cpus=1"],
         }
@@ -99,8 +102,10 @@ impl Boot {
             Self::Stock | Self::NoIpv6 | Self::Servers | Self::Secure | Self::Planted => {
                 Duration::from_secs(1200)
             }
-            Self::Unload | Self::OneCpu | Self::Faults => Duration::from_secs(3600),
-            Self::Model | Self::Selftests => Duration::from_secs(8 * 3600),
+            Self::Faults => Duration::from_secs(3600),
+            Self::Unload | Self::OneCpu | Self::Model | Self::Soak | Self::Selftests => {
+                Duration::from_secs(8 * 3600)
+            }
         }
     }
 
@@ -127,6 +132,7 @@ impl Boot {
             Self::Planted => planted::CASES.iter().collect(),
             Self::Model => model::LONG.iter().collect(),
             Self::Selftests => selftests::CASES.iter().collect(),
+            Self::Soak => soak::LONG.iter().collect(),
         }
     }
 }
@@ -146,6 +152,7 @@ impl FromStr for Boot {
             "planted" => Ok(Self::Planted),
             "model" => Ok(Self::Model),
             "selftests" => Ok(Self::Selftests),
+            "soak" => Ok(Self::Soak),
             _ => Err(format!("there is no boot {name}")),
         }
     }
@@ -179,6 +186,7 @@ fn stock() -> Vec<&'static Case> {
         asked::UNLOADED,
         born::CASES,
         hostile::CASES,
+        soak::CASES,
         impossible_clients::CASES,
         own_addresses::CASES,
         forged_options::CASES,
@@ -254,6 +262,7 @@ mod tests {
             Boot::Servers,
             Boot::Secure,
             Boot::Model,
+            Boot::Soak,
             Boot::Faults,
             Boot::Planted,
             Boot::Selftests,

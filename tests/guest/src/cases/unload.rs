@@ -4,7 +4,6 @@
 //! sleep in the kernel's own getname, tracers, probes, another module. Nothing is left after the
 //! unload.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
 use std::io::Write;
@@ -23,11 +22,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use socket2::SockRef;
 
-use crate::bench::slab::Slabs;
+use crate::arguments;
 use crate::cases::trampolines::Trampolines;
 use crate::connections_file;
 use crate::kmsg::KernelLog;
 use crate::ktap::note;
+use crate::memory::Memory;
 use crate::module;
 use crate::namespace::Namespace;
 use crate::net::Net;
@@ -74,8 +74,8 @@ pub const CASES: &[Case] = cases![Unloaded:
 
 /// Cases that are too long for each run.
 pub const LONG: &[Case] = cases![Unloaded:
-    hundred_loads_and_unloads_among_sleepers_tracers_trampolines_and_probes,
-    hundred_loads_and_unloads_leave_the_memory_as_it_was,
+    many_loads_and_unloads_among_sleepers_tracers_trampolines_and_probes,
+    many_loads_and_unloads_leave_the_memory_as_it_was,
 ];
 
 /// A socket that is locked until this value is dropped. A receive sleeps in the middle, because the
@@ -598,7 +598,10 @@ fn unload_leaves_no_hook_no_symbol_and_no_file() {
     drop(pairs);
 }
 
-const CYCLES: usize = 100;
+/// The loads and unloads of a case.
+fn cycles() -> usize {
+    arguments::get().cycles as usize
+}
 
 /// Cycles between two lines of progress, which the harness waits for.
 const NOTED: usize = 10;
@@ -739,7 +742,7 @@ fn cycle(net: &Net, listeners: &[(Listener, Way); 2], work: &Work) {
     assert_balancer(net, &new);
 }
 
-fn hundred_loads_and_unloads_among_sleepers_tracers_trampolines_and_probes() {
+fn many_loads_and_unloads_among_sleepers_tracers_trampolines_and_probes() {
     let (net, other) = (Net::new(), Net::new());
     let listener = other.listen(Family::DualStack);
     let listeners = listeners(&net);
@@ -748,8 +751,9 @@ fn hundred_loads_and_unloads_among_sleepers_tracers_trampolines_and_probes() {
     let hits = probes.hits("inet6_getname");
     let mut trampolines = Trampolines::attach();
     let work = Work::default();
+    let cycles = cycles();
     work.beside(&other, &listener, || {
-        for number in 1..=CYCLES {
+        for number in 1..=cycles {
             // Of three cycles, one has the function tracer from before the load until after the
             // unload, one has the function_graph tracer, and one has none.
             let _tracer = match number % 3 {
@@ -771,73 +775,18 @@ fn hundred_loads_and_unloads_among_sleepers_tracers_trampolines_and_probes() {
         }
     });
     let answers = [&work.told_client, &work.told_balancer, &work.reads];
-    assert!(answers.iter().all(|n| n.load(Ordering::Relaxed) > CYCLES));
+    assert!(answers.iter().all(|n| n.load(Ordering::Relaxed) > cycles));
     let more = probes
         .hits("inet6_getname")
-        .map(|n| n > hits[0] + CYCLES as u64);
+        .map(|n| n > hits[0] + cycles as u64);
     assert_eq!(more, [true, true], "the probes' counts");
 }
 
 /// Namespaces that each load finds. A leak for each namespace counts this many times.
 const NAMESPACES: usize = 10;
 
-/// The kernel's memory.
-struct Memory {
-    slabs: Slabs,
-    /// Rows of `/proc/meminfo`, in KiB.
-    rows: BTreeMap<&'static str, i64>,
-    /// Areas of vmalloc, of all callers.
-    areas: i64,
-}
-
-impl Memory {
-    const ROWS: [&'static str; 2] = ["VmallocUsed", "Percpu"];
-
-    /// Reads the numbers after freeing unused objects of the kernel's caches.
-    fn read() -> Self {
-        for cache in fs::read_dir("/sys/kernel/slab").expect("SLUB's directory") {
-            let shrink = cache.expect("a cache").path().join("shrink");
-            // A cache may be removed at any time.
-            let _ = fs::write(shrink, "1");
-        }
-        let text = fs::read_to_string("/proc/meminfo").expect("meminfo");
-        let row = |name: &'static str| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            let number = line.and_then(|line| line.split_whitespace().next());
-            let number = number.and_then(|number| number.parse().ok());
-            (name, number.unwrap_or_else(|| panic!("{name}: {text}")))
-        };
-        let areas = fs::read_to_string("/proc/vmallocinfo").expect("vmallocinfo");
-        Self {
-            slabs: Slabs::read(),
-            rows: Self::ROWS.into_iter().map(row).collect(),
-            areas: areas.lines().count() as i64,
-        }
-    }
-
-    /// The numbers that have grown by at least `least` objects, KiB or areas.
-    fn grown(&self, before: &Self, least: i64) -> Vec<(String, i64)> {
-        let slabs = self.slabs.since(&before.slabs);
-        let slabs = slabs
-            .notable(least)
-            .filter(|&(name, ..)| name.starts_with("kmalloc-"))
-            .map(|(name, objects, _)| (name.to_owned(), objects));
-        let rows = Self::ROWS
-            .into_iter()
-            .map(|row| (row.to_owned(), self.rows[row] - before.rows[row]));
-        let areas = ("areas of vmalloc".to_owned(), self.areas - before.areas);
-        slabs
-            .chain(rows)
-            .chain([areas])
-            .filter(|&(_, growth)| growth >= least)
-            .collect()
-    }
-}
-
-fn hundred_loads_and_unloads_leave_the_memory_as_it_was() {
-    let net = Net::new();
+fn many_loads_and_unloads_leave_the_memory_as_it_was() {
+    let (net, cycles) = (Net::new(), cycles());
     let listener = net.listen(Family::DualStack);
     let _others: Vec<Namespace> = (0..NAMESPACES).map(|_| Namespace::new("other")).collect();
     let cycle = |with: bool| {
@@ -860,7 +809,7 @@ fn hundred_loads_and_unloads_leave_the_memory_as_it_was() {
     }
     for with in [false, true] {
         let before = Memory::read();
-        for number in 1..=CYCLES {
+        for number in 1..=cycles {
             cycle(with);
             if number % NOTED == 0 {
                 note(&format!("{number} cycles"));
@@ -872,7 +821,7 @@ fn hundred_loads_and_unloads_leave_the_memory_as_it_was() {
         } else {
             "a module that does nothing"
         };
-        let least = CYCLES as i64 / 2;
+        let least = cycles as i64 / 2;
         wait::until(what, || {
             let grown = Memory::read().grown(&before, least);
             match grown[..] {
@@ -881,6 +830,6 @@ fn hundred_loads_and_unloads_leave_the_memory_as_it_was() {
             }
         });
         let grown = Memory::read().grown(&before, 1);
-        note(&format!("{what}, {CYCLES} times: {grown:?}"));
+        note(&format!("{what}, {cycles} times: {grown:?}"));
     }
 }
