@@ -2,11 +2,8 @@
 
 //! From a question for a socket's peer to the client in the socket's record.
 //!
-//! A question comes in two steps. At the entry of the kernel's function, [`substitutes`] decides
-//! whether a record answers it. If so, the call goes to our function, which asks [`peer`]. If
-//! another thread disconnects the socket in between, the record is gone and the answer is ENOTCONN,
-//! as it may be when two threads race for the socket's lock. A record that is still there is the
-//! same: a socket never gets a second one.
+//! The handler at the entry of the kernel's function decides and answers at once, with what one
+//! look-up finds. All other questions are the kernel's, ENOTCONN too.
 
 use crate::{
     endpoint::Endpoint,
@@ -21,25 +18,28 @@ use crate::{
     },
     stats::Counter, //
 };
-use kernel::ffi::c_int;
-use kernel::prelude::*;
 use kernel::sync::rcu;
 
-/// Decides whether a record answers a question for the peer of `sk`, a TCP socket. Any context.
+/// Returns the client behind `sk`, a TCP socket, or `None` if the kernel is to answer. `strict` is the
+/// question of getpeername, which has no answer for a connection that is over. Any context.
+///
+/// The socket's fields are read one by one, without the socket's lock. If another thread disconnects
+/// the socket meanwhile, the answer is that from before, or the kernel's.
 #[inline(always)]
-pub(crate) fn substitutes(sk: &Sock, form: Form) -> bool {
+pub(crate) fn peer(sk: &Sock, form: Form, strict: bool) -> Option<Endpoint> {
     let rcu = rcu::read_lock();
-    let reason = match records::find(sk, &rcu) {
-        None => Counter::GetnameToaEmpty,
+    let (client, counter) = match records::find(sk, &rcu) {
+        None => (None, Counter::GetnameToaEmpty),
         Some(record) => match refuse(record, sk, form) {
-            None => return true,
-            Some(reason) => reason,
+            Some(reason) => (None, reason),
+            None if !sk.has_peer(strict) => return None,
+            None => (Some(record.client), Counter::GetnameToaOk),
         },
     };
     if let Some(net) = sk.net() {
-        net.data(&rcu).stats.inc(reason);
+        net.data(&rcu).stats.inc(counter);
     }
-    false
+    client
 }
 
 /// Returns the reason why a record must not be used, if there is one.
@@ -56,27 +56,4 @@ fn refuse(record: &Record, sk: &Sock, form: Form) -> Option<Counter> {
         return Some(Counter::GetnameToaBypass);
     }
     None
-}
-
-/// Answers a question for the peer of `sk`, after [`substitutes`] returned true. `strict` is the
-/// question of getpeername, which has no answer for a connection that is over. Process context;
-/// does not sleep.
-///
-/// # Errors
-///
-/// `ENOTCONN`, under the conditions of `inet_getname`, and if the record is gone: then another
-/// thread has disconnected the socket since [`substitutes`], so it had no peer during this call. Its
-/// fields are no answer: without the socket's lock they are read one by one.
-#[inline(always)]
-pub(crate) fn peer(sk: &Sock, strict: bool) -> Result<Endpoint> {
-    let not_connected = Error::from_errno(-(kernel::bindings::ENOTCONN as c_int));
-    if !sk.has_peer(strict) {
-        return Err(not_connected);
-    }
-    let rcu = rcu::read_lock();
-    let record = records::find(sk, &rcu).ok_or(not_connected)?;
-    if let Some(net) = sk.net() {
-        net.data(&rcu).stats.inc(Counter::GetnameToaOk);
-    }
-    Ok(record.client)
 }

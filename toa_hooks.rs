@@ -48,13 +48,8 @@ impl Callbacks for Hooks {
     }
 
     #[inline(always)]
-    fn has_peer(sk: &Sock, form: Form) -> bool {
-        substitute::substitutes(sk, form)
-    }
-
-    #[inline(always)]
-    fn peer(sk: &Sock, strict: bool) -> Result<Endpoint> {
-        substitute::peer(sk, strict)
+    fn peer(sk: &Sock, form: Form, strict: bool) -> Option<Endpoint> {
+        substitute::peer(sk, form, strict)
     }
 
     #[inline(always)]

@@ -3,8 +3,8 @@
 //! The module's entry points: each call of the kernel becomes a safe call of [`Callbacks`].
 //!
 //! [`Registration`] puts all of them in place, and takes them away in the order that keeps the
-//! answers right. Handlers of hooks and the getname functions run in the context of the hooked call
-//! and never sleep, see [`ftrace`](super::ftrace).
+//! answers right. Handlers of hooks run in the context of the hooked call and never sleep, see
+//! [`ftrace`](super::ftrace).
 //!
 //! The C prototypes that this file assumes are asserted in `offsets.c`.
 
@@ -76,13 +76,10 @@ pub(crate) trait Callbacks: 'static {
     /// `sk` dies. Softirq or process context.
     fn destroyed(sk: &Sock<Self::PerNet>);
 
-    /// Returns whether [`Callbacks::peer`] answers for this TCP socket in the kernel's place. Any
-    /// context.
-    fn has_peer(sk: &Sock<Self::PerNet>, form: Form) -> bool;
-
-    /// Returns the peer of `sk`. `strict` is the question of getpeername, which has no answer for a
-    /// connection that is over. Process context.
-    fn peer(sk: &Sock<Self::PerNet>, strict: bool) -> Result<Endpoint>;
+    /// Returns the peer of a TCP socket in the kernel's place, or `None` if the kernel is to answer.
+    /// `strict` is the question of getpeername, which has no answer for a connection that is over. An
+    /// answer of [`Form::V4`] must be an IPv4 address. Any context.
+    fn peer(sk: &Sock<Self::PerNet>, form: Form, strict: bool) -> Option<Endpoint>;
 
     /// Answers `option` of `sk` for a caller that has room for `room` bytes. Process context.
     fn getsockopt(sk: &Sock<Self::PerNet>, option: c_int, room: usize) -> Result<Self::Answer>;
@@ -245,8 +242,8 @@ trait Family: 'static {
     /// The name.
     type Sockaddr;
 
-    /// The name of `peer`, as the function writes it for `sk`.
-    fn name<T>(sk: &Sock<T>, peer: Endpoint) -> Result<Self::Sockaddr>;
+    /// The name of `peer`, as the function writes it for `sk`. `None` if the name has no room for it.
+    fn name<T>(sk: &Sock<T>, peer: Endpoint) -> Option<Self::Sockaddr>;
 }
 
 /// `inet_getname(sock, uaddr, peer)` (`net/ipv4/af_inet.c`).
@@ -258,11 +255,11 @@ impl Family for Inet {
     type Sockaddr = c::sockaddr_in;
 
     #[inline(always)]
-    fn name<T>(_sk: &Sock<T>, peer: Endpoint) -> Result<Self::Sockaddr> {
-        Ok(c::sockaddr_in {
+    fn name<T>(_sk: &Sock<T>, peer: Endpoint) -> Option<Self::Sockaddr> {
+        Some(c::sockaddr_in {
             sin_family: c::TOA_AF_INET as u16,
             sin_port: peer.port().to_be(),
-            sin_addr: peer.address_v4().ok_or(EINVAL)?.to_bits().to_be(),
+            sin_addr: peer.address_v4()?.to_bits().to_be(),
             // As `inet_getname` leaves them.
             zero: [0; 8],
         })
@@ -280,8 +277,8 @@ impl Family for Inet6 {
     type Sockaddr = c::sockaddr_in6;
 
     #[inline(always)]
-    fn name<T>(sk: &Sock<T>, peer: Endpoint) -> Result<Self::Sockaddr> {
-        Ok(c::sockaddr_in6 {
+    fn name<T>(sk: &Sock<T>, peer: Endpoint) -> Option<Self::Sockaddr> {
+        Some(c::sockaddr_in6 {
             sin6_family: c::TOA_AF_INET6 as u16,
             sin6_port: peer.port().to_be(),
             sin6_flowinfo: sk.reported_flow_label(),
@@ -292,7 +289,8 @@ impl Family for Inet6 {
     }
 }
 
-/// The hook on a getname function: redirects the questions that [`Callbacks::peer`] answers.
+/// The hook on a getname function: writes the names that [`Callbacks::peer`] returns in the
+/// function's place.
 struct Getname<F, T>(PhantomData<(F, T)>);
 
 // SAFETY: It only calls a handler of `Callbacks`, which does not sleep.
@@ -311,43 +309,41 @@ unsafe impl<F: Family, T: Callbacks> Hooked for Getname<F, T> {
         let socket = unsafe { Socket::from_raw(call.argument0() as *const c_void) };
         // UDP and raw sockets come here as well.
         if socket.sk().is_tcp() {
-            redirect_question::<F, T>(call, socket.sk());
+            answer::<F, T>(call, socket.sk());
         }
     }
 }
 
-/// The rest of the hook on a getname function. Out of line, so that the calls that end before it
-/// save no registers.
+/// The rest of the hook on a getname function: writes the name, and sends the call to a function that
+/// returns the name's length. Out of line, so that the calls that end before it save no registers.
 #[inline(never)]
-fn redirect_question<F: Family, T: Callbacks>(call: &mut Call, sk: &Sock<T::PerNet>) {
-    if T::has_peer(sk, F::FORM) {
-        // SAFETY: The hook is on the function of `F`, whose prototype `getname` has, and `getname`
-        // does not sleep.
-        unsafe { call.redirect(getname::<F, T> as *const c_void) };
-    }
+fn answer<F: Family, T: Callbacks>(call: &mut Call, sk: &Sock<T::PerNet>) {
+    let strict = call.argument2() as c_int == 1;
+    let Some(peer) = T::peer(sk, F::FORM, strict) else {
+        return;
+    };
+    let Some(name) = F::name(sk, peer) else {
+        return;
+    };
+    // SAFETY: The second argument is where the function of `F` would write an `F::Sockaddr`: memory of
+    // the kernel that the caller has made ready. It need not be aligned for the larger fields.
+    unsafe { (call.argument1() as *mut F::Sockaddr).write_unaligned(name) };
+    // SAFETY: The hook is on the function of `F`, whose prototype `length_of_name` has, and
+    // `length_of_name` does not sleep.
+    unsafe { call.redirect(length_of_name::<F> as *const c_void) };
 }
 
-/// Answers in place of the function of `F`, for peers only.
+/// Takes the place of the function of `F` whose name is written.
 ///
 /// # Safety
 ///
-/// As the function of `F`: a socket that the caller holds, and room for an `F::Sockaddr`. Called
-/// only by redirection, so that [`Registration`]'s invariant holds.
-unsafe extern "C" fn getname<F: Family, T: Callbacks>(
-    socket: *mut c::socket,
-    address: *mut c::sockaddr,
-    peer: c_int,
+/// None: it uses no argument. It has the type of the function of `F`, which is unsafe.
+unsafe extern "C" fn length_of_name<F: Family>(
+    _socket: *mut c::socket,
+    _address: *mut c::sockaddr,
+    _peer: c_int,
 ) -> c_int {
-    kernel::error::from_result(|| {
-        // SAFETY: By the function's safety requirements. The hook outlives this call: its removal
-        // waits for tasks that it has redirected.
-        let sk = unsafe { Socket::<T::PerNet>::from_raw(socket.cast()) }.sk();
-        let name = F::name(sk, T::peer(sk, peer == 1)?)?;
-        // SAFETY: By the function's safety requirements there is room; a sockaddr need not be
-        // aligned for its larger fields.
-        unsafe { address.cast::<F::Sockaddr>().write_unaligned(name) };
-        Ok(size_of::<F::Sockaddr>() as c_int)
-    })
+    size_of::<F::Sockaddr>() as c_int
 }
 
 /// Registers the probe on `tcp_destroy_sock`, which fires once for each TCP socket that dies
