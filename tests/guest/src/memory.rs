@@ -36,10 +36,12 @@ impl Memory {
             (name, number.unwrap_or_else(|| panic!("{name}: {text}")))
         };
         let areas = fs::read_to_string("/proc/vmallocinfo").expect("vmallocinfo");
+        // Areas that are free, and that the kernel unmaps many at a time (`purge_vmap_area_lazy`).
+        let is_used = |line: &&str| !line.contains("unpurged vm_area");
         Self {
             slabs: Slabs::read(),
             rows: Self::ROWS.into_iter().map(row).collect(),
-            areas: areas.lines().count() as i64,
+            areas: areas.lines().filter(is_used).count() as i64,
         }
     }
 
