@@ -24,7 +24,7 @@ use kernel::sync::rcu;
 /// question of getpeername, which has no answer for a connection that is over. Any context.
 ///
 /// The socket's fields are read one by one, without the socket's lock. If another thread disconnects
-/// the socket meanwhile, the answer is that from before, or the kernel's.
+/// the socket during the call, the answer is that from before, or the kernel's.
 #[inline(always)]
 pub(crate) fn peer(sk: &Sock, form: Form, strict: bool) -> Option<Endpoint> {
     let rcu = rcu::read_lock();

@@ -43,7 +43,7 @@ fn find(btf: &[u8], name: &str) -> Option<u32> {
             return None;
         }
         let info = word(at + 4)?;
-        let (kind, members) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+        let (kind, members) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
         if kind == FUNCTION && is_name(place(at)?).is_some() {
             return Some(number);
         }
@@ -85,7 +85,7 @@ mod tests {
             4,
             0,
             0,
-            13 << 24 | 1,
+            (13 << 24) | 1,
             1,
             0,
             1,

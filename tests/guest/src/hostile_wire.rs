@@ -31,7 +31,7 @@ const FIRST_PORT: u16 = 1024;
 /// A client port that opens no connection.
 const STRANGER: u16 = 1000;
 
-/// A port of the server that nobody listens to.
+/// A port of the server without a listener.
 const CLOSED_PORT: u16 = 9;
 
 /// Further from the next sequence number than any window of the server.
@@ -248,7 +248,7 @@ const CHECKSUM: usize = 16;
 fn set_header_length(tcp: &mut [u8], words: u8) {
     let word = |tcp: &[u8], at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
     let before = word(tcp, HEADER_LENGTH);
-    tcp[HEADER_LENGTH] = tcp[HEADER_LENGTH] & 0xf | words << 4;
+    tcp[HEADER_LENGTH] = (tcp[HEADER_LENGTH] & 0xf) | (words << 4);
     let after = word(tcp, HEADER_LENGTH);
     let mut sum = u32::from(!word(tcp, CHECKSUM)) + u32::from(!before) + u32::from(after);
     while sum >> 16 != 0 {

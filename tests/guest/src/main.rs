@@ -68,7 +68,7 @@ toa-guest test [--boot NAME] [--filter TEXT]... [--list] [--tracer]
     run the tests of that boot, stock (default), no-ipv6, unload, one-cpu,
     servers, secure-boot, faults, planted, model, soak or selftests, whose names
     contain TEXT, and write KTAP; or only name them
-    --tracer: the function tracer runs meanwhile
+    --tracer: the function tracer runs during the tests
     boot model: --steps N and --seed N of the random scripts, or --script FILE
     to run that script
     boots unload and one-cpu: --cycles N loads and unloads

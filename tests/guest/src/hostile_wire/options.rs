@@ -155,7 +155,7 @@ fn option(random: &mut impl RngCore, kind: u8, length: usize) -> Vec<u8> {
 fn client_option(random: &mut impl RngCore) -> Vec<u8> {
     let ip: IpAddr = match random.random_range(0..12) {
         0..=4 => Ipv4Addr::from(0xcb00_7100 | random.random_range(0..256_u32)).into(),
-        5..=8 => Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(random.random::<u64>())).into(),
+        5..=8 => Ipv6Addr::from((0x2001_0db8 << 96) | u128::from(random.random::<u64>())).into(),
         9 => Ipv4Addr::from(random.random::<u32>()).into(),
         10 => Ipv6Addr::from(random.random::<u128>() >> any_of(random, &[0, 32, 96, 127])).into(),
         _ => any_of(
@@ -205,7 +205,7 @@ fn options(list: &[u8]) -> (Vec<(u8, &[u8])>, Option<usize>) {
     (found, None)
 }
 
-/// What the server makes of the segment that opens a connection.
+/// The server's judgement of the segment that opens a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The row of outcomes that counts.
