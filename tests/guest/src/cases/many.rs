@@ -12,9 +12,6 @@ use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
-
-use socket2::SockRef;
 
 use crate::ktap::note;
 use crate::net::Net;
@@ -22,6 +19,7 @@ use crate::net::Way;
 use crate::net::PORT;
 use crate::runner::cases;
 use crate::runner::Case;
+use crate::sockets;
 use crate::sockets::Accepted;
 use crate::sockets::Client;
 use crate::sockets::Family;
@@ -86,10 +84,7 @@ fn end_all(listener: &Listener, mut pairs: Vec<(Client, Accepted)>, in_order: bo
     for (client, accepted) in pairs {
         assert_eq!(accepted.peer(), listener.family.name(client.address));
         if !in_order {
-            let at_once = Some(Duration::ZERO);
-            SockRef::from(&client.stream)
-                .set_linger(at_once)
-                .expect("SO_LINGER");
+            sockets::reset_at_end(&client.stream);
         }
     }
 }

@@ -157,10 +157,7 @@ impl Done {
             let net = Net::new();
             let believes = number % 3 != 0;
             if !believes {
-                net.server.enter(|| {
-                    let trusted = "/proc/sys/net/toa/trusted";
-                    std::fs::write(trusted, "198.18.0.0/15").expect("the policy is written");
-                });
+                net.server.set_policy("trusted", "198.18.0.0/15");
             }
             let listener = net.listen(Family::DualStack);
             let ways = Way::ALL.into_iter().cycle().take(OF_A_NAMESPACE as usize);

@@ -20,7 +20,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use socket2::SockRef;
 
 use crate::arguments;
 use crate::cases::trampolines::Trampolines;
@@ -650,17 +649,11 @@ impl Work {
             for _ in 0..20 {
                 self.told(&accepted.peer(), &of_client, &of_balancer);
             }
-            let reset = |stream| {
-                let at_once = Some(Duration::ZERO);
-                SockRef::from(stream)
-                    .set_linger(at_once)
-                    .expect("SO_LINGER");
-            };
             match number % 4 {
                 0 => sockets::exchange(&mut client, &mut accepted),
                 1 => sockets::finish(&mut client, &mut accepted),
-                2 => reset(&client.stream),
-                _ => reset(&accepted.stream),
+                2 => sockets::reset_at_end(&client.stream),
+                _ => sockets::reset_at_end(&accepted.stream),
             }
             Self::count(&self.connections);
             thread::park_timeout(PAUSE);
