@@ -18,18 +18,36 @@ pub fn supported() -> bool {
     fs::exists(FAILSLAB).expect("debugfs")
 }
 
-/// Writes a setting.
+/// The settings of failing allocations of pages.
+const FAIL_PAGES: &str = "/sys/kernel/debug/fail_page_alloc";
+
+/// Writes a setting of failing allocations of slab objects.
 #[track_caller]
 fn set(name: &str, value: &str) {
-    fs::write(format!("{FAILSLAB}/{name}"), value)
-        .unwrap_or_else(|error| panic!("{FAILSLAB}/{name}: {value}: {error}"));
+    set_in(FAILSLAB, name, value);
 }
+
+/// Writes a setting in a directory of settings.
+#[track_caller]
+fn set_in(directory: &str, name: &str, value: &str) {
+    fs::write(format!("{directory}/{name}"), value)
+        .unwrap_or_else(|error| panic!("{directory}/{name}: {value}: {error}"));
+}
+
+/// The settings that spare most pages, with the value by which all of them can fail, and the
+/// kernel's own value.
+const SPARED_PAGES: [(&str, &str, &str); 3] = [
+    ("ignore-gfp-wait", "N", "Y"),
+    ("ignore-gfp-highmem", "N", "Y"),
+    ("min-order", "0", "1"),
+];
 
 /// The level from which on messages appear on the console, whose traces fail the run: warnings do not
 /// appear. The runner sees all of them.
 const PRINTK: &str = "/proc/sys/kernel/printk";
 
-/// Allocations that may sleep fail as well, until this is dropped. The kernel's reports of failed
+/// Allocations that may sleep can fail as well, and pages of any size and zone, until this is
+/// dropped. The kernel's reports of failed
 /// allocations do not fail the case.
 pub struct Failures {
     nth: File,
@@ -39,6 +57,10 @@ impl Failures {
     pub fn prepare() -> Self {
         set("ignore-gfp-wait", "N");
         set("verbose", "0");
+        set_in(FAIL_PAGES, "verbose", "0");
+        for (name, value, _) in SPARED_PAGES {
+            set_in(FAIL_PAGES, name, value);
+        }
         fs::write(PRINTK, "4").expect("the console's level");
         runner::allocations_fail();
         let nth = OpenOptions::new()
@@ -49,8 +71,8 @@ impl Failures {
         Self { nth }
     }
 
-    /// Runs `work` in this thread, whose `number`-th allocation from here on fails. Returns whether
-    /// there were that many.
+    /// Runs `work` in this thread, whose `number`-th allocation from here on fails, of an object or
+    /// of pages. Returns whether there were that many.
     pub fn nth<T>(&mut self, number: u32, work: impl FnOnce() -> T) -> (T, bool) {
         self.write(number);
         let result = work();
@@ -98,6 +120,9 @@ impl Drop for Failures {
     fn drop(&mut self) {
         set("probability", "0");
         set("ignore-gfp-wait", "Y");
+        for (name, _, value) in SPARED_PAGES {
+            set_in(FAIL_PAGES, name, value);
+        }
         fs::write(PRINTK, "7").expect("the console's level");
     }
 }
