@@ -35,7 +35,14 @@ configure() {
 	local lost
 	options_of_small "$NAME" >toa.config
 	echo "CONFIG_LOCALVERSION=\"-$NAME\"" >>toa.config
-	"${MAKE[@]}" KCONFIG_ALLCONFIG=toa.config allnoconfig
+	# With CONFIG_EXPERT, allnoconfig turns off what other kernels cannot be without: futexes, sysfs and
+	# more. So CONFIG_EXPERT comes when those have their values.
+	grep -vxF CONFIG_EXPERT=y toa.config >toa.first.config
+	"${MAKE[@]}" KCONFIG_ALLCONFIG=toa.first.config allnoconfig
+	! grep -qxF CONFIG_EXPERT=y toa.config || {
+		cat toa.config >>.config
+		"${MAKE[@]}" olddefconfig
+	}
 	lost=$(lost toa.config)
 	[[ -z $lost ]] || die "$NAME: the source does not take: $(paste -sd ' ' <<<"$lost")"
 }
