@@ -268,8 +268,9 @@ debug_options() {
 	DEBUG=()
 	is_small "${KERNEL:-}" || return 0
 	DEBUG=(--append "$(of_small "$KERNEL" Boot)")
-	# The checks of a debug kernel make it several times slower, and take memory.
-	! is_debug "$KERNEL" || DEBUG+=(--timeout 10800 --idle 900 --memory 4096)
+	# The checks of a debug kernel make it several times slower, and take memory. They see in some
+	# thousands of connections what they would see in all ports.
+	! is_debug "$KERNEL" || DEBUG+=(--timeout 10800 --idle 900 --memory 4096 --append TOA_CONNECTIONS=4096)
 }
 
 boot_in() {
