@@ -1,0 +1,3 @@
+module toa/toapeer
+
+go 1.21
