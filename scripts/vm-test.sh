@@ -126,7 +126,7 @@ go_server() {
 }
 
 # Builds the example servers: in C with the installed library, in Rust from the host
-# tests' build. Python's needs no build.
+# tests' build. Python's needs no build: payload copies its package.
 peer_servers() {
 	local prefix=$BUILD/peer
 	go_build peer-server-go peer/examples server.go
@@ -242,11 +242,12 @@ payload() {
 	local dir=$1
 	take_turn
 	rm -rf "$dir"
-	mkdir -p "$dir/bin"
+	mkdir -p "$dir/bin/toa_peer"
 	cp "$MADE/module/toa.ko" "$MADE/module/tests/kernel/toa_test.ko" "$dir/"
 	cp "$TARGET"/release/toa-{guest,balancer,go-server} "$TARGET"/release/peer-server-{rust,c,go} "$dir/bin/"
 	cp "$TARGET/x86_64-unknown-linux-gnu/release/toa" "$dir/bin/"
 	cp "$REPO/peer/examples/server.py" "$dir/bin/peer-server.py"
+	cp "$REPO"/peer/python/src/toa_peer/*.py "$dir/bin/toa_peer/"
 	cp -PR "$BUILD/peer/lib" "$dir/lib"
 	rm -r "$dir"/lib/{pkgconfig,*.a}
 	[[ ! -d $BUILD/nginx/bundle ]] || cp -r "$BUILD/nginx/bundle" "$dir/nginx"
