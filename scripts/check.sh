@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Checks the sources without running the module: rustfmt, clippy for the module
-# and for the user-space crates, rustdoc for the library, shellcheck. Warnings are
-# errors.
+# and for the user-space crates, rustdoc for the library, vet and mypy for its
+# packages in Go and Python, shellcheck. Warnings are errors.
 #
 #   check.sh all        everything
-#   check.sh formats | scripts | crates | docs | prose | module
+#   check.sh formats | scripts | crates | docs | go | python | prose | module
 #
 # KERNEL= selects the kernel that the module is built for (see kernel.sh).
 
@@ -48,6 +48,44 @@ docs() {
 		--manifest-path "$REPO/peer/Cargo.toml"
 }
 
+in_go() {
+	"$SCRIPTS/root.sh" run go env CGO_ENABLED=0 GOTOOLCHAIN=local "GOCACHE=$TOA_CACHE/go" "$@"
+}
+
+# Checks the package in Go, and compiles it for systems without the module.
+go() {
+	local unformatted system
+	unformatted=$(in_go gofmt -l "$REPO/peer" "$REPO/tests/guest/servers/go")
+	[[ -z $unformatted ]] || die "run gofmt -w on: ${unformatted//$'\n'/ }"
+	in_go go vet -C "$REPO/peer/go" .
+	in_go go vet -C "$REPO/peer/examples" server.go
+	for system in darwin windows; do
+		in_go env "GOOS=$system" go build -C "$REPO/peer/go" .
+	done
+}
+
+in_python() {
+	"$SCRIPTS/root.sh" run python env PYTHONDONTWRITEBYTECODE=1 "$@"
+}
+
+# Checks the types of the package in Python, and that its archives have all of its files.
+python() {
+	local package=$REPO/peer/python built=$REPO/build/python
+	in_python mypy --config-file "$package/pyproject.toml" --cache-dir "$REPO/build/mypy" "$package"/{src,tests}
+	# setuptools writes into the sources.
+	rm -rf "$built"
+	mkdir -p "$built"
+	cp -RL "$package" "$built/source"
+	in_python python3 -m build --no-isolation --outdir "$built" "$built/source" >"$built/log" 2>&1 ||
+		die "the package in Python has no archives: see $built/log"
+	in_python python3 -m zipfile -e "$built"/toa_peer-*.whl "$built/wheel"
+	diff -r "$package/src/toa_peer" "$built/wheel/toa_peer" >&2
+	mkdir "$built/sdist"
+	tar -xzf "$built"/toa_peer-*.tar.gz -C "$built/sdist" --strip-components=1
+	diff -r "$package/src/toa_peer" "$built/sdist/src/toa_peer" >&2
+	diff -r "$package/tests" "$built/sdist/tests" >&2
+}
+
 # The words, openings and sentences that CONTRIBUTING.md asks for, and the spelling.
 prose() {
 	local files
@@ -78,18 +116,22 @@ all() {
 	stage "clippy of the crates" "$0" crates
 	stage "clippy of nginx's modules" "$SCRIPTS/nginx.sh" check
 	stage "documentation" "$0" docs
+	stage "package in Go" "$0" go
+	stage "package in Python" "$0" python
 	stage "prose" "$0" prose
 	stage "no panic" "$SCRIPTS/root.sh" run tools "$REPO/tests/no-panic.sh"
 	stage "check of objects" "$SCRIPTS/root.sh" run tools "$REPO/tests/check-object-test.sh"
 	stage "clippy of the module" "$0" module
 	stage "host tests" "$SCRIPTS/test.sh" cargo-test
+	stage "tests in Go" "$SCRIPTS/test.sh" go-test
+	stage "tests in Python" "$SCRIPTS/test.sh" python-test
 	stage "fuzzers" "$REPO/tests/fuzz-test.sh"
 	[[ -n ${TOA_RESULTS:-} ]] || stage_table >&2
 }
 
 main() {
 	case ${1:-} in
-	all | formats | scripts | crates | docs | prose | module) "$1" ;;
+	all | formats | scripts | crates | docs | go | python | prose | module) "$1" ;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;
 	esac

@@ -23,7 +23,8 @@
 #   guest   the virtual machine's user land, from which an image is made
 #   guest-more   guest and larger servers
 #   guest-selftests   guest and the tools of the kernel's own tests
-#   go      Go, for a server of the tests
+#   go      Go, for a server of the tests and the Go package
+#   python  Python, for the Python package
 #   litmus  herdtools7 and the kernel's memory model, of forky
 #   nginx   the packages that building nginx's modules takes, in the suite of
 #           NGINX= (trixie, sid)

@@ -47,10 +47,49 @@ host() {
 	local status=0 counts
 	stage "host tests" "$0" cargo-test || status=$?
 	counts=$(awk '/^test result: / { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$LOG")
-	# Cargo fails without a failed test if something does not compile.
-	[[ $status == 0 || $counts == *' '[1-9]*' '* ]] || counts="${counts%% *} 1 ${counts##* }"
-	echo "$counts" >>"$RESULTS"
+	count "$status" "$counts"
+	go_package
+	python_package
 	fuzz
+}
+
+# count STATUS PASSED FAILED SKIPPED: collects the counts of a test. A failure without a failed
+# test is one that did not compile.
+count() {
+	local status=$1 counts
+	read -r -a counts <<<"${*:2}"
+	[[ $status == 0 || ${counts[1]} != 0 ]] || counts[1]=1
+	echo "${counts[*]}" >>"$RESULTS"
+}
+
+# Counts the top-level tests and examples of the package in Go.
+go_package() {
+	local status=0
+	stage "tests in Go" "$0" go-test || status=$?
+	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
+	count "$status" "$(awk '/^--- / { n[$2]++ } END { print n["PASS:"] + 0, n["FAIL:"] + 0, n["SKIP:"] + 0 }' "$LOG-go")"
+}
+
+# Counts the tests of the package in Python, from pytest's last line.
+python_package() {
+	local status=0
+	stage "tests in Python" "$0" python-test || status=$?
+	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
+	count "$status" "$(tail -n 1 "$LOG-python" | awk '{
+		for (i = 2; i <= NF; i++) { word = $i; sub(/[^a-z].*/, "", word); n[word] += $(i - 1) }
+	} END { print n["passed"] + 0, n["failed"] + n["error"] + n["errors"], n["skipped"] + 0 }')"
+}
+
+go_test() {
+	: >"$LOG-go"
+	"$SCRIPTS/root.sh" run go env CGO_ENABLED=0 GOTOOLCHAIN=local "GOCACHE=$TOA_CACHE/go" \
+		go test -C "$REPO/peer/go" -v -count=1 -vet=off . 2>&1 | tee "$LOG-go" >&2
+}
+
+python_test() {
+	: >"$LOG-python"
+	"$SCRIPTS/root.sh" run python env PYTHONDONTWRITEBYTECODE=1 \
+		python3 -m pytest -q -rs "$REPO/peer/python" 2>&1 | tee "$LOG-python" >&2
 }
 
 cargo_test() {
@@ -264,7 +303,7 @@ main() {
 	start_stages
 	case $action in
 	demo) demo ;;
-	cargo-test) cargo_test ;;
+	cargo-test | go-test | python-test) "${action//-/_}" ;;
 	all | host | vm | unload | model | soak | servers | selftests | debug | secure-boot | packages | litmus | fuzz | deb | deb-short)
 		[[ -n ${TOA_RESULTS:-} ]] || : >"$RESULTS"
 		case $action in
