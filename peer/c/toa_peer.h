@@ -55,7 +55,7 @@ extern "C" {
  Finds the client and the balancer of the socket fd. The function asks the module
  first, and getpeername if the module is not loaded or has no client.
 
- Returns 0, or returns -1 with errno and leaves *peer unchanged:
+ Returns 0 and leaves errno unchanged, or returns -1 with errno and leaves *peer unchanged:
 
  - ENOTCONN: the socket was never connected, or the connection was reset or has
    ended in both directions, which clients can cause at any time;

@@ -13,8 +13,7 @@
 //! use std::net::TcpStream;
 //!
 //! fn log(stream: &TcpStream) -> io::Result<()> {
-//!     let peer = toa_peer::peer(stream)?;
-//!     println!("client {} by {}", peer.client, peer.origin);
+//!     println!("{}", toa_peer::peer(stream)?);
 //!     Ok(())
 //! }
 //! ```
@@ -59,6 +58,7 @@ const BALANCER: libc::c_int = 4097;
 /// IPv4-mapped: `::ffff:203.0.113.7` becomes `203.0.113.7`. So a client looks the same
 /// through every kind of listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Peer {
     /// The client, as [`origin`](Self::origin) reports it.
     pub client: SocketAddr,
@@ -71,12 +71,25 @@ pub struct Peer {
 
 /// The source of [`Peer::client`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Origin {
     /// The balancer's TCP option, which the module has read.
     Toa,
     /// `getpeername`. Without the module, the client is the balancer if the connection
     /// came through one.
     Getpeername,
+}
+
+impl fmt::Display for Peer {
+    /// Writes a line for logs: `[2001:db8:7::7]:42275 by toa, balancer 10.0.1.6:1025`, or
+    /// `203.0.113.7:4660 by getpeername`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}", self.client, self.origin)?;
+        match self.balancer {
+            Some(balancer) => write!(f, ", balancer {balancer}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -245,6 +258,20 @@ mod tests {
         let ip = "fe80::1".parse().expect("an address");
         let address = SocketAddr::V6(SocketAddrV6::new(ip, 4660, 7, 3));
         assert_eq!(unmapped(address), address);
+    }
+
+    #[test]
+    fn peer_is_written_in_one_line() {
+        let client = "[2001:db8:7::7]:42275".parse().expect("an address");
+        let mut peer = Peer {
+            client,
+            balancer: "10.0.1.6:1025".parse().ok(),
+            origin: Origin::Toa,
+        };
+        let line = "[2001:db8:7::7]:42275 by toa, balancer 10.0.1.6:1025";
+        assert_eq!(peer.to_string(), line);
+        (peer.balancer, peer.origin) = (None, Origin::Getpeername);
+        assert_eq!(peer.to_string(), "[2001:db8:7::7]:42275 by getpeername");
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct toa_peer {
 /// Finds the client and the balancer of the socket fd. The function asks the module
 /// first, and getpeername if the module is not loaded or has no client.
 ///
-/// Returns 0, or returns -1 with errno and leaves *peer unchanged:
+/// Returns 0 and leaves errno unchanged, or returns -1 with errno and leaves *peer unchanged:
 ///
 /// - ENOTCONN: the socket was never connected, or the connection was reset or has
 ///   ended in both directions, which clients can cause at any time;
@@ -91,12 +91,18 @@ pub unsafe extern "C" fn toa_peer_balancer(fd: c_int, balancer: *mut SockAddrSto
 
 impl From<peer::Peer> for toa_peer {
     fn from(peer: peer::Peer) -> Self {
+        Self::new(peer.client, peer.balancer, peer.origin)
+    }
+}
+
+impl toa_peer {
+    fn new(client: SocketAddr, balancer: Option<SocketAddr>, origin: Origin) -> Self {
         Self {
-            client: storage(Some(peer.client)),
-            balancer: storage(peer.balancer),
-            origin: match peer.origin {
+            client: storage(Some(client)),
+            balancer: storage(balancer),
+            origin: match origin {
                 Origin::Toa => TOA_PEER_TOA,
-                Origin::Getpeername => TOA_PEER_GETPEERNAME,
+                _ => TOA_PEER_GETPEERNAME,
             },
         }
     }
@@ -109,7 +115,7 @@ fn storage(address: Option<SocketAddr>) -> SockAddrStorage {
     })
 }
 
-/// Calls `ask`, then stores its answer in `place` or sets errno. A panic in `ask`
+/// Calls `ask`, then stores its answer in `place`, or sets errno. A panic in `ask`
 /// becomes an error.
 ///
 /// # Safety
@@ -121,6 +127,7 @@ unsafe fn tell<T>(
     place: *mut T,
     ask: impl FnOnce(BorrowedFd<'_>) -> io::Result<T> + UnwindSafe,
 ) -> c_int {
+    let errno = io::Error::last_os_error().raw_os_error();
     if place.is_null() {
         return fail(libc::EFAULT);
     }
@@ -134,6 +141,8 @@ unsafe fn tell<T>(
         Ok(Ok(answer)) => {
             // SAFETY: `place` is not null, so the caller guarantees room for a `T`.
             unsafe { place.write(answer) };
+            // The module's refusal has set it, if getpeername answered.
+            set_errno(errno.unwrap_or_default());
             0
         }
         Ok(Err(error)) => fail(number_of(&error)),
@@ -150,9 +159,13 @@ fn number_of(error: &io::Error) -> c_int {
 }
 
 fn fail(number: c_int) -> c_int {
+    set_errno(number);
+    -1
+}
+
+fn set_errno(number: c_int) {
     // SAFETY: The location is this thread's errno, which is always valid.
     unsafe { *libc::__errno_location() = number };
-    -1
 }
 
 #[cfg(test)]
@@ -186,11 +199,9 @@ mod tests {
 
     #[test]
     fn client_and_balancer_are_laid_out_as_c_has_them() {
-        let peer = toa_peer::from(peer::Peer {
-            client: "[2001:db8:7::7]:4660".parse().expect("an address"),
-            balancer: "10.0.1.6:40000".parse().ok(),
-            origin: Origin::Toa,
-        });
+        let client = "[2001:db8:7::7]:4660".parse().expect("an address");
+        let balancer = "10.0.1.6:40000".parse().ok();
+        let peer = toa_peer::new(client, balancer, Origin::Toa);
         // SAFETY: All bytes are valid for a sockaddr_in6.
         let client: libc::sockaddr_in6 = unsafe { read_as(&peer.client) };
         assert_eq!(c_int::from(client.sin6_family), libc::AF_INET6);
@@ -207,11 +218,8 @@ mod tests {
 
     #[test]
     fn no_balancer_is_af_unspec() {
-        let peer = toa_peer::from(peer::Peer {
-            client: "203.0.113.7:4660".parse().expect("an address"),
-            balancer: None,
-            origin: Origin::Getpeername,
-        });
+        let client = "203.0.113.7:4660".parse().expect("an address");
+        let peer = toa_peer::new(client, None, Origin::Getpeername);
         // SAFETY: All bytes are valid for a sockaddr_storage.
         let balancer: libc::sockaddr_storage = unsafe { read_as(&peer.balancer) };
         assert_eq!(c_int::from(balancer.ss_family), libc::AF_UNSPEC);
