@@ -180,6 +180,11 @@ impl Connection {
         self.peer.is_some()
     }
 
+    /// Whether a SYN cookie made the connection.
+    pub fn is_of_cookie(&self) -> bool {
+        self.has_no_syn
+    }
+
     /// Whether both ends can send and receive.
     fn is_whole(&self) -> bool {
         self.tcp == Tcp::Established && self.reads && self.writes && self.far == Far::OPEN

@@ -336,7 +336,7 @@ fn any_path() -> impl Strategy<Value = (Family, Way)> {
 }
 
 /// Any step but [`Step::Cookies`]: with cookies, a listener sometimes has one connection more than the
-/// model, and the reason is not yet found.
+/// model. A FIN that is sent again explains most of them (`World::wait_for_acknowledgement`), but not all.
 pub fn any() -> impl Strategy<Value = Step> {
     let slot = Slot::any;
     let connect = (slot(), any_path(), any_options()).prop_map(|(slot, path, options)| {

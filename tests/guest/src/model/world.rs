@@ -111,6 +111,10 @@ const TCP_INFO_ROOM: i32 = 28;
 /// The setting by which handshakes use SYN cookies: 1 for a full queue (the default), 2 for all.
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 
+/// The states of a socket that has sent a FIN without an acknowledgement: `TCP_FIN_WAIT1`,
+/// `TCP_LAST_ACK` and `TCP_CLOSING` of `include/net/tcp_states.h`.
+const FIN_IS_UNACKNOWLEDGED: [u8; 3] = [4, 9, 11];
+
 type Outcome = Result<(), String>;
 
 /// A difference between the host and the model.
@@ -349,7 +353,10 @@ impl<'a> World<'a> {
                 slot,
                 side,
                 direction,
-            } => self.shut_down(slot, side, direction, reply),
+            } => {
+                self.shut_down(slot, side, direction, reply)?;
+                self.wait_for_acknowledgement(model, slot)
+            }
             Step::Exchange { slot } => self.exchange(slot),
             Step::Close {
                 slot,
@@ -368,7 +375,8 @@ impl<'a> World<'a> {
                 if end == End::Rst {
                     sockets::reset_at_end(&far);
                 }
-                Ok(())
+                drop(far);
+                self.wait_for_acknowledgement(model, slot)
             }
             Step::Disconnect { slot } => {
                 compare(reply, &sys::disconnect(self.get(slot).fd()))?;
@@ -491,6 +499,27 @@ impl<'a> World<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Waits until the server has acknowledged the client's FIN, if a SYN cookie made the connection.
+    /// The server delays that (`tcp_fin` in `net/ipv4/tcp_input.c`), and a socket in TCP_REPAIR can go
+    /// before it, without a segment. The client would then send its FIN again, whose acknowledgement
+    /// is still a valid cookie: the listener would make a connection of it.
+    fn wait_for_acknowledgement(&self, model: &Model, slot: Slot) -> Outcome {
+        if !model.get(slot).is_some_and(Connection::is_of_cookie) {
+            return Ok(());
+        }
+        let client = self.get(slot).client;
+        settle(|| {
+            let rows = proc_tcp::rows(&self.net.client);
+            let waiting = rows
+                .iter()
+                .find(|row| row.local == client && FIN_IS_UNACKNOWLEDGED.contains(&row.state));
+            match waiting {
+                None => Ok(()),
+                Some(row) => Err(format!("the client's FIN is not acknowledged: {row:?}").into()),
+            }
+        })
     }
 
     fn exchange(&mut self, slot: Slot) -> Outcome {
