@@ -10,15 +10,23 @@
 #   install.sh ahead        install it for a kernel that is installed here and runs
 #                           after the next reboot
 #   install.sh check        only check whether toa.ko fits
+#   install.sh rollback     put back the toa.ko that the last installation replaced, for
+#                           the running kernel
 #   install.sh uninstall    remove toa.ko, its configuration and the command, for
 #                           every kernel
+#
+# Option: --downgrade allows an older toa than the installed one. The script leaves a copy
+# of itself in /usr/local/lib/toa, for rollback and uninstall.
 
 set -eu
+# Files and directories have these modes whatever the administrator's umask is.
+umask 022
 
 here=$(dirname "$0")
 modules=/lib/modules
 startup=/etc/modules-load.d/toa.conf
 command=/usr/local/bin/toa
+copy=/usr/local/lib/toa
 
 die() {
 	echo "install.sh: $*" >&2
@@ -101,21 +109,163 @@ check() {
 	alone
 }
 
+is_newer_than() {
+	[ "$1" != "$2" ] && [ "$(printf '%s\n' "$1" "$2" | sort -V | tail -n 1)" = "$1" ]
+}
+
+# An installed toa of any kernel counts: the reboot into another kernel must not downgrade either.
+no_downgrade() {
+	[ -z "$downgrade" ] || return 0
+	for file in "$modules"/*/updates/toa.ko; do
+		[ -e "$file" ] || continue
+		installed=$(modinfo -F version "$file")
+		! is_newer_than "$installed" "$(manifest version)" ||
+			die "$file is toa $installed, and this is the older $(manifest version): to install it all the same, add --downgrade"
+	done
+}
+
 # --- changes -------------------------------------------------------------------
 
+# An installation first copies all files beside their places, and then renames them. If a step
+# fails, undo removes the copies, and restores the module and the indexes of depmod.
+updates=
+indexes=
+replaced=
+made=
+
+undo() {
+	for file in "$updates/toa.ko" "$startup" "$command" "$copy/install.sh" "$copy/modules-load.conf"; do
+		rm -f "${file%/*}/.${file##*/}.new"
+	done
+	[ -z "$replaced" ] || rm -f "$updates/toa.ko"
+	[ ! -e "$updates/.toa.ko.old" ] || mv "$updates/.toa.ko.old" "$updates/toa.ko"
+	[ -z "$replaced" ] || put_indexes_back
+	rm -rf "$indexes"
+	for directory in $made; do
+		rmdir "$directory" 2>/dev/null || true
+	done
+}
+
+put_indexes_back() {
+	rm -f "$modules/$kernel"/modules.*
+	mv "$indexes"/modules.* "$modules/$kernel/"
+}
+
+# directory NAME: makes it and its parents, and remembers the new ones.
+directory() {
+	[ ! -d "$1" ] || return 0
+	directory "$(dirname "$1")"
+	reason=$(mkdir "$1" 2>&1) || unchanged "$1" "$reason"
+	made="$1 $made"
+}
+
+# beside FILE MODE TARGET: copies FILE under another name into TARGET's directory.
+beside() {
+	directory "${3%/*}"
+	reason=$(install -m "$2" "$1" "${3%/*}/.${3##*/}.new" 2>&1) || unchanged "$3" "$reason"
+}
+
+# renamed TARGET: gives the copy its name.
+renamed() {
+	mv "${1%/*}/.${1##*/}.new" "$1"
+}
+
+# unchanged FILE REASON: ends an installation that could not write FILE.
+unchanged() {
+	die "$1 could not be written (${2##*: }), and nothing was changed: fix that, then run install.sh again"
+}
+
+# On a full disk depmod leaves broken indexes, without which the server loads no module at all.
+# Hard links keep the previous ones, because depmod replaces the files.
+keep_indexes() {
+	rm -rf "$indexes"
+	mkdir "$indexes" || return 1
+	for file in "$modules/$kernel"/modules.*; do
+		[ ! -f "$file" ] || ln "$file" "$indexes/" || return 1
+	done
+}
+
+same_file() {
+	[ -f "$1" ] && [ -f "$2" ] && [ "$(sha256sum <"$1")" = "$(sha256sum <"$2")" ]
+}
+
+# The file is ours if an installer wrote it. Others, and links as that to /dev/null, are the
+# administrator's.
+is_our_startup() {
+	[ ! -L "$startup" ] || return 1
+	[ ! -e "$startup" ] || same_file "$startup" "$here/modules-load.conf" ||
+		same_file "$startup" "$copy/modules-load.conf"
+}
+
+# Prints what the file for start-up does, after an installation.
+at_startup() {
+	if is_our_startup || grep -qsx '[[:space:]]*toa[[:space:]]*' "$startup"; then
+		echo "loaded at each start-up"
+	else
+		echo "not loaded at start-up, as $startup is yours and does not name toa"
+	fi
+}
+
+# put FILE: makes FILE the kernel's toa.ko, and keeps the previous one. Hard links take no space.
+put() {
+	if [ -e "$updates/toa.ko" ] && ! same_file "$updates/toa.ko" "$1"; then
+		reason=$(ln -f "$updates/toa.ko" "$updates/.toa.ko.old" 2>&1) || unchanged "$updates/.toa.ko.old" "$reason"
+	fi
+	reason=$(keep_indexes 2>&1) || unchanged "$indexes" "$reason"
+	replaced=yes
+	mv "$1" "$updates/toa.ko"
+	reason=$(depmod "$kernel" 2>&1) || unchanged "depmod's indexes of $kernel" "$(echo "$reason" | tail -n 1)"
+}
+
+begin() {
+	updates=$modules/$kernel/updates
+	indexes=$modules/$kernel/.toa-indexes
+	trap undo EXIT
+	trap 'exit 1' HUP INT TERM
+}
+
+finish() {
+	trap '' HUP INT TERM
+	[ ! -e "$updates/.toa.ko.old" ] || mv "$updates/.toa.ko.old" "$updates/.toa.ko.previous"
+	rm -rf "$indexes"
+	trap - EXIT
+}
+
 install_module() {
-	mkdir -p "$modules/$kernel/updates" "$(dirname "$startup")"
-	cp "$here/toa.ko" "$modules/$kernel/updates/.toa.ko.new"
-	chmod 644 "$modules/$kernel/updates/.toa.ko.new"
-	mv "$modules/$kernel/updates/.toa.ko.new" "$modules/$kernel/updates/toa.ko"
-	depmod "$kernel"
-	cp "$here/modules-load.conf" "$startup"
-	chmod 644 "$startup"
-	mkdir -p "$(dirname "$command")"
-	cp "$here/toa" "$command.new"
-	chmod 755 "$command.new"
-	mv "$command.new" "$command"
-	echo "toa $(manifest version) is installed for $kernel and loaded at each start-up; now: $1"
+	begin
+	beside "$here/toa.ko" 644 "$updates/toa.ko"
+	! is_our_startup || beside "$here/modules-load.conf" 644 "$startup"
+	beside "$here/toa" 755 "$command"
+	beside "$here/install.sh" 755 "$copy/install.sh"
+	beside "$here/modules-load.conf" 644 "$copy/modules-load.conf"
+	put "$updates/.toa.ko.new"
+	! is_our_startup || renamed "$startup"
+	renamed "$command"
+	renamed "$copy/install.sh"
+	renamed "$copy/modules-load.conf"
+	finish
+	echo "toa $(manifest version) is installed for $kernel and $(at_startup); now: $1"
+}
+
+# Exchanges the two modules, so that a second rollback undoes the first. The command stays.
+rollback() {
+	needed
+	kernel=$(uname -r)
+	begin
+	[ -e "$updates/.toa.ko.previous" ] || die "there is no previous toa.ko for $kernel"
+	reason=$(ln -f "$updates/.toa.ko.previous" "$updates/.toa.ko.new" 2>&1) || unchanged "$updates/.toa.ko.new" "$reason"
+	put "$updates/.toa.ko.new"
+	finish
+	echo "toa $(modinfo -F version "$updates/toa.ko") is installed for $kernel again; now: $(now)"
+}
+
+# Prints the command that loads the installed toa.
+now() {
+	if [ -d /sys/module/toa ]; then
+		echo "rmmod toa && modprobe toa"
+	else
+		echo "modprobe toa"
+	fi
 }
 
 uninstall() {
@@ -123,35 +273,53 @@ uninstall() {
 	for file in "$modules"/*/updates/toa.ko; do
 		[ -e "$file" ] || continue
 		removed=yes
-		rm "$file"
 		directory=${file%/toa.ko}
+		rm -f "$file" "$directory/.toa.ko.previous"
 		rmdir "$directory" 2>/dev/null || true
 		kernel=$(basename "${directory%/updates}")
 		depmod "$kernel"
 		echo "toa is no longer installed for $kernel"
 	done
-	rm -f "$startup" "$command"
+	if is_our_startup; then
+		rm -f "$startup"
+	else
+		echo "$startup is yours and stays"
+	fi
+	rm -f "$command" "$copy/install.sh" "$copy/modules-load.conf"
+	rmdir "$copy" 2>/dev/null || true
 	[ -n "$removed" ] || die "there is no toa.ko in $modules/*/updates"
 	[ ! -d /sys/module/toa ] || echo "toa is still loaded: rmmod toa"
 }
 
-case ${1:-install} in
+downgrade=
+action=
+while [ $# -gt 0 ]; do
+	case $1 in
+	--downgrade) downgrade=yes ;;
+	*)
+		[ -z "$action" ] || action=help
+		action=${action:-$1}
+		;;
+	esac
+	shift
+done
+
+case ${action:-install} in
 install)
 	check runs_here
-	if [ -d /sys/module/toa ]; then
-		install_module "rmmod toa && modprobe toa"
-	else
-		install_module "modprobe toa"
-	fi
+	no_downgrade
+	install_module "$(now)"
 	;;
 ahead)
 	check is_installed_here
+	no_downgrade
 	install_module "reboot"
 	;;
 check)
 	check runs_here
 	echo "toa.ko fits this server's kernel $kernel"
 	;;
+rollback) rollback ;;
 uninstall)
 	needed
 	uninstall

@@ -52,11 +52,12 @@ set_stage() {
 become_server() {
 	# shellcheck disable=SC1091 # made above
 	. "$WORK/kernel"
-	mkdir -p /usr/lib/modules /usr/local/bin /etc/modules-load.d /sys
+	mkdir -p /usr/lib/modules /usr/local /etc/modules-load.d /sys
 	mount -t tmpfs tmpfs /usr/lib/modules
-	mount -t tmpfs tmpfs /usr/local/bin
+	mount -t tmpfs tmpfs /usr/local
 	mount -t tmpfs tmpfs /etc/modules-load.d
 	mount -t tmpfs tmpfs /sys
+	mkdir /usr/local/{bin,lib}
 	mkdir -p "$TMP/bin" "/lib/modules/$release/kernel/net"
 	runs "$release" "$version"
 	module "/lib/modules/$release/kernel/net/other.ko" "vermagic=$release SMP preempt mod_unload "
@@ -83,8 +84,10 @@ stand_in() {
 	chmod +x "$TMP/bin/$1"
 }
 
+# listing: prints the modes, names and contents of all that an installation may change.
 listing() {
-	find /lib/modules/ /etc/modules-load.d -type f -exec sha256sum {} + | sort -k 2
+	find /lib/modules/ /etc/modules-load.d/ /usr/local/ -printf '%M %u %p %l\n' | sort -k 3
+	find /lib/modules/ /etc/modules-load.d/ /usr/local/ -type f ! -name filler -exec sha256sum {} + | sort -k 2
 }
 
 # refuses LINE [COMMAND…]: checks that COMMAND prints LINE and changes nothing.
@@ -93,7 +96,13 @@ refuses() {
 	shift
 	[[ $# -gt 0 ]] || set -- ./install.sh
 	fails 1 "$line" "$@"
-	same "files" "$(<before)" "$(listing)"
+	same_files
+}
+
+# same_files: checks that the files are those of the listing in `before`.
+same_files() {
+	listing >after
+	same "changed files" "" "$(diff before after)"
 }
 
 # --- the tarball ---------------------------------------------------------------
@@ -127,7 +136,7 @@ case_tarball_and_manifest_name_kernel_compiler_and_sources() {
 case_installs_for_this_kernel_and_takes_it_away_again() {
 	become_server
 	same "check" "toa.ko fits this server's kernel $release" "$(./install.sh check)"
-	same "files" "$(<before)" "$(listing)"
+	same_files
 	same "install" "toa $(sed -n 's/^version: //p' MANIFEST) is installed for $release and loaded at each start-up; now: modprobe toa" \
 		"$(./install.sh)"
 	same "module" "$(sha256sum <toa.ko)" "$(sha256sum <"/lib/modules/$release/updates/toa.ko")"
@@ -143,9 +152,172 @@ case_installs_for_this_kernel_and_takes_it_away_again() {
 	same "mode of the command" "755 root root" "$(stat -c '%a %U %G' /usr/local/bin/toa)"
 	./install.sh >/dev/null
 	same "uninstall" "toa is no longer installed for $release" "$(./install.sh uninstall)"
-	same "files" "$(<before)" "$(listing)"
+	same_files
 	[[ ! -e /lib/modules/$release/updates ]] || die "a directory still exists"
-	same "commands" "" "$(ls /usr/local/bin)"
+}
+
+# leave FREE DIRECTORY: fills the directory's file system up to FREE pages.
+leave() {
+	local blocks
+	rm -f "$2/filler"
+	blocks=$(stat -f -c %a "$2")
+	[[ $blocks -le $1 ]] || head -c "$(((blocks - $1) * 4096))" /dev/zero >"$2/filler"
+}
+
+# leaves_no_trace_on_a_full_disk DIRECTORY: runs install.sh with no free page in DIRECTORY, then with
+# one, and so forth, until it succeeds. Sets TRIES to the failures.
+leaves_no_trace_on_a_full_disk() {
+	local output free
+	TRIES=0
+	for ((free = 0; free < 100; free++)); do
+		leave "$free" "$1"
+		listing >before
+		output=$(./install.sh 2>&1) && break
+		TRIES=$((TRIES + 1))
+		same_files
+		same "lines of '$output'" 1 "$(wc -l <<<"$output")"
+		has "message" "could not be written (No space left on device), and nothing was changed: fix that, then run install.sh again" "$output"
+	done
+	rm -f "$1/filler"
+	[[ $free -lt 100 ]] || die "it never succeeds: $output"
+}
+
+# server_with_small_disks: mounts a server whose directories few bytes fill.
+server_with_small_disks() {
+	become_server
+	mount -o remount,size=1M /usr/lib/modules
+	mount -o remount,size=1M /usr/local
+	mount -o remount,size=1M /etc/modules-load.d
+}
+
+case_a_full_disk_leaves_the_server_as_it_was() {
+	local directory
+	for directory in /usr/local /etc/modules-load.d /lib/modules; do
+		server_with_small_disks
+		leaves_no_trace_on_a_full_disk "$directory"
+		[[ $TRIES -gt 0 ]] || die "no installation failed for $directory"
+	done
+	# One try for each page of the indexes.
+	[[ $TRIES -ge 5 ]] || die "only $TRIES installations failed"
+	same "modprobe finds" "insmod /lib/modules/$release/updates/toa.ko" \
+		"$(modprobe -S "$release" --show-depends toa | sed 's/ *$//')"
+}
+
+case_a_full_disk_leaves_the_installed_toa() {
+	server_with_small_disks
+	installed_is 0.0.1-previous
+	leaves_no_trace_on_a_full_disk /lib/modules
+	[[ $TRIES -ge 5 ]] || die "only $TRIES installations failed"
+	same "versions" "0.0.0 0.0.1-previous" "$(versions | paste -sd ' ')"
+	leave 0 /lib/modules
+	listing >before
+	refuses "install.sh: depmod's indexes of $release could not be written (No space left on device), and nothing was changed: fix that, then run install.sh again" \
+		./install.sh rollback
+}
+
+# installed_is VERSION: installs a module with that version, as an earlier tarball has.
+installed_is() {
+	mkdir -p "/lib/modules/$release/updates"
+	module "/lib/modules/$release/updates/toa.ko" "vermagic=$release SMP preempt mod_unload " "version=$1"
+	depmod "$release"
+}
+
+# versions: prints the versions of the installed module and of the previous one.
+versions() {
+	modinfo -F version "/lib/modules/$release/updates/toa.ko"
+	cp "/lib/modules/$release/updates/.toa.ko.previous" previous.ko && modinfo -F version ./previous.ko
+}
+
+case_the_previous_module_is_kept_and_rolled_back() {
+	become_server
+	installed_is 0.0.1-previous
+	./install.sh >/dev/null
+	same "versions" "0.0.0 0.0.1-previous" "$(versions | paste -sd ' ')"
+	./install.sh >/dev/null
+	same "versions after the same again" "0.0.0 0.0.1-previous" "$(versions | paste -sd ' ')"
+	mkdir -p /sys/module/toa
+	same "rollback" "toa 0.0.1-previous is installed for $release again; now: rmmod toa && modprobe toa" \
+		"$(/usr/local/lib/toa/install.sh rollback)"
+	same "versions" "0.0.1-previous 0.0.0" "$(versions | paste -sd ' ')"
+	same "indexes" "" "$(find "/lib/modules/$release" -name '.toa-indexes')"
+	/usr/local/lib/toa/install.sh rollback >/dev/null
+	same "versions after the second rollback" "0.0.0 0.0.1-previous" "$(versions | paste -sd ' ')"
+	/usr/local/lib/toa/install.sh uninstall >/dev/null
+	same_files
+}
+
+case_nothing_to_roll_back() {
+	become_server
+	./install.sh >/dev/null
+	listing >before
+	refuses "install.sh: there is no previous toa.ko for $release" ./install.sh rollback
+}
+
+case_an_older_toa_is_installed_only_on_request() {
+	become_server
+	installed_is 9.9.9
+	listing >before
+	refuses "install.sh: /lib/modules/$release/updates/toa.ko is toa 9.9.9, and this is the older $(sed -n 's/^version: //p' MANIFEST): to install it all the same, add --downgrade"
+	./install.sh --downgrade >/dev/null
+	same "versions" "0.0.0 9.9.9" "$(versions | paste -sd ' ')"
+}
+
+# A reboot into that kernel would be the downgrade.
+case_an_older_toa_for_another_kernel_is_a_downgrade_too() {
+	become_server
+	mkdir -p /lib/modules/7.9.9-cloud-amd64/updates
+	module /lib/modules/7.9.9-cloud-amd64/updates/toa.ko "vermagic=7.9.9-cloud-amd64 SMP " "version=0.10.0"
+	runs 7.9.9-cloud-amd64 7.9.9-1
+	dpkg_knows "$version"
+	listing >before
+	sed -i 's/^version: .*/version: 0.9.0/' MANIFEST
+	refuses "install.sh: /lib/modules/7.9.9-cloud-amd64/updates/toa.ko is toa 0.10.0, and this is the older 0.9.0: to install it all the same, add --downgrade" \
+		./install.sh ahead
+}
+
+case_a_file_of_the_administrator_stays() {
+	become_server
+	printf '%s\n' "# mine" toa br_netfilter >/etc/modules-load.d/toa.conf
+	listing >before
+	has "install" "is installed for $release and loaded at each start-up;" "$(./install.sh)"
+	same "file" "# mine toa br_netfilter" "$(paste -sd ' ' /etc/modules-load.d/toa.conf)"
+	has "uninstall" "/etc/modules-load.d/toa.conf is yours and stays" "$(./install.sh uninstall)"
+	same_files
+}
+
+# Our documentation has this link, so that toa is not loaded at start-up.
+case_a_mask_of_the_administrator_stays() {
+	become_server
+	mknod null c 1 3
+	chmod 666 null
+	ln -s "$TMP/null" /etc/modules-load.d/toa.conf
+	listing >before
+	has "install" "is installed for $release and not loaded at start-up, as /etc/modules-load.d/toa.conf is yours and does not name toa;" \
+		"$(./install.sh)"
+	same "link" "$TMP/null" "$(readlink /etc/modules-load.d/toa.conf)"
+	same "mode of its target" 666 "$(stat -c %a null)"
+	./install.sh uninstall >/dev/null
+	same_files
+}
+
+case_the_file_of_an_earlier_tarball_is_replaced() {
+	become_server
+	./install.sh >/dev/null
+	echo "# an earlier text" | tee -a /etc/modules-load.d/toa.conf >>/usr/local/lib/toa/modules-load.conf
+	./install.sh >/dev/null
+	same "file" "$(<modules-load.conf)" "$(</etc/modules-load.d/toa.conf)"
+}
+
+case_modes_do_not_depend_on_the_umask() {
+	local mask expected
+	become_server
+	./install.sh >/dev/null
+	expected=$(listing)
+	for mask in 077 000; do
+		/usr/local/lib/toa/install.sh uninstall >/dev/null
+		(umask "$mask" && tar -xJf "$(<"$WORK/path")" --strip-components=1 --no-same-permissions && ./install.sh >/dev/null)
+		same "files with umask $mask" "$expected" "$(listing)"
+	done
 }
 
 case_installs_ahead_for_a_kernel_that_does_not_run_yet() {
