@@ -195,8 +195,10 @@ interrupted() {
 	exit "$1"
 }
 
+# The debugging sections name the directory, and with them the module's build ID would differ in each
+# directory, even after these sections are stripped.
 run_kbuild() {
-	local status=0 beat flag flags=()
+	local status=0 beat flag flags=("KCFLAGS=${KCFLAGS:+$KCFLAGS }-fdebug-prefix-map=$M=.")
 	for flag in CLIPPY W V; do
 		[[ -z ${!flag:-} ]] || flags+=("$flag=${!flag}")
 	done
