@@ -4,19 +4,27 @@
 # Installs the toa.ko beside this script on a server that runs the kernel that
 # toa.ko was built for. On other servers it prints the reason and changes nothing.
 #
-#   install.sh              install toa.ko in /lib/modules/RELEASE/updates, and load
-#                           it at each start-up; install the command toa in
+#   install.sh install [TARBALL]   install toa.ko in /lib/modules/RELEASE/updates, and
+#                           load it at each start-up; install the command toa in
 #                           /usr/local/bin
-#   install.sh ahead        install it for a kernel that is installed here and runs
-#                           after the next reboot
-#   install.sh check        only check whether toa.ko fits
+#   install.sh ahead [TARBALL]     install it for a kernel that is installed here and
+#                           runs after the next reboot
+#   install.sh check [TARBALL]     only check whether toa.ko fits
 #   install.sh rollback     put back the toa.ko that the last installation replaced, for
 #                           the running kernel
 #   install.sh uninstall    remove toa.ko, its configuration and the command, for
 #                           every kernel
 #
-# Option: --downgrade allows an older toa than the installed one. The script leaves a copy
-# of itself in /usr/local/lib/toa, for rollback and uninstall.
+# The script leaves a copy of itself in /usr/local/lib/toa, for rollback and uninstall, and
+# to install the next TARBALL.
+#
+#   --key FILE    refuse files that this public key or certificate does not verify: the
+#                 tarball by TARBALL.sig, or the files beside this script by MANIFEST.sig.
+#                 Default: /etc/toa/install.pem, if it exists
+#   --downgrade   allow an older toa than the installed one
+#
+# A changed script would skip these checks. So verify a tarball with openssl before it is
+# unpacked for the first time, or let the copy on the server verify and unpack it.
 
 set -eu
 # Files and directories have these modes whatever the administrator's umask is.
@@ -27,6 +35,8 @@ modules=/lib/modules
 startup=/etc/modules-load.d/toa.conf
 command=/usr/local/bin/toa
 copy=/usr/local/lib/toa
+key=/etc/toa/install.pem
+files="install.sh toa.ko toa modules-load.conf LICENSE"
 
 die() {
 	echo "install.sh: $*" >&2
@@ -47,13 +57,62 @@ needed() {
 
 # --- checks --------------------------------------------------------------------
 
+# Copies the files, or unpacks the tarball, where no other user can change them between a check
+# and the installation. The checks then read these copies.
+private_copies() {
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 1' HUP INT TERM
+	mkdir "$work/files"
+	if [ -n "$tarball" ]; then
+		unpack
+	else
+		for file in MANIFEST MANIFEST.sig $files; do
+			[ ! -e "$here/$file" ] || cp "$here/$file" "$work/files/" 2>/dev/null ||
+				die "$here/$file could not be copied to $work: free some space there"
+		done
+	fi
+	here=$work/files
+}
+
+unpack() {
+	[ -r "$tarball" ] || die "there is no file $tarball"
+	cp "$tarball" "$work/tarball" 2>/dev/null || die "$tarball could not be copied to $work: free some space there"
+	if [ -n "$key" ]; then
+		[ -r "$tarball.sig" ] || die "$tarball.sig is missing, and $key has to verify it: fetch the signature too"
+		cp "$tarball.sig" "$work/tarball.sig"
+		verified "$work/tarball" "$tarball"
+	fi
+	tar -xJf "$work/tarball" -C "$work/files" --strip-components=1 --no-same-owner 2>/dev/null ||
+		die "$tarball could not be unpacked: fetch it again, and install xz-utils"
+}
+
+# verified FILE NAME: checks FILE.sig.
+verified() {
+	command -v openssl >/dev/null || die "openssl is missing, and verifies signatures: install it"
+	if ! grep -qs 'BEGIN CERTIFICATE' "$key"; then
+		openssl pkey -pubin -in "$key" -out "$work/key" 2>/dev/null
+	else
+		openssl x509 -in "$key" -pubkey -noout >"$work/key" 2>/dev/null
+	fi || die "$key is neither a public key nor a certificate in PEM: name one with --key"
+	openssl dgst -sha256 -verify "$work/key" -signature "$1.sig" "$1" >/dev/null 2>&1 ||
+		die "$2 is not what the owner of $key has signed: do not use it, and fetch it again"
+}
+
+# The signature covers MANIFEST, and MANIFEST the other files.
 whole() {
-	for file in MANIFEST toa.ko toa modules-load.conf; do
+	for file in MANIFEST $files; do
 		[ -r "$here/$file" ] || die "$file is missing beside install.sh: unpack the whole tarball"
 	done
-	sum=$(sha256sum "$here/toa.ko" | cut -d ' ' -f 1)
-	[ "$sum" = "$(manifest sha256)" ] ||
-		die "toa.ko is not the file that MANIFEST lists (sha256 $sum): fetch the tarball again"
+	if [ -n "$key" ]; then
+		[ -r "$here/MANIFEST.sig" ] || die "MANIFEST.sig is missing, and $key has to verify it: take a signed tarball"
+		verified "$here/MANIFEST" MANIFEST
+	fi
+	for file in $files; do
+		sum=$(sha256sum "$here/$file" | cut -d ' ' -f 1)
+		[ "$sum" = "$(manifest sha256 | sed -n "s/  $file\$//p")" ] ||
+			die "$file is not the file that MANIFEST lists (sha256 $sum): fetch the tarball again"
+	done
 }
 
 # Two builds of one release may differ: Debian's kernels report their package's version.
@@ -101,6 +160,7 @@ alone() {
 # check WHICH: checks that the kernel runs_here or is_installed_here, and the rest.
 check() {
 	needed
+	private_copies
 	whole
 	kernel=$(manifest kernel)
 	"$1"
@@ -220,7 +280,7 @@ put() {
 begin() {
 	updates=$modules/$kernel/updates
 	indexes=$modules/$kernel/.toa-indexes
-	trap undo EXIT
+	trap 'undo; rm -rf "$work"' EXIT
 	trap 'exit 1' HUP INT TERM
 }
 
@@ -228,7 +288,7 @@ finish() {
 	trap '' HUP INT TERM
 	[ ! -e "$updates/.toa.ko.old" ] || mv "$updates/.toa.ko.old" "$updates/.toa.ko.previous"
 	rm -rf "$indexes"
-	trap - EXIT
+	trap 'rm -rf "$work"' EXIT
 }
 
 install_module() {
@@ -293,16 +353,29 @@ uninstall() {
 
 downgrade=
 action=
+tarball=
+work=
+[ -e "$key" ] || [ -L "$key" ] || key=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--downgrade) downgrade=yes ;;
+	--key)
+		shift
+		key=${1:-}
+		[ -r "$key" ] || die "--key takes a file with a public key or a certificate"
+		;;
+	-*) action=help ;;
 	*)
-		[ -z "$action" ] || action=help
+		[ -z "$tarball" ] || action=help
+		[ -z "$action" ] || tarball=$1
 		action=${action:-$1}
 		;;
 	esac
 	shift
 done
+case $action in
+rollback | uninstall) [ -z "$tarball" ] || action=help ;;
+esac
 
 case ${action:-install} in
 install)

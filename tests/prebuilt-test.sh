@@ -7,8 +7,9 @@
 #
 #   prebuilt-test.sh [CASE…]
 #
-# Run it as root. Modules here hold only the fields that modinfo reads. The servers
-# are the root of tools, with another uname and another /lib/modules. Prints TAP.
+# Run it as root. It installs a token in software, SoftHSM. Modules here hold only the
+# fields that modinfo reads. The servers are the root of tools, with another uname and
+# another /lib/modules. Prints TAP.
 
 . "$(dirname "$0")/../scripts/lib.sh"
 WORK=$REPO/build/prebuilt-test
@@ -29,7 +30,7 @@ module() {
 # set_stage: packs the project with prebuilt.sh, with such files in place of the
 # built ones. Writes the values that the cases compare with.
 set_stage() {
-	local release version rustc found
+	local release version rustc found name
 	found=$("$SCRIPTS/kernel.sh" resolve)
 	eval "$found"
 	rm -rf "$WORK"
@@ -40,16 +41,62 @@ set_stage() {
 	mkdir -p "$WORK/project/build/target/x86_64-unknown-linux-gnu/release"
 	"$SCRIPTS/root.sh" run tools "$0" --module \
 		"$WORK/project/build/target/x86_64-unknown-linux-gnu/release/toa" "command=toa"
-	"$WORK/project/scripts/prebuilt.sh" pack "$WORK/out" >"$WORK/path"
+	# Signatures of an earlier run do not stay beside an unsigned tarball.
+	name=toa-$("$SCRIPTS/version.sh" print)_$release.tar.xz
+	touch "$WORK/out/$name.sig" "$WORK/out/SHA256SUMS.sig"
+	SOURCE_DATE_EPOCH=1000000000 "$WORK/project/scripts/prebuilt.sh" pack "$WORK/out" >"$WORK/path"
+	signed_stage
 	rustc=$("$SCRIPTS/root.sh" run build rustc --version)
 	printf '%s=%q\n' release "$release" version "$version" rustc "$rustc" >"$WORK/kernel"
 }
 
+# signed_stage: packs the same files with a key, once more with a token that holds this key, and
+# makes a key that has signed nothing.
+signed_stage() {
+	local key=$WORK/key uri='pkcs11:token=toa;object=toa;type=private'
+	need_host openssl=openssl softhsm2-util=softhsm2
+	has_pkcs11 || need_host pkcs11.so=libengine-pkcs11-openssl
+	openssl req -x509 -newkey rsa:2048 -nodes -subj "/CN=toa signer" -days 30 -addext basicConstraints=critical,CA:false \
+		-addext keyUsage=digitalSignature -keyout "$key" -out "$key.crt" 2>/dev/null
+	openssl pkey -in "$key" -pubout -out "$key.pub"
+	openssl genrsa 2048 2>/dev/null | openssl pkey -pubout -out "$WORK/stranger.pub"
+	openssl rsa -in "$key" -aes256 -passout pass:secret -out "$key.locked" 2>/dev/null
+	mkdir "$WORK/signed"
+	echo "not signed" >"$WORK/signed/${name/_/_other}"
+	! SIGN_CERT=$key.crt "$WORK/project/scripts/prebuilt.sh" pack "$WORK/not" 2>"$WORK/no-key.log" || die "SIGN_CERT= counts alone"
+	! KBUILD_SIGN_PIN=wrong SIGN_KEY=$key.locked "$WORK/project/scripts/prebuilt.sh" pack "$WORK/not" 2>"$WORK/wrong-pin.log" ||
+		die "a wrong passphrase signs"
+	KBUILD_SIGN_PIN=secret SIGN_KEY=$key.locked SIGN_CERT=$key.crt "$WORK/project/scripts/prebuilt.sh" pack "$WORK/signed" >"$WORK/signed.path"
+	cp "$WORK/project/build/$release-standin/module/toa.ko" "$WORK/by-sign-file.ko"
+	"$SCRIPTS/root.sh" run tools strip --strip-debug "$WORK/by-sign-file.ko"
+	"$SCRIPTS/root.sh" run build "/lib/modules/$release/build/scripts/sign-file" sha256 "$key" "$key.crt" "$WORK/by-sign-file.ko"
+	mkdir -p "$WORK/token/objects"
+	export SOFTHSM2_CONF=$WORK/token/conf
+	echo "directories.tokendir = $WORK/token/objects" >"$SOFTHSM2_CONF"
+	softhsm2-util --init-token --free --label toa --pin 1234 --so-pin 5678 >/dev/null
+	softhsm2-util --import "$key" --token toa --label toa --id 01 --pin 1234 >/dev/null
+	find "$WORK/project" -exec touch {} +
+	umask 077
+	TZ=Asia/Tokyo TAR_OPTIONS=--format=posix XZ_OPT=-0 XZ_DEFAULTS=-0 KBUILD_SIGN_PIN=1234 PKCS11_MODULE_PATH=$(softhsm_module) SIGN_KEY=$uri SIGN_CERT=$key.crt \
+		"$WORK/project/scripts/prebuilt.sh" pack "$WORK/by-token" >"$WORK/by-token.path"
+	umask 022
+}
+
+# has_pkcs11: checks for the engine or the provider, which are no commands.
+has_pkcs11() {
+	[[ -n $(find "$(openssl version -e | cut -d '"' -f 2)" "$(openssl version -m | cut -d '"' -f 2)" -name pkcs11.so) ]]
+}
+
+softhsm_module() {
+	dpkg -L libsofthsm2 | grep -m 1 '/libsofthsm2\.so$'
+}
+
 # --- a server ------------------------------------------------------------------
 
-# become_server: mounts a kernel and its modules without toa, in the case's mount
-# namespace.
+# become_server [FILE]: mounts a kernel and its modules without toa, in the case's mount
+# namespace, and unpacks the tarball that FILE names.
 become_server() {
+	local tarball=${1:-$WORK/path}
 	# shellcheck disable=SC1091 # made above
 	. "$WORK/kernel"
 	mkdir -p /usr/lib/modules /usr/local /etc/modules-load.d /sys
@@ -57,6 +104,8 @@ become_server() {
 	mount -t tmpfs tmpfs /usr/local
 	mount -t tmpfs tmpfs /etc/modules-load.d
 	mount -t tmpfs tmpfs /sys
+	mkdir -p /etc/toa
+	mount -t tmpfs tmpfs /etc/toa
 	mkdir /usr/local/{bin,lib}
 	mkdir -p "$TMP/bin" "/lib/modules/$release/kernel/net"
 	runs "$release" "$version"
@@ -64,7 +113,7 @@ become_server() {
 	touch "/lib/modules/$release"/modules.{order,builtin,builtin.modinfo}
 	depmod "$release"
 	PATH=$TMP/bin:$PATH
-	tar -xJf "$(<"$WORK/path")" --strip-components=1
+	tar -xJf "$(<"$tarball")" --strip-components=1
 	listing >before
 }
 
@@ -125,7 +174,7 @@ case_tarball_and_manifest_name_kernel_compiler_and_sources() {
 			crate: stand-in
 			rustc: $rustc
 			signer:
-			sha256: $(sha256sum toa.ko | cut -d ' ' -f 1)
+			$(sha256sum LICENSE install.sh modules-load.conf toa toa.ko | sed 's/^/sha256: /')
 		MANIFEST
 	)" "$(sed -e '/^commit: /d' -e 's/ *$//' MANIFEST)"
 	grep -qE '^commit: ([0-9a-f]{40}( with changes)?|unknown: no git clone)$' MANIFEST || die "$(grep commit MANIFEST)"
@@ -372,16 +421,28 @@ case_refuses_another_build_of_the_same_release() {
 	refuses "install.sh: this server has Debian's build 7.9.9-2 of $release, and this toa.ko is for $version: take the tarball for 7.9.9-2"
 }
 
-case_refuses_a_module_that_the_manifest_does_not_tell_of() {
+case_refuses_a_file_that_the_manifest_does_not_tell_of() {
+	local file
 	become_server
-	echo >>toa.ko
-	refuses "install.sh: toa.ko is not the file that MANIFEST lists (sha256 $(sha256sum toa.ko | cut -d ' ' -f 1)): fetch the tarball again"
+	for file in install.sh toa.ko toa modules-load.conf LICENSE; do
+		cp "$file" original
+		echo "# changed" >>"$file"
+		refuses "install.sh: $file is not the file that MANIFEST lists (sha256 $(sha256sum "$file" | cut -d ' ' -f 1)): fetch the tarball again"
+		cat original >"$file"
+	done
+	./install.sh check >/dev/null
+}
+
+# list_again FILE: makes MANIFEST list FILE as it is now.
+list_again() {
+	sed -i "s/^sha256: .*  $1\$/sha256: $(sha256sum "$1")/" MANIFEST
+	grep -qF "$(sha256sum "$1")" MANIFEST || die "MANIFEST does not list $1"
 }
 
 case_refuses_a_module_of_another_kernel_than_the_manifest_says() {
 	become_server
 	module toa.ko "vermagic=7.9.9 SMP "
-	sed -i "s/^sha256: .*/sha256: $(sha256sum toa.ko | cut -d ' ' -f 1)/" MANIFEST
+	list_again toa.ko
 	refuses "install.sh: toa.ko's vermagic is '7.9.9 SMP ', and MANIFEST names $release: fetch the tarball again"
 }
 
@@ -433,6 +494,162 @@ case_refuses_who_is_not_root() {
 	become_server
 	chmod 755 "$TMP"
 	refuses "install.sh: run it as root" setpriv --reuid 65534 --clear-groups "$TMP/install.sh"
+}
+
+# --- signatures ----------------------------------------------------------------
+
+# not_signed NAME KEY: prints the sentence about a file that KEY has not signed.
+not_signed() {
+	echo "install.sh: $1 is not what the owner of $2 has signed: do not use it, and fetch it again"
+}
+
+case_a_signed_tarball_is_installed_with_the_named_key() {
+	become_server "$WORK/signed.path"
+	same "check" "toa.ko fits this server's kernel $release" "$(./install.sh --key "$WORK/key.pub" check)"
+	same "check, certificate" "toa.ko fits this server's kernel $release" "$(./install.sh --key "$WORK/key.crt" check)"
+	has "install" "is installed for $release" "$(./install.sh install --key "$WORK/key.pub")"
+	same "temporary files" "" "$(ls -d /tmp/tmp.*/files 2>/dev/null)"
+}
+
+# Each file is changed with a MANIFEST that lists it as it is: without a key this passes.
+case_a_changed_file_with_a_rewritten_manifest_is_refused() {
+	local file
+	become_server "$WORK/signed.path"
+	tar -xJf "$(<"$WORK/signed.path")"
+	for file in toa.ko toa modules-load.conf install.sh LICENSE; do
+		cp toa-*/* .
+		echo "# changed" >>"$file"
+		list_again "$file"
+		[[ $file == toa.ko ]] || ./install.sh check >/dev/null
+		refuses "$(not_signed MANIFEST "$WORK/key.pub")" ./install.sh --key "$WORK/key.pub"
+	done
+	cp toa-*/* .
+	sed -i 's/^version: .*/version: 9.9.9/' MANIFEST
+	refuses "$(not_signed MANIFEST "$WORK/key.pub")" ./install.sh --key "$WORK/key.pub"
+	cp toa-*/* .
+	head -c 255 toa-*/MANIFEST.sig >MANIFEST.sig
+	refuses "$(not_signed MANIFEST "$WORK/key.pub")" ./install.sh --key "$WORK/key.pub"
+	cp toa-*/* .
+	./install.sh --key "$WORK/key.pub" check >/dev/null
+}
+
+case_the_key_of_another_owner_is_refused() {
+	become_server "$WORK/signed.path"
+	refuses "$(not_signed MANIFEST "$WORK/stranger.pub")" ./install.sh --key "$WORK/stranger.pub"
+	refuses "install.sh: toa.ko is neither a public key nor a certificate in PEM: name one with --key" ./install.sh --key toa.ko
+	refuses "install.sh: --key takes a file with a public key or a certificate" ./install.sh --key
+	refuses "install.sh: --key takes a file with a public key or a certificate" ./install.sh --key missing.pem
+}
+
+# The administrator's key counts without an option, and also if it cannot be read.
+case_a_key_in_etc_is_the_default() {
+	become_server "$WORK/signed.path"
+	cp "$WORK/key.pub" /etc/toa/install.pem
+	./install.sh check >/dev/null
+	cp "$WORK/stranger.pub" /etc/toa/install.pem
+	refuses "$(not_signed MANIFEST /etc/toa/install.pem)"
+	ln -sf nowhere /etc/toa/install.pem
+	refuses "install.sh: /etc/toa/install.pem is neither a public key nor a certificate in PEM: name one with --key"
+}
+
+case_an_unsigned_tarball_is_refused_if_there_is_a_key() {
+	become_server
+	refuses "install.sh: MANIFEST.sig is missing, and $WORK/key.pub has to verify it: take a signed tarball" \
+		./install.sh --key "$WORK/key.pub"
+	refuses "install.sh: $(<"$WORK/path").sig is missing, and $WORK/key.pub has to verify it: fetch the signature too" \
+		./install.sh --key "$WORK/key.pub" install "$(<"$WORK/path")"
+}
+
+# The copy of the first installation verifies the next tarball, whose script does not run before.
+case_the_installed_script_verifies_a_tarball_before_it_unpacks_it() {
+	local tarball script=/usr/local/lib/toa/install.sh
+	become_server "$WORK/signed.path"
+	tarball=$TMP/$(basename "$(<"$WORK/signed.path")")
+	cp "$(<"$WORK/signed.path")"{,.sig} .
+	./install.sh --key "$WORK/key.pub" >/dev/null
+	rm -r install.sh MANIFEST* toa* "/lib/modules/$release/updates"
+	cp "$(<"$WORK/signed.path")"{,.sig} .
+	same "install" "toa $(version_of_tarball) is installed for $release and loaded at each start-up; now: modprobe toa" \
+		"$("$script" --key "$WORK/key.pub" install "$tarball")"
+	mkdir other
+	tar -xJf "$tarball" -C other
+	echo "touch '$TMP/ran'" >>other/*/install.sh
+	tar -C other -cJf "$tarball" .
+	listing >before
+	refuses "$(not_signed "$tarball" "$WORK/key.pub")" "$script" --key "$WORK/key.pub" install "$tarball"
+	refuses "$(not_signed "$tarball" "$WORK/key.pub")" "$script" --key "$WORK/key.pub" check "$tarball"
+	refuses "$(not_signed "$tarball" "$WORK/key.pub")" "$script" --key "$WORK/key.pub" ahead "$tarball"
+	[[ ! -e ran ]] || die "the tarball's script has run"
+}
+
+version_of_tarball() {
+	basename "$(<"$WORK/path")" | sed 's/^toa-\([0-9.]*\)_.*/\1/'
+}
+
+case_a_tarball_is_installed_from_its_file() {
+	become_server
+	./install.sh >/dev/null
+	rm -r "/lib/modules/$release/updates"
+	echo none >broken.tar.xz
+	listing >before
+	refuses "install.sh: broken.tar.xz could not be unpacked: fetch it again, and install xz-utils" \
+		/usr/local/lib/toa/install.sh install broken.tar.xz
+	refuses "install.sh: there is no file none.tar.xz" /usr/local/lib/toa/install.sh install none.tar.xz
+	has "install" "is installed for $release" "$(/usr/local/lib/toa/install.sh install "$(<"$WORK/path")")"
+}
+
+# The commands of doc/install.md.
+case_openssl_verifies_tarball_and_checksums() {
+	local tarball
+	become_server
+	cp "$WORK"/signed/* .
+	tarball=$(basename "$(<"$WORK/signed.path")")
+	same "tarball" "Verified OK" "$(openssl dgst -sha256 -verify "$WORK/key.pub" -signature "$tarball.sig" "$tarball")"
+	same "list" "Verified OK" "$(openssl dgst -sha256 -verify "$WORK/key.pub" -signature SHA256SUMS.sig SHA256SUMS)"
+	same "checksums" "$tarball: OK" "$(sha256sum -c --ignore-missing SHA256SUMS)"
+	echo >>"$tarball"
+	! openssl dgst -sha256 -verify "$WORK/key.pub" -signature "$tarball.sig" "$tarball" >/dev/null 2>&1 || die "a changed tarball is verified"
+}
+
+case_the_module_is_signed_as_the_kernels_own_tool_signs() {
+	become_server "$WORK/signed.path"
+	same "signer" "toa signer" "$(modinfo -F signer ./toa.ko)"
+	same "manifest" "signer: toa signer" "$(grep ^signer: MANIFEST)"
+	cmp toa.ko "$WORK/by-sign-file.ko"
+}
+
+case_files_of_the_tarball_have_one_time_and_owner() {
+	same "times and owners" "0/0 2001-09-09 01:46:40" \
+		"$(TZ=UTC tar -tvf "$(<"$WORK/path")" --full-time | awk '{ print $2, $4, $5 }' | sort -u)"
+	same "modes" "-rw-r--r-- -rwxr-xr-x drwxr-xr-x" \
+		"$(tar -tvf "$(<"$WORK/path")" | awk '{ print $1 }' | sort -u | paste -sd ' ')"
+}
+
+case_the_signed_list_has_only_what_the_key_has_signed() {
+	become_server "$WORK/signed.path"
+	same "files" "SHA256SUMS SHA256SUMS.sig $(cd "$WORK/signed" && echo toa-*)" "$(cd "$WORK/signed" && echo *)"
+	same "list" "$(basename "$(<"$WORK/signed.path")")" "$(awk '{ print $2 }' "$WORK/signed/SHA256SUMS")"
+	same "files without a key" "SHA256SUMS $(basename "$(<"$WORK/path")")" "$(cd "$WORK/out" && echo *)"
+	same "list without a key" "$(cd "$WORK/out" && sha256sum toa-*)" "$(<"$WORK/out/SHA256SUMS")"
+}
+
+case_signing_without_the_key_or_its_passphrase_is_no_tarball() {
+	same "without a key" "prebuilt.sh: SIGN_CERT= names a certificate without its key: add SIGN_KEY=" "$(<"$WORK/no-key.log")"
+	same "wrong passphrase" "prebuilt.sh: openssl dgst cannot use SIGN_KEY=: set KBUILD_SIGN_PIN to its passphrase or PIN, and for a pkcs11: URI install pkcs11-provider or libengine-pkcs11-openssl" \
+		"$(tail -n 1 "$WORK/wrong-pin.log")"
+	same "tarballs" "" "$(ls "$WORK/not")"
+}
+
+# The token's tarball is packed later than the other, in another time zone, with another umask,
+# options of tar and xz, and other times of the files.
+case_a_key_in_a_token_signs_the_same_bytes() {
+	become_server
+	same "tarball" "$(sha256sum <"$(<"$WORK/signed.path")")" "$(sha256sum <"$(<"$WORK/by-token.path")")"
+	same "signatures" "$(cd "$WORK/signed" && sha256sum ./*.sig)" "$(cd "$WORK/by-token" && sha256sum ./*.sig)"
+	tar -xJf "$(<"$WORK/by-token.path")" --strip-components=1
+	cmp toa.ko "$WORK/by-sign-file.ko"
+	./install.sh --key "$WORK/key.pub" check "$(<"$WORK/by-token.path")" >/dev/null
+	./install.sh --key "$WORK/key.pub" check >/dev/null
 }
 
 # --- load-copied-toa -----------------------------------------------------------
