@@ -3,7 +3,7 @@
 #
 # Tests of the tarball with a module for one kernel: its messages, the servers that
 # it refuses, the files that it leaves. Also tests the script that loads a copied
-# module.
+# module, and the check at start-up.
 #
 #   prebuilt-test.sh [CASE…]
 #
@@ -708,6 +708,140 @@ case_module_that_is_loaded_already_is_left_alone() {
 	runs 7.9.9-cloud-amd64 7.9.9-1
 	"$LOAD" "$TMP/toa.ko"
 	same "insmod" "" "$(<inserted)"
+}
+
+# --- toa-check -----------------------------------------------------------------
+
+# become_checked_server: mounts a server with our start-up configuration, whose toa is installed and not
+# loaded.
+become_checked_server() {
+	local directory
+	become_server
+	./install.sh >/dev/null
+	rm /etc/modules-load.d/toa.conf
+	for directory in /proc/sys/net /etc/modprobe.d /usr/lib/modprobe.d /usr/lib/modules-load.d /etc/systemd /run; do
+		mkdir -p "$directory"
+		mount -t tmpfs tmpfs "$directory"
+	done
+	make -s -C "$REPO" install-startup DESTDIR="$TMP/package"
+	cp "$TMP/package/usr/lib/modprobe.d/toa-policy.conf" /usr/lib/modprobe.d/
+	cp "$TMP/package/usr/lib/modules-load.d/toa.conf" /usr/lib/modules-load.d/
+	CHECK=$TMP/package/usr/libexec/toa/toa-check
+}
+
+# is_loaded: fills /sys and /proc as our module does.
+is_loaded() {
+	mkdir -p /sys/module/toa /proc/sys/net/toa
+	touch /proc/sys/net/toa/trusted
+}
+
+not_loaded() {
+	local status=0
+	same "check" "toa: toa is not loaded, servers see the balancer instead of their clients: run modprobe toa, and read the kernel's log" \
+		"$("$CHECK" loaded)"
+	"$CHECK" loaded >/dev/null || status=$?
+	same "status" 1 "$status"
+}
+
+# quiet_but_required REASON: the check is silent and succeeds, and services that require toa do not start.
+quiet_but_required() {
+	local status=0
+	same "check" "" "$("$CHECK" loaded)"
+	"$CHECK" loaded
+	same "required" "toa: toa is required, and not loaded: $1" "$("$CHECK" required)"
+	"$CHECK" required >/dev/null || status=$?
+	same "status of required" 1 "$status"
+}
+
+case_check_fails_until_toa_is_loaded() {
+	become_checked_server
+	not_loaded
+	same "required" "$("$CHECK" loaded)" "$("$CHECK" required)"
+	is_loaded
+	same "check" "" "$("$CHECK" loaded && "$CHECK" required)"
+	"$CHECK" loaded && "$CHECK" required
+}
+
+case_check_is_not_satisfied_by_another_module_called_toa() {
+	local action
+	become_checked_server
+	mkdir -p /sys/module/toa
+	# The administrator's settings are for our module, and this one is loaded.
+	echo "blacklist toa" >/etc/modprobe.d/mine.conf
+	for action in loaded required; do
+		same "$action" "toa: another module called toa is loaded in place of this one: remove what loads it, then run rmmod toa && modprobe toa" \
+			"$("$CHECK" "$action")"
+		! "$CHECK" "$action" >/dev/null || die "$action succeeds"
+	done
+}
+
+case_check_is_quiet_if_the_administrator_has_masked_the_start() {
+	become_checked_server
+	ln -s /dev/null /etc/modules-load.d/toa.conf
+	quiet_but_required "/etc/modules-load.d/toa.conf does not name it"
+	echo toa >/etc/modules-load.d/other.conf
+	not_loaded
+	rm /etc/modules-load.d/*
+	touch /etc/modules-load.d/toa.conf
+	quiet_but_required "/etc/modules-load.d/toa.conf does not name it"
+	rm /etc/modules-load.d/toa.conf
+	not_loaded
+	rm /usr/lib/modules-load.d/toa.conf
+	not_loaded
+	mkdir /etc/systemd/system
+	ln -s /dev/null /etc/systemd/system/systemd-modules-load.service
+	quiet_but_required "systemd-modules-load.service is masked"
+}
+
+case_check_is_quiet_if_the_module_is_blacklisted() {
+	local command
+	become_checked_server
+	echo "blacklist toa2" >/etc/modprobe.d/mine.conf
+	not_loaded
+	echo "blacklist toa" >/etc/modprobe.d/mine.conf
+	quiet_but_required "it is blacklisted, in modprobe.d or the kernel's command line"
+	for command in /bin/false /usr/bin/true /sbin/false false; do
+		echo "install toa $command" >/etc/modprobe.d/mine.conf
+		quiet_but_required "a line in modprobe.d installs $command in its place"
+	done
+	echo "install toa /sbin/modprobe --ignore-install toa max_records=7" >/etc/modprobe.d/mine.conf
+	not_loaded
+}
+
+case_check_is_quiet_if_the_kernels_command_line_blacklists_the_module() {
+	become_checked_server
+	echo "root=/dev/vda1 module_blacklist=nouveau,toa quiet" >cmdline
+	mount --bind cmdline /proc/cmdline
+	quiet_but_required "the kernel's command line has it in module_blacklist="
+	echo "root=/dev/vda1 module_blacklist=toad,nouveau quiet" >cmdline
+	not_loaded
+}
+
+# The rule of udev calls toa-check when the module appears.
+case_check_runs_again_when_toa_is_loaded_later() {
+	become_checked_server
+	has "rule" 'ACTION=="add", SUBSYSTEM=="module", KERNEL=="toa", RUN+="/usr/libexec/toa/toa-check recovered"' \
+		"$(<"$TMP/package/usr/lib/udev/rules.d/60-toa.rules")"
+	stand_in systemctl <<-STUB
+		echo "\$*" >>"$TMP/called"
+		[ "\$*" != "--quiet is-failed toa-check.service" ] || [ -e "$TMP/failed" ]
+	STUB
+	touch failed
+	"$CHECK" recovered
+	same "systemctl" "--no-block start toa-check.service" "$(tail -n 1 called)"
+	rm failed called
+	"$CHECK" recovered
+	same "systemctl, if the check has not failed" "--quiet is-failed toa-check.service" "$(<called)"
+}
+
+# Only the files are compared here: systemd does not run in the root.
+case_a_service_with_the_drop_in_requires_the_check() {
+	local unit=$TMP/package/usr/lib/systemd/system/toa-required.service drop_in=$TMP/package/usr/share/toa/toa-required.conf
+	become_checked_server
+	same "drop-in" "[Unit] Requires=toa-required.service After=toa-required.service" "$(grep -v '^#' "$drop_in" | paste -sd ' ')"
+	same "command" "ExecStart=/usr/libexec/toa/toa-check required" "$(grep ^ExecStart= "$unit")"
+	# An active unit would not check again at the service's next start.
+	! grep -q RemainAfterExit "$unit" || die "the check stays active"
 }
 
 case ${1:-} in

@@ -83,7 +83,7 @@ case_has_these_files() {
 		{
 			printf '%s\n' /etc/modprobe.d/toa.conf /etc/sysctl.d/toa.conf /usr/lib/modules-load.d/toa.conf \
 				/usr/lib/modprobe.d/toa-policy.conf /usr/lib/udev/rules.d/60-toa.rules \
-				/usr/lib/systemd/system/toa-check.service /usr/libexec/toa /usr/libexec/toa/toa-{check,dkms,swap} \
+				/usr/lib/systemd/system/toa-{check,required}.service /usr/share/toa{,/toa-required.conf} /usr/libexec/toa /usr/libexec/toa/toa-{check,dkms,swap} \
 				/usr/share/doc/toa-dkms /usr/share/doc/toa-dkms/{README.md,toa-trust.nft} \
 				/usr/share/doc/toa-dkms/doc /usr/share/doc/toa-dkms/doc/{install,internals,nat64,operating}.md \
 				/usr/share/licenses/toa-dkms /usr/share/licenses/toa-dkms/LICENSE \
