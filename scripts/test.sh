@@ -222,6 +222,7 @@ packages() {
 	cases_of cache
 	cases_of dist
 	cases_of prebuilt
+	cases_of required
 	cases_of matrix
 	cases_of metadata
 	cases_of standin
