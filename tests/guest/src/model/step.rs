@@ -335,8 +335,7 @@ fn any_path() -> impl Strategy<Value = (Family, Way)> {
     select(net::ROWS.to_vec())
 }
 
-/// Any step but [`Step::Cookies`]: with cookies, a listener sometimes has one connection more than the
-/// model. A FIN that is sent again explains most of them (`World::wait_for_acknowledgement`), but not all.
+/// Any step.
 pub fn any() -> impl Strategy<Value = Step> {
     let slot = Slot::any;
     let connect = (slot(), any_path(), any_options()).prop_map(|(slot, path, options)| {
@@ -378,6 +377,7 @@ pub fn any() -> impl Strategy<Value = Step> {
             .prop_map(|share| Step::MaxRecords { share }),
         2 => bool::any().prop_map(|on| Step::PickLast { on }),
         2 => seldom().prop_map(|on| Step::OtherKind { on }),
+        2 => bool::any().prop_map(|on| Step::Cookies { on }),
     ];
     let module = prop_oneof![3 => Just(Step::Load {}), 1 => Just(Step::Unload {})];
     prop_oneof![

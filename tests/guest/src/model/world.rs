@@ -102,7 +102,7 @@ const TCP_SAVED_SYN: c_int = 28;
 const TCP_REPAIR_ON: c_int = 1;
 const TCP_REPAIR_OFF_NO_WP: c_int = -1;
 
-/// The place of `tcpi_unacked` in `struct tcp_info`: the length of a listener's queue.
+/// The place of `tcpi_unacked` in `struct tcp_info`, which has the length of a listener's queue too.
 const UNACKED: usize = 24;
 
 /// The bytes of `struct tcp_info` up to the end of `tcpi_unacked`.
@@ -357,7 +357,10 @@ impl<'a> World<'a> {
                 self.shut_down(slot, side, direction, reply)?;
                 self.wait_for_acknowledgement(model, slot)
             }
-            Step::Exchange { slot } => self.exchange(slot),
+            Step::Exchange { slot } => {
+                self.exchange(slot)?;
+                self.wait_for_acknowledgement_of_data(model, slot)
+            }
             Step::Close {
                 slot,
                 side: Side::Server,
@@ -519,6 +522,20 @@ impl<'a> World<'a> {
                 None => Ok(()),
                 Some(row) => Err(format!("the client's FIN is not acknowledged: {row:?}").into()),
             }
+        })
+    }
+
+    /// Waits until the client has acknowledged the server's data, if a SYN cookie made the connection.
+    /// The client delays that. If the server's end is gone by then, the listener gets the segment,
+    /// and takes its acknowledgement for a cookie: `check_tcp_syn_cookie` compares it with the sequence
+    /// number, and both have grown by one byte.
+    fn wait_for_acknowledgement_of_data(&self, model: &Model, slot: Slot) -> Outcome {
+        if !model.get(slot).is_some_and(Connection::is_of_cookie) {
+            return Ok(());
+        }
+        settle(|| match tcp_info(self.get(slot).fd())?.1 {
+            0 => Ok(()),
+            unacknowledged => Err(format!("{unacknowledged} segments are not acknowledged").into()),
         })
     }
 
@@ -927,7 +944,8 @@ fn peer(fd: RawFd) -> Result<Name, Errno> {
     sys::ask(Call::GetPeerName, fd, Place::AMPLE).map(|answer| answer.name)
 }
 
-/// The state, and the length of a listener's queue.
+/// The state, and the length of a listener's queue, or the number of a connection's segments that are
+/// not acknowledged.
 fn tcp_info(fd: RawFd) -> Result<(u8, u32), String> {
     let room = Place::Room(TCP_INFO_ROOM);
     let info = sys::get_option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, room);
