@@ -376,6 +376,11 @@ fn rows_stay_exact_while_other_connections_come_and_go() {
         "{reads} passes while {came} connections came and went"
     ));
     assert!(came > 30, "{came}");
+    // A debug kernel ends this many connections in order in more than the time of a wait.
+    for (client, accepted) in stable {
+        drop(accepted.ending_by_reset());
+        drop(client);
+    }
 }
 
 /// The file refers to the namespace as other files of `/proc/net` do. With the file the namespace ends,

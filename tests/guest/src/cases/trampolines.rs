@@ -68,6 +68,8 @@ fn bpf_programs_older_than_the_module_run_at_each_call() {
 fn bpf_programs_younger_than_the_module_run_at_each_call() {
     let net = Net::new();
     let listeners = listeners(&net);
+    // A case that is skipped leaves no module.
+    drop(Trampolines::needed());
     module::load();
     let programs = Trampolines::needed();
     assert_counted(&net, &listeners, |function| programs.runs(function), true);
