@@ -49,7 +49,7 @@ docs() {
 }
 
 in_go() {
-	"$SCRIPTS/root.sh" run go env CGO_ENABLED=0 GOTOOLCHAIN=local "GOCACHE=$TOA_CACHE/go" "$@"
+	"$SCRIPTS/root.sh" run go "$@"
 }
 
 # Checks the package in Go, and compiles it for systems without the module.
@@ -65,7 +65,7 @@ go() {
 }
 
 in_python() {
-	"$SCRIPTS/root.sh" run python env PYTHONDONTWRITEBYTECODE=1 "$@"
+	"$SCRIPTS/root.sh" run python "$@"
 }
 
 # Checks the types of the package in Python, and that its archives have all of its files.

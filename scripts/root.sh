@@ -230,6 +230,9 @@ environment() {
 	ENVIRONMENT=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 		HOME=/root "LC_ALL=C" "TERM=${TERM:-dumb}" "TOA_CACHE=$TOA_CACHE"
 		"CARGO_HOME=$TOA_CACHE/cargo"
+		# Go's programs need none of the root's C libraries, and no other version of Go.
+		"GOCACHE=$TOA_CACHE/go" GOTOOLCHAIN=local CGO_ENABLED=0
+		PYTHONDONTWRITEBYTECODE=1
 		"TOA_METADATA_CACHE=$TOA_CACHE/metadata")
 	for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY CI KERNEL KVER RUST \
 		CARGO_TARGET_DIR TOA_METADATA_JOBS CARGO_NET_OFFLINE RUST_BACKTRACE PROPTEST_CASES; do

@@ -44,17 +44,22 @@ LOG=$REPO/build/host-test.log
 export TOA_SUMMARY=${TOA_SUMMARY:-$REPO/build/vm-summary}
 
 host() {
-	local status=0 counts
-	stage "host tests" "$0" cargo-test || status=$?
-	counts=$(awk '/^test result: / { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$LOG")
-	count "$status" "$counts"
-	go_package
-	python_package
+	host_tests "host tests" cargo
+	host_tests "tests in Go" go
+	host_tests "tests in Python" python
 	fuzz
 }
 
-# count STATUS PASSED FAILED SKIPPED: collects the counts of a test. A failure without a failed
-# test is one that did not compile.
+# host_tests NAME TOOL: runs TOOL's tests, and counts them from their log.
+host_tests() {
+	local status=0
+	stage "$1" "$0" "$2-test" || status=$?
+	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
+	count "$status" "$("$2_counts")"
+}
+
+# count STATUS PASSED FAILED SKIPPED: collects the counts of a test, which may also fail before or
+# after it counts.
 count() {
 	local status=$1 counts
 	read -r -a counts <<<"${*:2}"
@@ -62,33 +67,31 @@ count() {
 	echo "${counts[*]}" >>"$RESULTS"
 }
 
-# Counts the top-level tests and examples of the package in Go.
-go_package() {
-	local status=0
-	stage "tests in Go" "$0" go-test || status=$?
-	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
-	count "$status" "$(awk '/^--- / { n[$2]++ } END { print n["PASS:"] + 0, n["FAIL:"] + 0, n["SKIP:"] + 0 }' "$LOG-go")"
+cargo_counts() {
+	awk '/^test result: / { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$LOG"
 }
 
-# Counts the tests of the package in Python, from pytest's last line.
-python_package() {
-	local status=0
-	stage "tests in Python" "$0" python-test || status=$?
-	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
-	count "$status" "$(tail -n 1 "$LOG-python" | awk '{
+# Top-level tests and examples.
+go_counts() {
+	awk '/^--- / { n[$2]++ } END { print n["PASS:"] + 0, n["FAIL:"] + 0, n["SKIP:"] + 0 }' "$LOG-go"
+}
+
+# From pytest's last line.
+python_counts() {
+	tail -n 1 "$LOG-python" | awk '{
 		for (i = 2; i <= NF; i++) { word = $i; sub(/[^a-z].*/, "", word); n[word] += $(i - 1) }
-	} END { print n["passed"] + 0, n["failed"] + n["error"] + n["errors"], n["skipped"] + 0 }')"
+	} END { print n["passed"] + 0, n["failed"] + n["error"] + n["errors"], n["skipped"] + 0 }'
 }
 
 go_test() {
 	: >"$LOG-go"
-	"$SCRIPTS/root.sh" run go env CGO_ENABLED=0 GOTOOLCHAIN=local "GOCACHE=$TOA_CACHE/go" \
+	"$SCRIPTS/root.sh" run go \
 		go test -C "$REPO/peer/go" -v -count=1 -vet=off . 2>&1 | tee "$LOG-go" >&2
 }
 
 python_test() {
 	: >"$LOG-python"
-	"$SCRIPTS/root.sh" run python env PYTHONDONTWRITEBYTECODE=1 \
+	"$SCRIPTS/root.sh" run python \
 		python3 -m pytest -q -rs "$REPO/peer/python" 2>&1 | tee "$LOG-python" >&2
 }
 
@@ -116,18 +119,15 @@ unload() {
 	boot "loads on $KERNEL with one processor" test-one-cpu
 }
 
-# boot NAME ACTION: runs that action of vm-test.sh, and counts its results. It may
-# also fail before or after it counts.
+# boot NAME ACTION: runs that action of vm-test.sh, and counts its results.
 boot() {
-	local status=0 counts
+	local status=0
 	filtered "$2" || return 0
 	rm -f "$TOA_SUMMARY"
 	stage "$1" "$SCRIPTS/vm-test.sh" "$2" || status=$?
 	[[ $status != "$ARCHIVE_UNAVAILABLE" ]] || not_begun "$status"
 	[[ -s $TOA_SUMMARY ]] || echo "0 1 0" >"$TOA_SUMMARY"
-	counts=$(cat "$TOA_SUMMARY")
-	[[ $status == 0 || $counts != *" 0 "* ]] || counts="${counts%% *} 1 ${counts##* }"
-	echo "$counts" >>"$RESULTS"
+	count "$status" "$(cat "$TOA_SUMMARY")"
 }
 
 # filtered ACTION: whether the tests of that action have any that FILTER= names.

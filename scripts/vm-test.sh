@@ -113,11 +113,10 @@ demo_programs() {
 		-p toa-guest -p toa-balancer -p toa-vm --manifest-path "$REPO/tests/Cargo.toml" >&2
 }
 
-# go_build NAME DIRECTORY SOURCES: builds without the root's C libraries, and keeps
-# compiled packages in the cache.
+# go_build NAME DIRECTORY SOURCES
 go_build() {
 	mkdir -p "$TARGET/release"
-	"$SCRIPTS/root.sh" run go env CGO_ENABLED=0 GOTOOLCHAIN=local "GOCACHE=$TOA_CACHE/go" \
+	"$SCRIPTS/root.sh" run go \
 		go build -C "$REPO/$2" -buildvcs=false -ldflags=-s -o "$TARGET/release/$1" "$3" >&2
 }
 
