@@ -21,25 +21,20 @@ pub fn supported() -> bool {
 /// The settings of failing allocations of pages.
 const FAIL_PAGES: &str = "/sys/kernel/debug/fail_page_alloc";
 
-/// Writes a setting of failing allocations of slab objects.
+/// Writes a setting.
 #[track_caller]
-fn set(name: &str, value: &str) {
-    set_in(FAILSLAB, name, value);
-}
-
-/// Writes a setting in a directory of settings.
-#[track_caller]
-fn set_in(directory: &str, name: &str, value: &str) {
+fn set(directory: &str, name: &str, value: &str) {
     fs::write(format!("{directory}/{name}"), value)
         .unwrap_or_else(|error| panic!("{directory}/{name}: {value}: {error}"));
 }
 
-/// The settings that spare most pages, with the value by which all of them can fail, and the
-/// kernel's own value.
-const SPARED_PAGES: [(&str, &str, &str); 3] = [
-    ("ignore-gfp-wait", "N", "Y"),
-    ("ignore-gfp-highmem", "N", "Y"),
-    ("min-order", "0", "1"),
+/// The settings by which the kernel spares most allocations, with the value by which all of them can
+/// fail, and the kernel's own value.
+const SPARED: [(&str, &str, &str, &str); 4] = [
+    (FAILSLAB, "ignore-gfp-wait", "N", "Y"),
+    (FAIL_PAGES, "ignore-gfp-wait", "N", "Y"),
+    (FAIL_PAGES, "ignore-gfp-highmem", "N", "Y"),
+    (FAIL_PAGES, "min-order", "0", "1"),
 ];
 
 /// The level from which on messages appear on the console, whose traces fail the run: warnings do not
@@ -47,19 +42,18 @@ const SPARED_PAGES: [(&str, &str, &str); 3] = [
 const PRINTK: &str = "/proc/sys/kernel/printk";
 
 /// Allocations that may sleep can fail as well, and pages of any size and zone, until this is
-/// dropped. The kernel's reports of failed
-/// allocations do not fail the case.
+/// dropped. The kernel's reports of failed allocations do not fail the case.
 pub struct Failures {
     nth: File,
 }
 
 impl Failures {
     pub fn prepare() -> Self {
-        set("ignore-gfp-wait", "N");
-        set("verbose", "0");
-        set_in(FAIL_PAGES, "verbose", "0");
-        for (name, value, _) in SPARED_PAGES {
-            set_in(FAIL_PAGES, name, value);
+        for (directory, name, value, _) in SPARED {
+            set(directory, name, value);
+        }
+        for directory in [FAILSLAB, FAIL_PAGES] {
+            set(directory, "verbose", "0");
         }
         fs::write(PRINTK, "4").expect("the console's level");
         runner::allocations_fail();
@@ -92,18 +86,18 @@ impl Failures {
         work: impl FnOnce() -> T,
     ) -> (T, u64) {
         const MANY: u64 = 1_000_000;
-        set("task-filter", "N");
-        set("stacktrace-depth", "32");
-        set("require-start", &format!("{:#x}", code.start));
-        set("require-end", &format!("{:#x}", code.end));
-        set("interval", &interval.to_string());
-        set("probability", "100");
-        set("times", &MANY.to_string());
+        set(FAILSLAB, "task-filter", "N");
+        set(FAILSLAB, "stacktrace-depth", "32");
+        set(FAILSLAB, "require-start", &format!("{:#x}", code.start));
+        set(FAILSLAB, "require-end", &format!("{:#x}", code.end));
+        set(FAILSLAB, "interval", &interval.to_string());
+        set(FAILSLAB, "probability", "100");
+        set(FAILSLAB, "times", &MANY.to_string());
         let result = work();
         let text = fs::read_to_string(format!("{FAILSLAB}/times")).expect("the rest");
-        set("probability", "0");
-        set("require-start", "0");
-        set("require-end", "0");
+        set(FAILSLAB, "probability", "0");
+        set(FAILSLAB, "require-start", "0");
+        set(FAILSLAB, "require-end", "0");
         let left: u64 = text.trim().parse().expect("a number");
         (result, MANY - left)
     }
@@ -118,10 +112,9 @@ impl Failures {
 
 impl Drop for Failures {
     fn drop(&mut self) {
-        set("probability", "0");
-        set("ignore-gfp-wait", "Y");
-        for (name, _, value) in SPARED_PAGES {
-            set_in(FAIL_PAGES, name, value);
+        set(FAILSLAB, "probability", "0");
+        for (directory, name, _, value) in SPARED {
+            set(directory, name, value);
         }
         fs::write(PRINTK, "7").expect("the console's level");
     }

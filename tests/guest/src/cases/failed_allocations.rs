@@ -36,7 +36,7 @@ fn prepare() -> Failures {
 }
 
 /// The load that no failure reaches has allocated fewer times than this.
-const ALLOCATIONS: u32 = 20_000;
+const ALLOCATIONS: u32 = 5000;
 
 /// Loads between two lines of progress, which the harness waits for.
 const NOTED: u32 = 20;

@@ -138,7 +138,7 @@ pub struct Connection {
     /// The socket is bound to its address, also after a disconnect.
     is_bound: bool,
     /// The handshake used a SYN cookie, so the kernel has no SYN to show the balancer by.
-    has_no_syn: bool,
+    pub is_of_cookie: bool,
     /// The kernel keeps the connection through the balancer in TIME_WAIT.
     is_in_time_wait: bool,
 }
@@ -165,7 +165,7 @@ impl Connection {
             was_repaired: false,
             is_restored: false,
             is_bound: false,
-            has_no_syn: false,
+            is_of_cookie: false,
             is_in_time_wait: false,
         }
     }
@@ -178,11 +178,6 @@ impl Connection {
     /// Whether the kernel has a peer for the socket.
     pub fn has_peer(&self) -> bool {
         self.peer.is_some()
-    }
-
-    /// Whether a SYN cookie made the connection.
-    pub fn is_of_cookie(&self) -> bool {
-        self.has_no_syn
     }
 
     /// Whether both ends can send and receive.
@@ -340,7 +335,7 @@ impl Model {
             Step::Close { slot, side, end } => match side {
                 Side::Server => is(slot, |_| true),
                 Side::Client => self.get(slot).is_some_and(|c| {
-                    let stays_in_table = c.is_accepted || !c.has_no_syn || end == End::Fin;
+                    let stays_in_table = c.is_accepted || !c.is_of_cookie || end == End::Fin;
                     c.far.is_open && stays_in_table
                 }),
             },
@@ -548,7 +543,7 @@ impl Model {
                 self.count("ip6_address_alloc");
             }
         }
-        connection.has_no_syn = self.has_cookies;
+        connection.is_of_cookie = self.has_cookies;
         self.connections[slot.index()] = Some(connection);
         self.queue.push(slot);
     }

@@ -355,7 +355,7 @@ impl<'a> World<'a> {
                 direction,
             } => {
                 self.shut_down(slot, side, direction, reply)?;
-                self.wait_for_acknowledgement(model, slot)
+                self.wait_for_acknowledgement_of_fin(model, slot)
             }
             Step::Exchange { slot } => {
                 self.exchange(slot)?;
@@ -379,7 +379,7 @@ impl<'a> World<'a> {
                     sockets::reset_at_end(&far);
                 }
                 drop(far);
-                self.wait_for_acknowledgement(model, slot)
+                self.wait_for_acknowledgement_of_fin(model, slot)
             }
             Step::Disconnect { slot } => {
                 compare(reply, &sys::disconnect(self.get(slot).fd()))?;
@@ -508,8 +508,8 @@ impl<'a> World<'a> {
     /// The server delays that (`tcp_fin` in `net/ipv4/tcp_input.c`), and a socket in TCP_REPAIR can go
     /// before it, without a segment. The client would then send its FIN again, whose acknowledgement
     /// is still a valid cookie: the listener would make a connection of it.
-    fn wait_for_acknowledgement(&self, model: &Model, slot: Slot) -> Outcome {
-        if !model.get(slot).is_some_and(Connection::is_of_cookie) {
+    fn wait_for_acknowledgement_of_fin(&self, model: &Model, slot: Slot) -> Outcome {
+        if !model.get(slot).is_some_and(|c| c.is_of_cookie) {
             return Ok(());
         }
         let client = self.get(slot).client;
@@ -530,7 +530,7 @@ impl<'a> World<'a> {
     /// and takes its acknowledgement for a cookie: `check_tcp_syn_cookie` compares it with the sequence
     /// number, and both have grown by one byte.
     fn wait_for_acknowledgement_of_data(&self, model: &Model, slot: Slot) -> Outcome {
-        if !model.get(slot).is_some_and(Connection::is_of_cookie) {
+        if !model.get(slot).is_some_and(|c| c.is_of_cookie) {
             return Ok(());
         }
         settle(|| match tcp_info(self.get(slot).fd())?.1 {
