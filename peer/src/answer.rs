@@ -7,6 +7,7 @@ use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
 use crate::unmapped;
+use crate::NoClient;
 
 /// The size of DPVS's `struct toa_nat64_peer`: an IPv6 address (16 bytes), a port
 /// (2 bytes) and padding (2 bytes). Address and port are in network order; IPv4
@@ -24,20 +25,27 @@ pub(crate) fn parse(answer: &[u8]) -> Option<SocketAddr> {
     )))
 }
 
-/// Interprets the result of `getsockopt`. `None` if the module has no answer:
-///
-/// - `ENOPROTOOPT`: no module is loaded, or the socket is not TCP;
-/// - `EINVAL`: the module has no client;
-/// - `EOPNOTSUPP`: a true MPTCP connection, or a UNIX socket;
-/// - `EFAULT`: DPVS's module, whose option answers only for clients that getpeername
-///   cannot return. The buffer is valid, so the error has no other cause.
-pub(crate) fn read(told: io::Result<&[u8]>) -> io::Result<Option<SocketAddr>> {
+/// Interprets the result of `getsockopt`. The inner error is the reason why the module
+/// has no client.
+pub(crate) fn read(told: io::Result<&[u8]>) -> io::Result<Result<SocketAddr, NoClient>> {
     match told {
-        Ok(answer) => Ok(parse(answer)),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::ENOPROTOOPT | libc::EINVAL | libc::EOPNOTSUPP | libc::EFAULT) => Ok(None),
-            _ => Err(error),
+        Ok(answer) => Ok(parse(answer).ok_or(NoClient::OtherModule)),
+        Err(error) => match error.raw_os_error().and_then(reason) {
+            Some(reason) => Ok(Err(reason)),
+            None => Err(error),
         },
+    }
+}
+
+/// Returns the reason that an error number of `getsockopt` stands for.
+fn reason(number: i32) -> Option<NoClient> {
+    match number {
+        libc::ENOPROTOOPT => Some(NoClient::NoModule),
+        libc::EINVAL => Some(NoClient::NoOption),
+        libc::EOPNOTSUPP => Some(NoClient::Unsupported),
+        // The buffer is valid, so the error has no other cause.
+        libc::EFAULT => Some(NoClient::OtherModule),
+        _ => None,
     }
 }
 
@@ -78,16 +86,22 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_mean_no_answer_are_no_errors() {
-        for number in [
-            libc::ENOPROTOOPT,
-            libc::EINVAL,
-            libc::EOPNOTSUPP,
-            libc::EFAULT,
+    fn errors_that_mean_no_client_become_reasons() {
+        for (number, reason) in [
+            (libc::ENOPROTOOPT, NoClient::NoModule),
+            (libc::EINVAL, NoClient::NoOption),
+            (libc::EOPNOTSUPP, NoClient::Unsupported),
+            (libc::EFAULT, NoClient::OtherModule),
         ] {
             let told = read(Err(io::Error::from_raw_os_error(number)));
-            assert_eq!(told.expect("no error"), None, "{number}");
+            assert_eq!(told.expect("no error"), Err(reason), "{number}");
         }
+    }
+
+    #[test]
+    fn answer_of_another_length_comes_from_another_module() {
+        let told = read(Ok(&[0; LENGTH - 1]));
+        assert_eq!(told.expect("no error"), Err(NoClient::OtherModule));
     }
 
     #[test]

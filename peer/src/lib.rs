@@ -80,6 +80,34 @@ pub enum Origin {
     Getpeername,
 }
 
+/// The reason why the module has no client for a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NoClient {
+    /// No module is loaded, or the socket is not TCP (`ENOPROTOOPT`).
+    NoModule,
+    /// The connection came without the option, or the module refused its client
+    /// (`EINVAL`). The command `toa why` explains the second case.
+    NoOption,
+    /// The socket is a true MPTCP connection, or a UNIX socket (`EOPNOTSUPP`).
+    Unsupported,
+    /// The module is DPVS's (`EFAULT`). It has an answer only for clients that
+    /// `getpeername` cannot return.
+    OtherModule,
+}
+
+impl fmt::Display for NoClient {
+    /// Writes the reason as a clause for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::NoModule => "no module is loaded, or the socket is not TCP",
+            Self::NoOption => "the connection came without an option that the module accepts",
+            Self::Unsupported => "the socket is an MPTCP connection or a UNIX socket",
+            Self::OtherModule => "another module is loaded, which leaves the client to getpeername",
+        })
+    }
+}
+
 impl fmt::Display for Peer {
     /// Writes a line for logs: `[2001:db8:7::7]:42275 by toa, balancer 10.0.1.6:1025`, or
     /// `203.0.113.7:4660 by getpeername`.
@@ -183,6 +211,28 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn client_by_toa(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
+    Ok(client_or_reason(socket)?.ok())
+}
+
+/// Returns the client that the module has for this socket, or the reason why it has none.
+///
+/// # Errors
+///
+/// The errors of [`client_by_toa`].
+///
+/// # Examples
+///
+/// ```
+/// # use std::net::{TcpListener, TcpStream};
+/// # let listener = TcpListener::bind("127.0.0.1:0")?;
+/// # let _client = TcpStream::connect(listener.local_addr()?)?;
+/// # let (stream, _) = listener.accept()?;
+/// if let Err(reason) = toa_peer::client_or_reason(&stream)? {
+///     println!("no client: {reason}");
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn client_or_reason(socket: impl AsFd) -> io::Result<Result<SocketAddr, NoClient>> {
     ask(socket.as_fd(), CLIENT)
 }
 
@@ -209,12 +259,12 @@ pub fn client_by_toa(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn balancer(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
-    ask(socket.as_fd(), BALANCER)
+    Ok(ask(socket.as_fd(), BALANCER)?.ok())
 }
 
 /// Asks the module for an option. Its level is IPPROTO_IP for AF_INET6 sockets as well,
 /// whatever their traffic is.
-fn ask(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<Option<SocketAddr>> {
+fn ask(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<Result<SocketAddr, NoClient>> {
     let mut room = [0; answer::LENGTH];
     answer::read(sys::getsockopt(socket, libc::IPPROTO_IP, option, &mut room))
 }
