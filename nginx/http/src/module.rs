@@ -5,7 +5,9 @@
 //! them. Each function turns raw arguments into safe views, calls a safe function,
 //! and turns the result back.
 
+use core::ffi::c_char;
 use core::ffi::c_void;
+use core::ffi::CStr;
 use core::mem::offset_of;
 use core::ptr;
 
@@ -20,34 +22,35 @@ use nginx_sys::ngx_http_handler_pt;
 use nginx_sys::ngx_http_init_connection;
 use nginx_sys::ngx_http_module_t;
 use nginx_sys::ngx_http_phases_NGX_HTTP_POST_READ_PHASE;
-use nginx_sys::ngx_http_phases_NGX_HTTP_PREACCESS_PHASE;
 use nginx_sys::ngx_http_request_t;
 use nginx_sys::ngx_int_t;
 use nginx_sys::ngx_listening_t;
 use nginx_sys::ngx_module_t;
-use nginx_sys::ngx_str_t;
 use nginx_sys::ngx_uint_t;
 use nginx_sys::ngx_variable_value_t;
 use nginx_sys::NGX_CONF_FLAG;
 use nginx_sys::NGX_HTTP_INTERNAL_SERVER_ERROR;
+use nginx_sys::NGX_HTTP_LIF_CONF;
 use nginx_sys::NGX_HTTP_LOC_CONF;
-use nginx_sys::NGX_HTTP_LOC_CONF_OFFSET;
 use nginx_sys::NGX_HTTP_MAIN_CONF;
 use nginx_sys::NGX_HTTP_MODULE;
+use nginx_sys::NGX_HTTP_SIF_CONF;
 use nginx_sys::NGX_HTTP_SRV_CONF;
+use nginx_sys::NGX_HTTP_SRV_CONF_OFFSET;
 use ngx::core::Status;
 use ngx::http::HttpModule;
-use ngx::http::HttpModuleLocationConf;
 use ngx::http::HttpModuleMainConf;
+use ngx::http::HttpModuleServerConf;
 use ngx::http::NgxHttpCoreModule;
-use ngx::ngx_string;
+use toa_nginx::ngx_str;
 use toa_nginx::notice;
 use toa_nginx::Connection;
+use toa_nginx::Reason;
 use toa_nginx::Variable;
 
-use crate::location::Location;
 use crate::real_ip;
 use crate::request::Request;
+use crate::server::Server;
 
 pub(crate) struct Module;
 
@@ -62,7 +65,8 @@ impl HttpModule for Module {
     unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         for (index, variable) in Variable::ALL.into_iter().enumerate() {
             // SAFETY: nginx keeps the name, which is static and never written to.
-            let added = unsafe { ngx_http_add_variable(cf, &mut name_of(variable), 0).as_mut() };
+            let added =
+                unsafe { ngx_http_add_variable(cf, &mut ngx_str(variable.name()), 0).as_mut() };
             let Some(added) = added else {
                 return Status::NGX_ERROR.into();
             };
@@ -76,39 +80,24 @@ impl HttpModule for Module {
         // SAFETY: nginx reads the phases' handlers only after this call.
         let core = unsafe { cf.as_ref() }.and_then(NgxHttpCoreModule::main_conf_mut);
         let phases = core.map(|core| &mut core.phases);
-        let Some(phases) = phases else {
+        let phase = ngx_http_phases_NGX_HTTP_POST_READ_PHASE as usize;
+        let Some(phase) = phases.and_then(|phases| phases.get_mut(phase)) else {
             return Status::NGX_ERROR.into();
         };
-        for phase in [
-            ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
-            ngx_http_phases_NGX_HTTP_PREACCESS_PHASE,
-        ] {
-            let Some(phase) = phases.get_mut(phase as usize) else {
-                return Status::NGX_ERROR.into();
-            };
-            // SAFETY: nginx created the array for elements of that type.
-            let place = unsafe { ngx_array_push(&mut phase.handlers) };
-            if place.is_null() {
-                return Status::NGX_ERROR.into();
-            }
-            // SAFETY: `place` is the array's new element.
-            unsafe { place.cast::<ngx_http_handler_pt>().write(Some(handle)) };
+        // SAFETY: nginx created the array for elements of that type.
+        let place = unsafe { ngx_array_push(&mut phase.handlers) };
+        if place.is_null() {
+            return Status::NGX_ERROR.into();
         }
+        // SAFETY: `place` is the array's new element.
+        unsafe { place.cast::<ngx_http_handler_pt>().write(Some(handle)) };
         Status::NGX_OK.into()
     }
 }
 
-// SAFETY: `create_loc_conf` creates a `Location`.
-unsafe impl HttpModuleLocationConf for Module {
-    type LocationConf = Location;
-}
-
-fn name_of(variable: Variable) -> ngx_str_t {
-    let name = variable.name();
-    ngx_str_t {
-        data: name.as_ptr().cast_mut(),
-        len: name.len(),
-    }
+// SAFETY: `create_srv_conf` creates a `Server`.
+unsafe impl HttpModuleServerConf for Module {
+    type ServerConf = Server;
 }
 
 /// Evaluates a variable for a request.
@@ -127,7 +116,8 @@ unsafe extern "C" fn evaluate(
     let (Some(variable), Some(value)) = (Variable::ALL.get(index), value) else {
         return Status::NGX_ERROR.into();
     };
-    variable.evaluate(connection.and_then(Connection::peers), value);
+    let peers = connection.ok_or(Reason::Error).and_then(Connection::peers);
+    variable.evaluate(peers, value);
     Status::NGX_OK.into()
 }
 
@@ -147,7 +137,7 @@ unsafe extern "C" fn handle(request: *mut ngx_http_request_t) -> ngx_int_t {
 unsafe extern "C" fn init_connection(connection: *mut ngx_connection_t) {
     // SAFETY: nginx has just accepted the connection, which is open.
     if let Some(connection) = unsafe { Connection::from_raw(connection) } {
-        connection.peers();
+        let _ = connection.peers();
     }
     // SAFETY: the argument is the one that nginx passed.
     unsafe { ngx_http_init_connection(connection) };
@@ -181,14 +171,43 @@ unsafe fn listen_first(cycle: *mut ngx_cycle_t) {
     }
 }
 
+/// The answer to the directive in blocks in which it would act too late. nginx writes the
+/// directive's name before it, and the place in the configuration after it.
+const TOO_LATE: &CStr = c"belongs into the block \"server\" or \"http\": in \"location\" \
+    and \"if\" it would act after \"set\", \"return\" and \"map\" have used the balancer's address";
+
+/// Sets the value of `toa_real_ip`.
+unsafe extern "C" fn set_real_ip(
+    cf: *mut ngx_conf_t,
+    command: *mut ngx_command_t,
+    server: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx passes the configuration that it reads.
+    let block = unsafe { cf.as_ref() }.map_or(0, |cf| cf.cmd_type);
+    if block & (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF) as ngx_uint_t == 0 {
+        // nginx only reads the text.
+        return TOO_LATE.as_ptr().cast_mut();
+    }
+    // SAFETY: the arguments are those that nginx passed. The command's offset is that of a
+    // flag in `Server`.
+    unsafe { ngx_conf_set_flag_slot(cf, command, server) }
+}
+
+/// The blocks in which nginx accepts the directive, and those in which `set_real_ip`
+/// explains why it does not.
+const BLOCKS: u32 = NGX_HTTP_MAIN_CONF
+    | NGX_HTTP_SRV_CONF
+    | NGX_HTTP_SIF_CONF
+    | NGX_HTTP_LOC_CONF
+    | NGX_HTTP_LIF_CONF;
+
 static mut COMMANDS: [ngx_command_t; 2] = [
     ngx_command_t {
-        name: ngx_string!("toa_real_ip"),
-        type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_FLAG)
-            as ngx_uint_t,
-        set: Some(ngx_conf_set_flag_slot),
-        conf: NGX_HTTP_LOC_CONF_OFFSET,
-        offset: offset_of!(Location, real_ip),
+        name: ngx_str(c"toa_real_ip"),
+        type_: (BLOCKS | NGX_CONF_FLAG) as ngx_uint_t,
+        set: Some(set_real_ip),
+        conf: NGX_HTTP_SRV_CONF_OFFSET,
+        offset: offset_of!(Server, real_ip),
         post: ptr::null_mut(),
     },
     ngx_command_t::empty(),
@@ -199,10 +218,10 @@ static CONTEXT: ngx_http_module_t = ngx_http_module_t {
     postconfiguration: Some(Module::postconfiguration),
     create_main_conf: None,
     init_main_conf: None,
-    create_srv_conf: None,
-    merge_srv_conf: None,
-    create_loc_conf: Some(Module::create_loc_conf),
-    merge_loc_conf: Some(Module::merge_loc_conf),
+    create_srv_conf: Some(Module::create_srv_conf),
+    merge_srv_conf: Some(Module::merge_srv_conf),
+    create_loc_conf: None,
+    merge_loc_conf: None,
 };
 
 ngx::ngx_modules!(ngx_http_toa_module);

@@ -3,34 +3,26 @@
 //! The directive `toa_real_ip`: nginx's connection has the client's address for the
 //! duration of a request.
 //!
-//! The server's setting applies when nginx has read a request's header. The location's
-//! setting applies when nginx has found the location, before `allow`, `limit_conn` and
-//! `limit_req`. nginx calls modules from `load_module` first, so its own realip module
-//! finds the client in both phases. A subrequest shares the connection of its request,
-//! and leaves the address unchanged.
+//! The address changes when nginx has read a request's header and found its server, before
+//! all phases that evaluate variables. A location could only change it after `set`,
+//! `return` and `map` have used the balancer's address, so the directive is refused there.
+//!
+//! nginx calls modules from `load_module` first, so its own realip module finds the client.
+//! Internal redirects and subrequests do not begin this phase again: they share the
+//! connection, and its address, with their request.
 
-use crate::request::NoMemory;
+use toa_nginx::NoMemory;
+
 use crate::request::Request;
 
-/// Applies the setting of the request's location.
+/// Gives the request the client, unless the kernel has already returned it to nginx.
 pub(crate) fn apply(request: &Request<'_>) -> Result<(), NoMemory> {
-    if !request.is_main() {
-        return Ok(());
-    }
-    match (request.location().has_real_ip(), request.substitution()) {
-        (true, Some(substitution)) => substitution.repeat(),
-        (true, None) => substitute(request)?,
-        (false, Some(substitution)) => substitution.undo(),
-        (false, None) => {}
-    }
-    Ok(())
-}
-
-/// Substitutes the client, unless the kernel has already returned the client to nginx.
-fn substitute(request: &Request<'_>) -> Result<(), NoMemory> {
     let connection = request.connection();
     match connection.peers() {
-        Some(peers) if connection.remote() != Some(peers.client().address()) => {
+        Ok(peers)
+            if request.server().real_ip.is_on()
+                && connection.remote() != Some(peers.client().address()) =>
+        {
             request.substitute(peers.client())
         }
         _ => Ok(()),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A connection of nginx (`src/core/ngx_connection.h`), and the peers that are kept
-//! with it.
+//! A connection of nginx (`src/core/ngx_connection.h`), the peers that are kept with it,
+//! and the addresses that nginx has for its two ends.
 
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -12,14 +12,23 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use nginx_sys::__socket_type_SOCK_STREAM as SOCK_STREAM;
+use nginx_sys::ngx_connection_local_sockaddr;
 use nginx_sys::ngx_connection_t;
+use nginx_sys::ngx_int_t;
+use nginx_sys::ngx_palloc;
 use nginx_sys::ngx_pool_cleanup_add;
 use nginx_sys::ngx_pool_cleanup_t;
+use nginx_sys::ngx_str_t;
+use nginx_sys::sockaddr;
+use nginx_sys::socklen_t;
 use nginx_sys::AF_INET;
 use nginx_sys::AF_INET6;
+use nginx_sys::NGX_OK;
 
 use crate::name;
+use crate::name::Name;
 use crate::peers::Peers;
+use crate::reason::Reason;
 
 /// A connection, borrowed for the duration of a callback from nginx.
 #[derive(Clone, Copy)]
@@ -46,10 +55,11 @@ impl<'c> Connection<'c> {
         self.raw.as_ptr()
     }
 
-    /// Returns the connection's peers. The first call asks the kernel.
-    pub fn peers(self) -> Option<&'c Peers> {
+    /// Returns the connection's peers, or the reason why there are none. The first call
+    /// asks the kernel.
+    pub fn peers(self) -> Result<&'c Peers, Reason> {
         match self.remembered() {
-            Some(peers) => peers,
+            Some(answer) => answer.as_ref().map_err(|reason| *reason),
             None => self.remember(self.tcp_socket().and_then(Peers::of)),
         }
     }
@@ -64,23 +74,113 @@ impl<'c> Connection<'c> {
         }
     }
 
+    /// Returns the address of the connection's local end; an IPv4-mapped one as IPv4.
+    /// nginx asks the kernel if it listens on a wildcard address.
+    fn local(self) -> Option<SocketAddr> {
+        // SAFETY: the connection is open, and its name is nginx's. The null pointer asks
+        // for no text.
+        let found = unsafe { ngx_connection_local_sockaddr(self.as_ptr(), ptr::null_mut(), 0) };
+        if found != NGX_OK as ngx_int_t {
+            return None;
+        }
+        // SAFETY: nginx has filled the name in, which is `local_socklen` bytes long.
+        unsafe {
+            let connection = self.raw.as_ref();
+            name::address_at(connection.local_sockaddr, connection.local_socklen)
+        }
+    }
+
+    /// Returns nginx's address of the remote end, to put it back later.
+    pub fn remote_address(self) -> Address {
+        // SAFETY: the connection is open (`from_raw`).
+        let connection = unsafe { self.raw.as_ref() };
+        Address {
+            name: connection.sockaddr,
+            length: connection.socklen,
+            text: connection.addr_text,
+        }
+    }
+
+    /// Gives nginx another address of the remote end.
+    ///
+    /// # Safety
+    ///
+    /// The address lives until the connection has another one, or is closed.
+    pub unsafe fn set_remote_address(self, address: &Address) {
+        // SAFETY: the connection is open, this process has one thread, and no borrow of
+        // these fields exists.
+        unsafe {
+            let connection = self.as_ptr();
+            (*connection).sockaddr = address.name;
+            (*connection).socklen = address.length;
+            (*connection).addr_text = address.text;
+        }
+    }
+
+    /// Gives nginx the client as the address of the remote end until the connection is
+    /// closed, unless nginx already has it.
+    ///
+    /// An IPv4 address of the local end gets the IPv4-mapped form if the client is IPv6,
+    /// as on a dual-stack listener. A header of the PROXY protocol has both addresses,
+    /// and one family.
+    pub fn set_client(self) -> Result<(), NoMemory> {
+        let Ok(peers) = self.peers() else {
+            return Ok(());
+        };
+        let client = peers.client();
+        if self.remote() == Some(client.address()) {
+            return Ok(());
+        }
+        if let (true, Some(SocketAddr::V4(local))) = (client.address().is_ipv6(), self.local()) {
+            let mapped = SocketAddr::new(local.ip().to_ipv6_mapped().into(), local.port());
+            let name = self.keep(Name::new(mapped))?;
+            // SAFETY: the connection is open, this process has one thread, and no borrow of
+            // these fields exists. The name is in the connection's pool.
+            unsafe {
+                (*self.as_ptr()).local_sockaddr = name.as_ptr();
+                (*self.as_ptr()).local_socklen = name.length();
+            }
+        }
+        // SAFETY: the peers live in the connection's pool.
+        unsafe { self.set_remote_address(&client.into()) };
+        Ok(())
+    }
+
+    /// Moves a value into the connection's pool.
+    fn keep(self, name: Name) -> Result<&'c Name, NoMemory> {
+        // SAFETY: an open connection has a pool, or a null pointer to one.
+        let pool = NonNull::new(unsafe { self.raw.as_ref().pool }).ok_or(NoMemory)?;
+        // SAFETY: the pool is open. The memory is null or new, and aligned for any type.
+        let place = unsafe { ngx_palloc(pool.as_ptr(), size_of::<Name>()) };
+        let place = NonNull::new(place.cast::<Name>()).ok_or(NoMemory)?;
+        // SAFETY: `place` has room for the name, and lives as long as the pool. A name owns
+        // nothing, so nginx may free the memory without a drop.
+        unsafe {
+            place.write(name);
+            Ok(place.as_ref())
+        }
+    }
+
     /// Returns the connection's descriptor if it is TCP over IP. Excludes UNIX and UDP
     /// sockets, and streams of QUIC connections, which have the UDP socket's descriptor.
-    fn tcp_socket(self) -> Option<BorrowedFd<'c>> {
+    fn tcp_socket(self) -> Result<BorrowedFd<'c>, Reason> {
         // SAFETY: the connection is open (`from_raw`), and this process has one
         // thread, so no other code writes to it.
         let connection = unsafe { self.raw.as_ref() };
         // SAFETY: an open connection's name is null or begins with its family.
-        let family = unsafe { connection.sockaddr.as_ref() }?.sa_family;
+        let name = unsafe { connection.sockaddr.as_ref() }.ok_or(Reason::NotTcp)?;
         let tcp = connection.type_ == SOCK_STREAM as i32
             && connection.quic.is_null()
-            && [AF_INET, AF_INET6].contains(&u32::from(family));
+            && [AF_INET, AF_INET6].contains(&u32::from(name.sa_family));
+        if !tcp || connection.fd < 0 {
+            return Err(Reason::NotTcp);
+        }
         // SAFETY: the descriptor is not -1, and the connection is open for `'c`.
-        (tcp && connection.fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(connection.fd) })
+        Ok(unsafe { BorrowedFd::borrow_raw(connection.fd) })
     }
 
-    /// Returns the kept answer. The outer None means that the kernel was not asked yet.
-    fn remembered(self) -> Option<Option<&'c Peers>> {
+    /// Returns the kept answer. None if the kernel was not asked yet.
+    fn remembered(self) -> Option<&'c Answer> {
         // SAFETY: an open connection has a pool, or a null pointer to one.
         let pool = unsafe { self.raw.as_ref().pool.as_ref() }?;
         // SAFETY: the pool's list of cleanups is its own: each is null or a cleanup
@@ -91,40 +191,91 @@ impl<'c> Connection<'c> {
             unsafe { cleanup.next.as_ref() }
         });
         let ours = all.find(|cleanup| is_forget(cleanup))?;
-        // SAFETY: `remember` left null or the peers there, in the pool's memory. No code
-        // writes to the peers again.
-        Some(unsafe { ours.data.cast::<Peers>().as_ref() })
+        // SAFETY: `remember` left a pointer to an answer there, which is static or in the
+        // pool's memory. No code writes to the answer again.
+        unsafe { ours.data.cast::<Answer>().as_ref() }
     }
 
-    /// Keeps the answer in the connection's pool. If memory is short, the answer is lost,
-    /// as without `toa.ko`.
-    fn remember(self, peers: Option<Peers>) -> Option<&'c Peers> {
-        let size = if peers.is_some() {
-            size_of::<Peers>()
-        } else {
-            0
+    /// Keeps the answer in the connection's pool. If memory is short, the answer is lost.
+    fn remember(self, answer: Answer) -> Result<&'c Peers, Reason> {
+        let size = match answer {
+            Ok(_) => size_of::<Answer>(),
+            Err(_) => 0,
         };
         // SAFETY: an open connection has a pool, or a null pointer to one.
-        let pool = NonNull::new(unsafe { self.raw.as_ref().pool })?;
+        let pool = NonNull::new(unsafe { self.raw.as_ref().pool }).ok_or(Reason::Error)?;
         // SAFETY: the pool is open. A cleanup is null or new, and belongs to the pool.
-        let cleanup = unsafe { ngx_pool_cleanup_add(pool.as_ptr(), size).as_mut() }?;
-        let place = cleanup.data.cast::<Peers>();
-        if let Some(peers) = peers {
-            // SAFETY: the cleanup has `size` bytes at `place`. nginx aligns all memory but
-            // texts for any type.
-            unsafe { place.write(peers) };
-        } else {
-            cleanup.data = ptr::null_mut();
-        }
+        let cleanup = unsafe { ngx_pool_cleanup_add(pool.as_ptr(), size).as_mut() };
+        let cleanup = cleanup.ok_or(Reason::Error)?;
+        let kept: &'c Answer = match answer {
+            Ok(_) => {
+                let place = cleanup.data.cast::<Answer>();
+                // SAFETY: the cleanup has `size` bytes at `place`, which live as long as the
+                // pool. nginx aligns all memory but texts for any type.
+                unsafe {
+                    place.write(answer);
+                    &*place
+                }
+            }
+            Err(reason) => without_client(reason),
+        };
+        cleanup.data = ptr::from_ref(kept).cast_mut().cast();
         cleanup.handler = Some(forget);
-        // SAFETY: `data` is null, or was written above and lives as long as the pool.
-        unsafe { cleanup.data.cast::<Peers>().as_ref() }
+        kept.as_ref().map_err(|reason| *reason)
     }
 }
 
-/// Marks a cleanup as ours, and does nothing: peers own nothing, and their memory is
-/// the pool's.
-unsafe extern "C" fn forget(_peers: *mut c_void) {}
+/// The kernel's answer about a connection.
+type Answer = Result<Peers, Reason>;
+
+/// Returns the answer for a reason, which takes no memory of a connection.
+fn without_client(reason: Reason) -> &'static Answer {
+    match reason {
+        Reason::NoOption => &Err(Reason::NoOption),
+        Reason::NoModule => &Err(Reason::NoModule),
+        Reason::OtherModule => &Err(Reason::OtherModule),
+        Reason::Mptcp => &Err(Reason::Mptcp),
+        Reason::NotTcp => &Err(Reason::NotTcp),
+        Reason::Closed => &Err(Reason::Closed),
+        Reason::Error => &Err(Reason::Error),
+    }
+}
+
+/// nginx is out of memory.
+#[derive(Debug)]
+pub struct NoMemory;
+
+/// The address of a connection's remote end in nginx's form.
+#[derive(Clone, Copy)]
+pub struct Address {
+    name: *mut sockaddr,
+    length: socklen_t,
+    text: ngx_str_t,
+}
+
+impl Address {
+    /// Whether the connection has this very address, not only an equal one.
+    pub fn is_of(&self, connection: Connection<'_>) -> bool {
+        ptr::eq(self.name, connection.remote_address().name)
+    }
+}
+
+impl From<&Name> for Address {
+    fn from(name: &Name) -> Self {
+        let text = name.text();
+        Self {
+            name: name.as_ptr(),
+            length: name.length(),
+            text: ngx_str_t {
+                data: text.as_ptr().cast_mut(),
+                len: text.len(),
+            },
+        }
+    }
+}
+
+/// Marks a cleanup as ours, and does nothing: an answer owns nothing.
+unsafe extern "C" fn forget(_answer: *mut c_void) {}
 
 fn is_forget(cleanup: &ngx_pool_cleanup_t) -> bool {
     let ours = forget as unsafe extern "C" fn(*mut c_void);

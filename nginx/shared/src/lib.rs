@@ -15,9 +15,17 @@ pub mod connection;
 pub mod name;
 pub mod notice;
 pub mod peers;
+pub mod reason;
+pub mod switch;
+pub mod text;
 pub mod variable;
 
+pub use connection::Address;
 pub use connection::Connection;
+pub use connection::NoMemory;
 pub use name::Name;
 pub use peers::Peers;
+pub use reason::Reason;
+pub use switch::Switch;
+pub use text::ngx_str;
 pub use variable::Variable;

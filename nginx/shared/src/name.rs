@@ -78,11 +78,11 @@ impl Name {
     }
 
     /// Returns the name in C's form for nginx, which does not write to it.
-    pub fn as_ptr(&self) -> *mut sockaddr {
+    pub(crate) fn as_ptr(&self) -> *mut sockaddr {
         (&raw const self.raw).cast_mut().cast()
     }
 
-    pub fn length(&self) -> socklen_t {
+    pub(crate) fn length(&self) -> socklen_t {
         self.length
     }
 }

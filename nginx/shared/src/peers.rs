@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::ask;
 use crate::name::Name;
+use crate::reason::Reason;
 
 /// The client and the balancer, in the forms that nginx uses.
 pub struct Peers {
@@ -14,10 +15,10 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Asks the kernel. None if no balancer sent the client, or without `toa.ko`.
-    pub(crate) fn of(socket: BorrowedFd<'_>) -> Option<Self> {
+    /// Asks the kernel.
+    pub(crate) fn of(socket: BorrowedFd<'_>) -> Result<Self, Reason> {
         let client = ask::client(socket)?;
-        Some(Self {
+        Ok(Self {
             client: Name::new(client),
             balancer: ask::balancer(socket).map(Name::new),
         })
