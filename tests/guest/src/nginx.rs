@@ -104,10 +104,12 @@ const ERROR_LOG: &str = "error.log";
 
 /// The fields of a request's log line, in the order of [`Line`].
 const FORMAT: &str = "$remote_addr $remote_port $toa_remote_addr $toa_remote_port \
-     $toa_balancer_addr $status $server_protocol $connection $request_uri";
+     $toa_balancer_addr $toa_balancer_port $toa_status $status $server_protocol $connection \
+     $request_uri";
 
 /// The fields of a log line without the modules.
-const PLAIN_FORMAT: &str = "$remote_addr $remote_port - - - $status $server_protocol $connection \
+const PLAIN_FORMAT: &str =
+    "$remote_addr $remote_port - - - - - $status $server_protocol $connection \
      $request_uri";
 
 /// A line of the access log.
@@ -118,6 +120,9 @@ pub struct Line {
     pub client: String,
     pub client_port: String,
     pub balancer: String,
+    pub balancer_port: String,
+    /// Whether there is a client, or the reason why not.
+    pub known: String,
     pub status: String,
     pub protocol: String,
     pub connection: String,
@@ -129,8 +134,8 @@ impl Line {
     fn parse(line: &str) -> Self {
         let fields: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let Ok(
-            [remote, remote_port, client, client_port, balancer, status, protocol, connection, uri],
-        ) = <[String; 9]>::try_from(fields)
+            [remote, remote_port, client, client_port, balancer, balancer_port, known, status, protocol, connection, uri],
+        ) = <[String; 11]>::try_from(fields)
         else {
             panic!("a line of the access log is {line:?}");
         };
@@ -140,6 +145,8 @@ impl Line {
             client,
             client_port,
             balancer,
+            balancer_port,
+            known,
             status,
             protocol,
             connection,
@@ -180,6 +187,21 @@ impl Nginx {
             master,
             workers: setup.workers,
         }
+    }
+
+    /// Returns what `nginx -t` prints about a configuration that it refuses.
+    #[track_caller]
+    pub fn refusal(net: &Net, setup: Setup<'_>) -> String {
+        let directory = Directory::new(&net.server, "nginx-refusal");
+        let root = directory.0.display().to_string();
+        let file = directory.0.join("nginx.conf");
+        fs::write(&file, configuration(&root, setup)).expect("nginx's configuration");
+        let mut command = setup.suite.command();
+        command.args(["-t", "-q", "-e", "stderr", "-c"]).arg(&file);
+        let output = command.output().expect("nginx starts");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let printed = String::from_utf8(output.stderr).expect("text");
+        printed.replace(&root, "ROOT")
     }
 
     pub fn path(&self, file: &str) -> PathBuf {

@@ -12,6 +12,12 @@ use std::net::SocketAddr;
 
 use crate::namespace::Namespace;
 
+/// `TCP_ESTABLISHED` of `include/net/tcp_states.h`.
+pub const ESTABLISHED: u8 = 1;
+
+/// `TCP_SYN_RECV` of `include/net/tcp_states.h`.
+pub const SYN_RECV: u8 = 3;
+
 /// `TCP_LISTEN` of `include/net/tcp_states.h`.
 pub const LISTEN: u8 = 10;
 

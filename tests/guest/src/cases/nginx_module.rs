@@ -4,15 +4,22 @@
 //! the ways to show these clients without our modules.
 
 use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
 use std::io::Write;
 use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread;
 
+use nix::sys::signal::kill;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::balancer::Plan;
 use crate::ktap::note;
@@ -29,6 +36,9 @@ use crate::nginx::Line;
 use crate::nginx::Nginx;
 use crate::nginx::Setup;
 use crate::nginx::Suite;
+use crate::proc_tcp;
+use crate::proc_tcp::ESTABLISHED;
+use crate::proc_tcp::SYN_RECV;
 use crate::process::Process;
 use crate::runner::cases;
 use crate::runner::Case;
@@ -36,6 +46,7 @@ use crate::servers::wait_for_listener;
 use crate::servers::Directory;
 use crate::sockets;
 use crate::sockets::Client;
+use crate::wait;
 
 pub const CASES: &[Case] = cases![Loaded:
     nginx_module_tells_each_kind_of_client,
@@ -44,13 +55,19 @@ pub const CASES: &[Case] = cases![Loaded:
     nginx_real_ip_makes_the_client_nginx_s_own,
     nginx_real_ip_lets_access_rules_and_limits_judge_the_client,
     nginx_real_ip_ends_with_each_request_of_a_kept_connection,
-    nginx_real_ip_follows_locations_redirects_and_subrequests,
+    nginx_real_ip_comes_before_all_that_evaluates_variables,
+    nginx_real_ip_is_refused_where_it_would_act_too_late,
+    nginx_real_ip_stays_in_redirects_and_subrequests,
     nginx_module_tells_the_client_of_http2_and_tls,
     nginx_module_tells_the_client_while_nginx_is_reloaded,
     nginx_module_tells_nobody_of_unix_and_quic_listeners,
     nginx_module_tells_the_client_of_a_request_that_broke_off,
     nginx_module_survives_malformed_requests,
     nginx_stream_module_tells_each_kind_of_client,
+    nginx_stream_real_ip_lets_access_rules_and_limits_judge_the_client,
+    nginx_stream_real_ip_sends_the_client_in_the_proxy_protocol,
+    nginx_stream_real_ip_comes_before_nginx_s_realip,
+    nginx_status_names_the_reason_why_no_client_is_known,
     nginx_without_our_module_shows_the_client_of_a_dual_stack_listener,
     haproxy_of_a_dual_stack_listener_forwards_the_client,
 ];
@@ -92,12 +109,22 @@ fn assert_told(line: &Line, client: SocketAddr) {
     assert_eq!(line.client, client.ip().to_string(), "{line:?}");
     assert_eq!(line.client_port, client.port().to_string(), "{line:?}");
     assert!(is_balancer(&line.balancer), "{line:?}");
+    let port = line.balancer_port.parse::<u16>();
+    assert!(port.is_ok_and(|port| port != 0), "{line:?}");
+    assert_eq!(line.known, "client", "{line:?}");
 }
 
+/// Checks that the variables show no client, for this reason.
 #[track_caller]
-fn assert_told_nobody(line: &Line) {
-    let told = [&line.client, &line.client_port, &line.balancer];
-    assert_eq!(told, [NOBODY; 3], "{line:?}");
+fn assert_told_nobody(line: &Line, reason: &str) {
+    let told = [
+        &line.client,
+        &line.client_port,
+        &line.balancer,
+        &line.balancer_port,
+    ];
+    assert_eq!(told, [NOBODY; 4], "{line:?}");
+    assert_eq!(line.known, reason, "{line:?}");
 }
 
 fn is_balancer(text: &str) -> bool {
@@ -149,7 +176,10 @@ fn tells_each_kind_of_client(suite: Suite) {
             let text = client.ip().to_string();
             match (port, way) {
                 // An AF_INET socket's name has no room for an IPv6 client.
-                (HTTP, Way::Nat64) => assert_eq!(line.remote, line.balancer, "{line:?}"),
+                (HTTP, Way::Nat64) => {
+                    let nginx_s = (&line.remote, &line.remote_port);
+                    assert_eq!(nginx_s, (&line.balancer, &line.balancer_port), "{line:?}");
+                }
                 (HTTP, _) | (_, Way::V6 | Way::Nat64) => assert_eq!(line.remote, text, "{line:?}"),
                 (_, Way::V4) => assert_eq!(line.remote, format!("::ffff:{text}"), "{line:?}"),
             }
@@ -249,7 +279,6 @@ fn nginx_real_ip_lets_access_rules_and_limits_judge_the_client() {
         &net,
         Setup {
             http: "limit_req_zone $binary_remote_addr zone=requests:1m rate=1r/m;\n\
-                   limit_req_zone $binary_remote_addr zone=here:1m rate=1r/m;\n\
                    server {\n\
                      listen 80;\n\
                      toa_real_ip on;\n\
@@ -260,8 +289,6 @@ fn nginx_real_ip_lets_access_rules_and_limits_judge_the_client() {
                    }\n\
                    server {\n\
                      listen 81;\n\
-                     location /limited { toa_real_ip on; limit_req zone=here; \
-                       try_files /index.html =404; }\n\
                      location /denied { deny 2001:db8:7::7; allow all; try_files /index.html =404; }\n\
                      location /allowed { allow 2001:db8:7::7; deny all; try_files /index.html =404; }\n\
                      root ROOT;\n\
@@ -291,10 +318,6 @@ fn nginx_real_ip_lets_access_rules_and_limits_judge_the_client() {
     assert_eq!(status(client, HTTP, "/limited"), 503);
     assert_eq!(status(other, HTTP, "/limited"), 200);
     assert_eq!(status(other, HTTP, "/limited"), 503);
-    // A location's own setting takes effect before its limits.
-    assert_eq!(status(client, DUAL_STACK, "/limited"), 200);
-    assert_eq!(status(client, DUAL_STACK, "/limited"), 503);
-    assert_eq!(status(other, DUAL_STACK, "/limited"), 200);
     // Errors are logged with the client, too.
     let forbidden = nginx.errors("access forbidden by rule, client: 2001:db8:7::7, ");
     assert_eq!(forbidden.len(), 1, "{forbidden:?}");
@@ -335,29 +358,88 @@ fn nginx_real_ip_ends_with_each_request_of_a_kept_connection() {
     nginx.assert_healthy();
 }
 
-fn nginx_real_ip_follows_locations_redirects_and_subrequests() {
+fn nginx_real_ip_comes_before_all_that_evaluates_variables() {
+    for suite in [Suite::Trixie, Suite::Sid] {
+        let net = net();
+        let nginx = Nginx::start(
+            &net,
+            Setup {
+                suite,
+                http: "map $remote_addr $judged { default other; 2001:db8:7::7 client; }\n\
+                       server {\n\
+                         listen 80;\n\
+                         toa_real_ip on;\n\
+                         set $server $judged;\n\
+                         if ($remote_addr = 2001:db8:7::7) { set $if client; }\n\
+                         location / {\n\
+                           set $location $remote_addr;\n\
+                           return 200 \"$server $if $location $judged $remote_port\";\n\
+                         }\n\
+                       }\n\
+                       server { listen 81; set $if -; return 200 \"$judged $if\"; }",
+                ports: &[HTTP, DUAL_STACK],
+                ..Setup::default()
+            },
+        );
+        let mut client = net.connect_to_port(Way::Nat64, HTTP);
+        let port = client.address.port();
+        let body = ask(&mut client.stream, "toa", "/").body;
+        assert_eq!(body, format!("client client {CLIENT_V6} client {port}"));
+        let mut client = net.connect_to_port(Way::Nat64, DUAL_STACK);
+        assert_eq!(ask(&mut client.stream, "toa", "/").body, "other -");
+        nginx.assert_healthy();
+    }
+}
+
+fn nginx_real_ip_is_refused_where_it_would_act_too_late() {
+    let net = net();
+    let refusal = |suite, http: &str| {
+        let setup = Setup {
+            suite,
+            http,
+            ..Setup::default()
+        };
+        Nginx::refusal(&net, setup)
+    };
+    for suite in [Suite::Trixie, Suite::Sid] {
+        for http in [
+            "server { listen 80; location / { toa_real_ip on; return 204; } }",
+            "server { listen 80; location / { if ($args) { toa_real_ip on; } return 204; } }",
+            "server { listen 80; if ($args) { toa_real_ip on; } return 204; }",
+        ] {
+            let printed = refusal(suite, http);
+            let sentence = "\"toa_real_ip\" directive belongs into the block \"server\" or \"http\": \
+                            in \"location\" and \"if\" it would act after \"set\", \"return\" and \"map\" \
+                            have used the balancer's address in ROOT/nginx.conf:";
+            assert!(printed.contains(sentence), "{printed}");
+        }
+    }
+    let printed = refusal(Suite::Trixie, "server { listen 80; toa_real_ip maybe; }");
+    let sentence =
+        "invalid value \"maybe\" in \"toa_real_ip\" directive, it must be \"on\" or \"off\"";
+    assert!(printed.contains(sentence), "{printed}");
+}
+
+fn nginx_real_ip_stays_in_redirects_and_subrequests() {
     let net = net();
     let nginx = Nginx::start(
         &net,
         Setup {
-            http: "server {\n\
+            http: "toa_real_ip on;\n\
+                   server {\n\
                      listen 80;\n\
                      root ROOT;\n\
-                     location /on { toa_real_ip on; try_files /index.html =404; }\n\
-                     location /off { try_files /index.html =404; }\n\
-                     location /on-to-off { toa_real_ip on; try_files /none /off; }\n\
-                     location /off-to-on { try_files /none /on; }\n\
-                     location /on-to-on { toa_real_ip on; error_page 403 =200 /on; deny all; }\n\
-                     location /there-and-back { toa_real_ip on; try_files /none /off-to-on; }\n\
-                     location /page { toa_real_ip on; ssi on; ssi_types *; try_files /page =404; }\n\
+                     location / { try_files /index.html =404; }\n\
+                     location /away { try_files /none /there; }\n\
+                     location /denied { error_page 403 =200 /there; deny all; }\n\
+                     location /page { ssi on; ssi_types *; try_files /page =404; }\n\
                      location /part { proxy_pass http://127.0.0.1:8180; \
                        proxy_set_header X-Real-IP $remote_addr; }\n\
                    }\n\
                    server {\n\
                      listen 81;\n\
-                     toa_real_ip on;\n\
+                     toa_real_ip off;\n\
                      root ROOT;\n\
-                     location /off { toa_real_ip off; try_files /index.html =404; }\n\
                      location / { try_files /index.html =404; }\n\
                    }\n\
                    server { listen 127.0.0.1:8180; access_log off; return 200 $http_x_real_ip; }",
@@ -368,14 +450,11 @@ fn nginx_real_ip_follows_locations_redirects_and_subrequests() {
     let part = "[<!--# include virtual=\"/part\" -->]";
     fs::write(nginx.path("page"), part).expect("a page with a part");
     let visits = [
-        (HTTP, "/on", true),
-        (HTTP, "/off", false),
-        (HTTP, "/on-to-off", false),
-        (HTTP, "/off-to-on", true),
-        (HTTP, "/on-to-on", true),
-        (HTTP, "/there-and-back", true),
-        (DUAL_STACK, "/", true),
-        (DUAL_STACK, "/off", false),
+        (HTTP, "/", true),
+        (HTTP, "/away", true),
+        (HTTP, "/denied", true),
+        (DUAL_STACK, "/", false),
+        (HTTP, "/", true),
     ];
     let mut kept = [HTTP, DUAL_STACK].map(|port| (port, net.connect_to_port(Way::Nat64, port)));
     for (index, (port, path, own)) in visits.into_iter().enumerate() {
@@ -405,8 +484,8 @@ fn nginx_module_tells_the_client_of_http2_and_tls() {
     let servers = with_tls(
         "server {\n\
            listen 443 ssl; listen 80; http2 on;\n\
-           location /on { toa_real_ip on; try_files /index.html =404; }\n\
-           location /off { try_files /index.html =404; }\n\
+           toa_real_ip on;\n\
+           location / { try_files /index.html =404; }\n\
            root ROOT;\n\
          }",
     );
@@ -423,7 +502,7 @@ fn nginx_module_tells_the_client_of_http2_and_tls() {
         ("https", TLS, "--http2", "2", "HTTP/2.0"),
         ("https", TLS, "--http1.1", "1.1", "HTTP/1.1"),
     ];
-    let paths = ["/on", "/off", "/on", "/off"];
+    let paths = ["/a", "/b", "/c"];
     let mut seen = 0;
     for (scheme, port, argument, version, protocol) in runs {
         let urls = paths.map(|path| url(scheme, Way::Nat64, port, path));
@@ -438,16 +517,13 @@ fn nginx_module_tells_the_client_of_http2_and_tls() {
                 (protocol, path)
             );
             assert_told(line, fetched.local);
-            match path {
-                "/on" => assert_own(line, fetched.local),
-                _ => assert_eq!(line.remote, line.balancer, "{line:?}"),
-            }
+            assert_own(line, fetched.local);
         }
         // All requests use one connection.
         assert!(fetched.iter().all(|one| one.local == fetched[0].local));
     }
     // Requests side by side show the client, too.
-    let urls = [(); 8].map(|()| url("https", Way::Nat64, TLS, "/on"));
+    let urls = [(); 8].map(|()| url("https", Way::Nat64, TLS, "/a"));
     let fetched = fetch(&net, &["--http2", "--parallel"], Way::Nat64, &urls);
     let lines = nginx.lines(seen + urls.len()).split_off(seen);
     for line in lines {
@@ -553,7 +629,7 @@ fn nginx_module_tells_nobody_of_unix_and_quic_listeners() {
     let lines = nginx.lines(4);
     for line in &lines {
         assert_eq!(line.status, "204");
-        assert_told_nobody(line);
+        assert_told_nobody(line, "not_tcp");
     }
     let remotes = lines.iter().map(|line| line.remote.as_str());
     let expected = ["unix:", "unix:", "127.0.0.1", "127.0.0.1"];
@@ -678,6 +754,270 @@ fn nginx_stream_module_tells_each_kind_of_client() {
     }
 }
 
+/// Returns what a stream server sends to a client from this address, until the server ends
+/// the connection.
+#[track_caller]
+fn stream_answer(net: &Net, source: IpAddr, port: u16) -> String {
+    let target = SocketAddr::new(Way::Nat64.virtual_server(), port);
+    let client = net
+        .client
+        .enter(|| Client::connect(SocketAddr::new(source, 0), target));
+    let mut client = client.expect("it connects");
+    String::from_utf8(sockets::read_all(&mut client.stream)).expect("text")
+}
+
+/// Another client than the one of `Way::Nat64`.
+const OTHER_CLIENT: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 8));
+
+fn nginx_stream_real_ip_lets_access_rules_and_limits_judge_the_client() {
+    for suite in [Suite::Trixie, Suite::Sid] {
+        let net = net();
+        let behind = net
+            .server
+            .enter(|| TcpListener::bind(("127.0.0.1", BEHIND)));
+        let behind = behind.expect("a server behind nginx");
+        let nginx = Nginx::start(
+            &net,
+            Setup {
+                suite,
+                stream: "limit_conn_zone $binary_remote_addr zone=one:1m;\n\
+                         map $remote_addr $judged { default other; 2001:db8:7::7 client; }\n\
+                         server { listen 80; toa_real_ip on; deny 2001:db8:7::7; \
+                           return \"$judged\"; }\n\
+                         server { listen 81; toa_real_ip on; allow 2001:db8:7::7; deny all; \
+                           return \"$judged $server_addr\"; }\n\
+                         server { listen 443; deny 2001:db8:7::7; return \"$judged $server_addr\"; }\n\
+                         server { listen 8090; toa_real_ip on; limit_conn one 1; \
+                           proxy_pass 127.0.0.1:8180; }",
+                ports: &PORTS,
+                ..Setup::default()
+            },
+        );
+        let client = CLIENT_V6.into();
+        assert_eq!(stream_answer(&net, client, HTTP), "");
+        assert_eq!(stream_answer(&net, OTHER_CLIENT, HTTP), "other");
+        let local = "::ffff:10.0.0.1";
+        assert_eq!(
+            stream_answer(&net, client, DUAL_STACK),
+            format!("client {local}")
+        );
+        assert_eq!(stream_answer(&net, OTHER_CLIENT, DUAL_STACK), "");
+        // Without the directive the rule judges the balancer.
+        assert_eq!(stream_answer(&net, client, TLS), "other 10.0.0.1");
+        // One connection for each client.
+        let first = net.connect_to_port(Way::Nat64, STREAM);
+        let (first_end, _) = behind.accept().expect("nginx connects");
+        assert_eq!(stream_answer(&net, client, STREAM), "");
+        let target = SocketAddr::new(Way::Nat64.virtual_server(), STREAM);
+        let other = net
+            .client
+            .enter(|| Client::connect(SocketAddr::new(OTHER_CLIENT, 0), target));
+        let (other_end, _) = behind.accept().expect("nginx connects");
+        // Errors are logged with the client, too.
+        for text in ["access forbidden by rule", "limiting connections"] {
+            let found = nginx.errors(text);
+            assert!(found[0].contains("client: 2001:db8:7::7, "), "{found:?}");
+        }
+        drop((first_end, other_end, first, other));
+        nginx.assert_healthy();
+    }
+}
+
+/// Reads one line from a connection that nginx makes to the server behind it.
+#[track_caller]
+fn first_line(behind: &TcpListener) -> String {
+    let (stream, _) = behind.accept().expect("nginx connects");
+    let mut line = String::new();
+    BufReader::new(stream)
+        .read_line(&mut line)
+        .expect("nginx sends a line");
+    line
+}
+
+fn nginx_stream_real_ip_sends_the_client_in_the_proxy_protocol() {
+    for suite in [Suite::Trixie, Suite::Sid] {
+        let net = net();
+        let behind = net
+            .server
+            .enter(|| TcpListener::bind(("127.0.0.1", BEHIND)));
+        let behind = behind.expect("a server behind nginx");
+        let nginx = Nginx::start(
+            &net,
+            Setup {
+                suite,
+                stream: "proxy_protocol on;\n\
+                         log_format toa '$remote_addr $remote_port $toa_balancer_addr \
+                           $toa_balancer_port';\n\
+                         access_log ROOT/stream.log toa;\n\
+                         server { listen 80; listen [::]:80; proxy_pass 127.0.0.1:8180; }\n\
+                         server { listen 81; listen [::]:81; toa_real_ip on; \
+                           proxy_pass 127.0.0.1:8180; }\n\
+                         server { listen 8090; toa_real_ip on; proxy_pass 127.0.0.1:8181; }",
+                ports: &[HTTP, DUAL_STACK, STREAM],
+                ..Setup::default()
+            },
+        );
+        let header = |way: Way, port| {
+            let client = net.connect_to_port(way, port);
+            let line = first_line(&behind);
+            (client.address, line)
+        };
+        let (_, before) = header(Way::Nat64, HTTP);
+        let fields: Vec<&str> = before.split(' ').collect();
+        assert_eq!((fields[0], fields[1]), ("PROXY", "TCP4"), "{before}");
+        assert!(is_balancer(fields[2]), "{before}");
+        let (client, after) = header(Way::Nat64, DUAL_STACK);
+        let port = client.port();
+        let expected = format!("PROXY TCP6 {CLIENT_V6} ::ffff:10.0.0.1 {port} 81\r\n");
+        assert_eq!(after, expected);
+        note(&format!("before: {before:?}, after: {after:?}"));
+        for (way, family, server) in [(Way::V4, "TCP4", "10.0.0.1"), (Way::V6, "TCP6", "fd00::1")] {
+            let (client, line) = header(way, DUAL_STACK);
+            let (ip, port) = (client.ip(), client.port());
+            assert_eq!(line, format!("PROXY {family} {ip} {server} {port} 81\r\n"));
+        }
+        // A parser that compares both addresses with the family accepts the header.
+        let _haproxy = haproxy_that_returns_the_source(&net);
+        let mut client = net.connect_to_port(Way::Nat64, STREAM);
+        write!(client.stream, "GET / HTTP/1.0\r\n\r\n").expect("the request goes out");
+        let answer = sockets::read_all(&mut client.stream);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let expected = format!("\r\n\r\n{CLIENT_V6} {}", client.address.port());
+        assert!(answer.ends_with(&expected), "{answer}");
+        drop(client);
+        let lines = nginx.raw_lines("stream.log", 5);
+        let nat64: Vec<&str> = lines[1].split(' ').collect();
+        assert_eq!(nat64[..2], [&*CLIENT_V6.to_string(), &*port.to_string()]);
+        assert!(is_balancer(nat64[2]), "{lines:?}");
+        let balancer: Vec<&str> = lines[0].split(' ').collect();
+        assert_eq!(balancer[..2], balancer[2..], "{lines:?}");
+        nginx.assert_healthy();
+    }
+}
+
+/// Starts haproxy, which answers with the source in the header of the PROXY protocol.
+#[track_caller]
+fn haproxy_that_returns_the_source(net: &Net) -> (Process, Directory) {
+    let directory = Directory::new(&net.server, "haproxy-source");
+    let file = directory.0.join("haproxy.cfg");
+    let configuration = format!(
+        "defaults\n\
+         \tmode http\n\
+         \ttimeout client 10s\n\
+         frontend source\n\
+         \tbind 127.0.0.1:{BEHIND_PROXY_PROTOCOL} accept-proxy\n\
+         \thttp-request return status 200 content-type text/plain lf-string \"%[src] %[src_port]\"\n"
+    );
+    fs::write(&file, configuration).expect("haproxy's configuration");
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(&file);
+    let haproxy = Process::start_in(&net.server, &mut command, Signal::SIGTERM);
+    wait_for_listener(&net.server, BEHIND_PROXY_PROTOCOL);
+    (haproxy, directory)
+}
+
+fn nginx_stream_real_ip_comes_before_nginx_s_realip() {
+    for suite in [Suite::Trixie, Suite::Sid] {
+        let net = net();
+        let nginx = Nginx::start(
+            &net,
+            Setup {
+                suite,
+                stream: "server {\n\
+                           listen 8090 proxy_protocol;\n\
+                           toa_real_ip on;\n\
+                           set_real_ip_from 2001:db8:7::7;\n\
+                           return \"$remote_addr $realip_remote_addr $toa_remote_addr\";\n\
+                         }",
+                ports: &[STREAM],
+                ..Setup::default()
+            },
+        );
+        let answer = |source: IpAddr| {
+            let target = SocketAddr::new(Way::Nat64.virtual_server(), STREAM);
+            let client = net
+                .client
+                .enter(|| Client::connect(SocketAddr::new(source, 0), target));
+            let mut client = client.expect("it connects");
+            write!(
+                client.stream,
+                "PROXY TCP6 2001:db8:9::9 2001:db8::1 1 2\r\n"
+            )
+            .expect("the header goes out");
+            String::from_utf8(sockets::read_all(&mut client.stream)).expect("text")
+        };
+        // The proxy in front of the balancer is believed, and another client is not.
+        let proxy: IpAddr = CLIENT_V6.into();
+        assert_eq!(answer(proxy), format!("2001:db8:9::9 {proxy} {proxy}"));
+        let other = OTHER_CLIENT;
+        assert_eq!(answer(other), format!("{other} {other} {other}"));
+        nginx.assert_healthy();
+    }
+}
+
+/// A process that does not run until this value is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    #[track_caller]
+    fn new(process: &str) -> Self {
+        let process = Pid::from_raw(process.parse().expect("a process id"));
+        kill(process, Signal::SIGSTOP).expect("the process runs");
+        Self(process)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill(self.0, Signal::SIGCONT).expect("the process runs");
+    }
+}
+
+fn nginx_status_names_the_reason_why_no_client_is_known() {
+    let net = net();
+    let nginx = Nginx::start(
+        &net,
+        Setup {
+            http: "server { listen 80; return 200 a; }",
+            stream: "log_format toa '$toa_remote_addr $toa_status';\n\
+                     access_log ROOT/stream.log toa;\n\
+                     server { listen 8090; return \"$toa_status\"; }",
+            ports: &[HTTP, STREAM],
+            ..Setup::default()
+        },
+    );
+    assert_eq!(stream_answer(&net, CLIENT_V6.into(), STREAM), "client");
+    // A connection past the balancer.
+    let connect = |port| {
+        let direct = (Way::V4.real_server(), port);
+        net.server.enter(|| TcpStream::connect(direct))
+    };
+    let mut direct = connect(HTTP).expect("it connects");
+    assert_eq!(ask(&mut direct, "toa", "/").body, "a");
+    assert_told_nobody(&nginx.lines(1)[0], "no_option");
+    let mut direct = connect(STREAM).expect("it connects");
+    assert_eq!(sockets::read_all(&mut direct), b"no_option");
+    // The client resets the connection before nginx accepts it.
+    let stopped = Stopped::new(&nginx.workers()[0]);
+    let client = net.connect_to_port(Way::Nat64, STREAM);
+    sockets::reset_at_end(&client.stream);
+    drop(client);
+    wait::until("the end of the connection", || {
+        let mut open = proc_tcp::rows(&net.server);
+        open.retain(|row| [ESTABLISHED, SYN_RECV].contains(&row.state));
+        open.retain(|row| row.local.port() == STREAM);
+        match open.is_empty() {
+            true => Ok(()),
+            false => Err(format!("{open:?}")),
+        }
+    });
+    drop(stopped);
+    let lines = nginx.raw_lines("stream.log", 3);
+    assert_eq!(lines[2], "- closed");
+    drop(direct);
+    nginx.assert_healthy();
+}
+
 fn nginx_without_our_module_shows_the_client_of_a_dual_stack_listener() {
     let net = net();
     let nginx = Nginx::start(
@@ -763,7 +1103,7 @@ fn nginx_module_without_toa_says_so_once_and_tells_nobody() {
     for requests in 1..=3 {
         visit(&net, Way::Nat64, HTTP, "/");
         let line = nginx.lines(requests).remove(requests - 1);
-        assert_told_nobody(&line);
+        assert_told_nobody(&line, "no_module");
         assert!(is_balancer(&line.remote), "{line:?}");
     }
     let told = |net: &Net| {
@@ -787,7 +1127,7 @@ fn nginx_module_without_toa_says_so_once_and_tells_nobody() {
     // A reload of the configuration does not repeat the message.
     nginx.reload();
     visit(&net, Way::Nat64, HTTP, "/");
-    assert_told_nobody(&nginx.lines(5)[4]);
+    assert_told_nobody(&nginx.lines(5)[4], "no_module");
     let logged = nginx.errors("toa: ");
     assert_eq!(logged.len(), 1, "{logged:?}");
     nginx.assert_healthy();
