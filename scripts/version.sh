@@ -19,6 +19,10 @@ versions() {
 	for directory in "" peer/ nginx/ cli/; do
 		version_in "${directory}debian/changelog" '1s/^.*(\([^-)]*\).*/\1/p'
 	done
+	for directory in peer/ peer/c/ nginx/ cli/; do
+		version_in "${directory}Cargo.toml" 's/^version = "\(.*\)"$/\1/p'
+	done
+	version_in peer/python/pyproject.toml 's/^version = "\(.*\)"$/\1/p'
 	version_in dkms.conf 's/^PACKAGE_VERSION="\([0-9].*\)"$/\1/p'
 	version_in packaging/toa-dkms.spec 's/^Version: *//p'
 }
