@@ -314,6 +314,24 @@ case_nginx_runs_with_both_modules() {
 	same "error log" "1" "$(grep -c 'toa: this kernel has no toa.ko' "$SERVER/var/log/nginx/error.log")"
 }
 
+case_nginx_accepts_the_configuration_in_the_readme() {
+	local page=$REPO/nginx/README.md
+	nginx_server
+	apt install "${PACKAGES[@]}"
+	sed -n '/^## To paste/,/^    # in stream/s/^    //p' "$page" >"$SERVER/etc/nginx/conf.d/toa.conf"
+	{
+		echo 'stream {'
+		sed -n '/^    # in stream/,/^## /s/^    //p' "$page"
+		echo '}'
+	} >>"$SERVER/etc/nginx/nginx.conf"
+	nginx_accepts
+	same "servers in stream that send the client" "1" "$(with_loopback nginx -T 2>/dev/null | grep -c '^ *proxy_protocol on;$')"
+	echo 'server { listen 8081; location / { toa_real_ip on; } }' >"$SERVER/etc/nginx/conf.d/late.conf"
+	# The sentence that the page names.
+	has "nginx -t" '"toa_real_ip" directive belongs into the block "server" or "http": in "location"' \
+		"$(with_loopback nginx -t 2>&1 || true)"
+}
+
 # Without nginx's stream module, nginx would not start: our module uses its symbols.
 case_the_stream_package_brings_nginx_own_stream_module() {
 	server libnginx-mod-stream-toa
