@@ -88,6 +88,14 @@ with_loopback() {
 	unshare --net bash -c 'ip link set lo up && . "$0" && inside "$@"' "$REPO/tests/scratch.sh" "$SERVER" "$@"
 }
 
+# page_has_no_warnings PAGE: checks a manual page in the server.
+page_has_no_warnings() {
+	same "warnings of ${1##*/}" "" \
+		"$(inside "$SERVER" env MANWIDTH=80 man --warnings=all -l "$1" 2>&1 >/dev/null)"
+	same "mandoc's warnings of ${1##*/}" "" \
+		"$(inside "$SERVER" mandoc -T lint -W warning "$1" 2>&1)"
+}
+
 # A shell function: prints the answer of a server on port $1 to the line $2, as
 # soon as the server listens.
 # shellcheck disable=SC2016 # the shell in the root expands it
@@ -160,9 +168,10 @@ case_programs_depend_on_the_package_of_the_library() {
 		cat <<-SYMBOLS
 			libtoa_peer.so.0.1 libtoa-peer0.1 #MINVER#
 			* Build-Depends-Package: libtoa-peer-dev
-			 toa_peer_balancer@Base 0.1.0
-			 toa_peer_client_by_toa@Base 0.1.0
-			 toa_peer_get@Base 0.1.0
+			 libtoa_peer.so.0.1@libtoa_peer.so.0.1 0.1.0
+			 toa_peer_balancer@libtoa_peer.so.0.1 0.1.0
+			 toa_peer_client_by_toa@libtoa_peer.so.0.1 0.1.0
+			 toa_peer_get@libtoa_peer.so.0.1 0.1.0
 		SYMBOLS
 	)" "$(dpkg-deb -I "$(deb libtoa-peer0.1)" symbols)"
 	same "libtoa-peer-dev's dependency" "libtoa-peer0.1 (= $(field libtoa-peer0.1 Version))" "$(field libtoa-peer-dev Depends)"
@@ -182,10 +191,7 @@ case_the_command_has_pages_without_warnings_and_completions_that_shells_load() {
 	same "pages" "toa toa-check toa-doctor toa-generate toa-list toa-policy toa-policy-diff toa-policy-set toa-policy-show toa-policy-test toa-reload toa-status toa-top toa-verify toa-why" \
 		"$(unpacked toa-tools | sed -n 's|^/usr/share/man/man1/\(.*\)\.1\.gz$|\1|p' | sort | paste -sd' ')"
 	for page in "$SERVER"/usr/share/man/man1/toa*.1.gz; do
-		same "warnings of ${page##*/}" "" \
-			"$(inside "$SERVER" env MANWIDTH=80 man --warnings=all -l "/${page#"$SERVER"/}" 2>&1 >/dev/null)"
-		same "mandoc's warnings of ${page##*/}" "" \
-			"$(inside "$SERVER" mandoc -T lint -W warning "/${page#"$SERVER"/}" 2>&1)"
+		page_has_no_warnings "/${page#"$SERVER"/}"
 	done
 	same "bash" "complete -o bashdefault -o default -o nosort -F _toa toa" \
 		"$(inside "$SERVER" bash -c '. /usr/share/bash-completion/completions/toa && complete -p toa')"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tests of the library as cargo-c installs it: header, pkg-config file, shared and
-//! static library. The tests need cargo-c, a C compiler, pkg-config and binutils.
+//! Tests of the library as the README's command installs it: header, pkg-config file,
+//! shared and static library. The tests need cargo-c, a C compiler,
+//! pkg-config and binutils.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,6 +16,9 @@ use std::sync::OnceLock;
 use toa_peer_c::toa_peer;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The version of the shared library's symbols: its soname.
+const VERSION: &str = "libtoa_peer.so.0.1";
 
 /// Returns the installation directory. The README's command installs the library there,
 /// once for all tests.
@@ -53,11 +57,26 @@ fn pkg_config(flags: &[&str]) -> Vec<String> {
     said.split_whitespace().map(str::to_owned).collect()
 }
 
+/// Returns pkg-config's flags for a program that has the library inside.
+fn static_flags() -> Vec<String> {
+    let flags = pkg_config(&["--cflags", "--libs", "--static"]);
+    let inside = |flag: String| match flag.as_str() {
+        "-ltoa_peer" => "-l:libtoa_peer.a".to_owned(),
+        _ => flag,
+    };
+    flags.into_iter().map(inside).collect()
+}
+
 /// Compiles a C file with strict warnings and the flags from pkg-config.
 fn compile(source: &Path, name: &str, flags: &[String]) -> PathBuf {
+    compile_as(&["cc", "-std=c99"], source, name, flags)
+}
+
+fn compile_as(compiler: &[&str], source: &Path, name: &str, flags: &[String]) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    run(Command::new("cc")
-        .args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"])
+    run(Command::new(compiler[0])
+        .args(&compiler[1..])
+        .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror"])
         .arg("-o")
         .arg(&program)
         .arg(source)
@@ -88,18 +107,37 @@ fn installed_header_is_that_of_the_tree() {
 
 #[test]
 fn shared_library_exports_what_the_header_declares() {
-    let header = fs::read_to_string(prefix().join("include/toa_peer.h")).expect("a header");
-    let declared: BTreeSet<&str> = header
-        .lines()
-        .filter_map(|line| Some(line.strip_prefix("int ")?.split_once('(')?.0))
+    let declared = declared();
+    let symbols = defined("--dynamic", "lib/libtoa_peer.so");
+    // The version is an absolute symbol, too.
+    let exported: BTreeSet<String> = declared
+        .iter()
+        .map(|function| format!("{function}@@{VERSION}"))
+        .chain([VERSION.to_owned()])
         .collect();
-    let library = prefix().join("lib/libtoa_peer.so");
-    let symbols = run(Command::new("nm")
-        .args(["--dynamic", "--defined-only", "--format=just-symbols"])
-        .arg(library));
-    let exported: BTreeSet<&str> = symbols.lines().collect();
-    assert_eq!(exported, declared);
+    assert_eq!(symbols, exported);
     assert_eq!(declared.len(), 3);
+}
+
+/// Returns the names of the functions in the header.
+fn declared() -> BTreeSet<String> {
+    let header = fs::read_to_string(prefix().join("include/toa_peer.h")).expect("a header");
+    header
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("int ")?.split_once('(')?.0.to_owned()))
+        .collect()
+}
+
+/// Returns the symbols that a library defines for others.
+fn defined(sort: &str, library: &str) -> BTreeSet<String> {
+    let symbols = run(Command::new("nm")
+        .args([sort, "--defined-only", "--format=just-symbols"])
+        .arg(prefix().join(library)));
+    let symbols = symbols.lines().map(str::to_owned);
+    // nm heads the symbols of an archive's member with its name.
+    symbols
+        .filter(|line| !line.is_empty() && !line.ends_with(':'))
+        .collect()
 }
 
 #[test]
@@ -107,7 +145,12 @@ fn c_program_uses_the_shared_library() {
     let source = Path::new(HERE).join("tests/loopback.c");
     let program = compile(&source, "shared", &pkg_config(&["--cflags", "--libs"]));
     let needed = run(Command::new("readelf").arg("--dynamic").arg(&program));
-    assert!(needed.contains("[libtoa_peer.so.0.1]"), "{needed}");
+    assert!(needed.contains(&format!("[{VERSION}]")), "{needed}");
+    let versions = run(Command::new("readelf").arg("--version-info").arg(&program));
+    assert!(
+        versions.contains(&format!("Name: {VERSION} ")),
+        "{versions}"
+    );
     let said = run(Command::new(program).env("LD_LIBRARY_PATH", prefix().join("lib")));
     assert_eq!(said, layout());
 }
@@ -115,14 +158,7 @@ fn c_program_uses_the_shared_library() {
 #[test]
 fn c_program_uses_the_static_library() {
     let source = Path::new(HERE).join("tests/loopback.c");
-    let flags: Vec<String> = pkg_config(&["--cflags", "--libs", "--static"])
-        .into_iter()
-        .map(|flag| match flag.as_str() {
-            "-ltoa_peer" => "-l:libtoa_peer.a".to_owned(),
-            _ => flag,
-        })
-        .collect();
-    let program = compile(&source, "static", &flags);
+    let program = compile(&source, "static", &static_flags());
     let needed = run(Command::new("readelf").arg("--dynamic").arg(&program));
     assert!(!needed.contains("libtoa_peer"), "{needed}");
     assert_eq!(run(&mut Command::new(program)), layout());
