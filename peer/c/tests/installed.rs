@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Tests of the library as the README's command installs it: header, pkg-config file,
-//! shared and static library. The tests need cargo-c, a C compiler,
+//! shared and static library. The tests need cargo-c, compilers for C and C++,
 //! pkg-config and binutils.
 
 use std::collections::BTreeSet;
@@ -169,4 +169,13 @@ fn example_server_is_compiled_without_a_warning() {
     let source = Path::new(HERE).join("../examples/server.c");
     let program = compile(&source, "server", &pkg_config(&["--cflags", "--libs"]));
     assert_eq!(program.file_name(), Some(OsStr::new("server")));
+}
+
+#[test]
+fn cpp_program_uses_the_header() {
+    let header = Path::new(HERE).join("tests/beside/header.cpp");
+    let flags = pkg_config(&["--cflags", "--libs"]);
+    let program = compile_as(&["g++", "-std=c++11"], &header, "cpp", &flags);
+    let said = run(Command::new(program).env("LD_LIBRARY_PATH", prefix().join("lib")));
+    assert_eq!(said, "Bad file descriptor\n");
 }
