@@ -162,6 +162,17 @@ case_a_server_in_c_is_compiled_and_asks_the_library() {
 	same "left by remove" "" "$(appeared before removed)"
 }
 
+# The static library defines the functions only, so a program may have a second one in Rust.
+case_the_static_library_defines_the_functions_only() {
+	server libtoa-peer0.1 libtoa-peer-dev
+	apt install binutils
+	apt install "${PACKAGES[@]}"
+	same "symbols" "toa_peer_balancer toa_peer_client_by_toa toa_peer_get" "$(
+		inside "$SERVER" nm --extern-only --defined-only --format=just-symbols \
+			/usr/lib/x86_64-linux-gnu/libtoa_peer.a | grep -v -e ':$' -e '^$' | sort | paste -sd' '
+	)"
+}
+
 # A program that was compiled with the library depends on the library's package.
 case_programs_depend_on_the_package_of_the_library() {
 	same "symbols" "$(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tests of the library as the README's command installs it: header, pkg-config file,
+//! Tests of the library as the README's commands install it: header, pkg-config file,
 //! shared and static library. The tests need cargo-c, compilers for C and C++,
 //! pkg-config and binutils.
 
@@ -20,7 +20,7 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// The version of the shared library's symbols: its soname.
 const VERSION: &str = "libtoa_peer.so.0.1";
 
-/// Returns the installation directory. The README's command installs the library there,
+/// Returns the installation directory. The README's commands install the library there,
 /// once for all tests.
 fn prefix() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
@@ -35,6 +35,8 @@ fn prefix() -> &'static Path {
             .arg(prefix.join("lib"))
             .current_dir(HERE)
             .env("CARGO_TARGET_DIR", directory.join("target")));
+        run(Command::new(Path::new(HERE).join("one-object.sh"))
+            .arg(prefix.join("lib/libtoa_peer.a")));
         prefix
     })
 }
@@ -119,6 +121,17 @@ fn shared_library_exports_what_the_header_declares() {
     assert_eq!(declared.len(), 3);
 }
 
+#[test]
+fn static_library_defines_what_the_shared_one_exports() {
+    let symbols = defined("--extern-only", "lib/libtoa_peer.a");
+    let exported: BTreeSet<String> = defined("--dynamic", "lib/libtoa_peer.so")
+        .iter()
+        .filter_map(|symbol| Some(symbol.split_once("@@")?.0.to_owned()))
+        .filter(|function| function != VERSION)
+        .collect();
+    assert_eq!(symbols, exported);
+}
+
 /// Returns the names of the functions in the header.
 fn declared() -> BTreeSet<String> {
     let header = fs::read_to_string(prefix().join("include/toa_peer.h")).expect("a header");
@@ -178,4 +191,31 @@ fn cpp_program_uses_the_header() {
     let program = compile_as(&["g++", "-std=c++11"], &header, "cpp", &flags);
     let said = run(Command::new(program).env("LD_LIBRARY_PATH", prefix().join("lib")));
     assert_eq!(said, "Bad file descriptor\n");
+}
+
+#[test]
+fn static_library_is_linked_beside_another_one_in_rust() {
+    let beside = Path::new(HERE).join("tests/beside");
+    let other = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libother.a");
+    // With LTO, the other library has its own copy of the standard library's symbols, as
+    // that of another compiler has.
+    run(Command::new("rustc")
+        .args([
+            "--crate-type=staticlib",
+            "--edition=2021",
+            "-O",
+            "-Clto=fat",
+        ])
+        .arg("-o")
+        .arg(&other)
+        .arg(beside.join("other.rs")));
+    let mut flags = static_flags();
+    let other = other.display().to_string();
+    for place in [0, flags.len()] {
+        flags.insert(place, other.clone());
+        let program = compile(&beside.join("both.c"), "both", &flags);
+        flags.remove(place);
+        let expected = "toa_peer_get: Bad file descriptor\nother_sum: 5\n";
+        assert_eq!(run(&mut Command::new(program)), expected);
+    }
 }
