@@ -132,6 +132,9 @@ case_the_library_has_these_files() {
 			/usr/share/doc/libtoa-peer-dev/changelog.gz
 			/usr/share/doc/libtoa-peer-dev/copyright
 			/usr/share/doc/libtoa-peer-dev/examples/server.c
+			/usr/share/man/man3/toa_peer_balancer.3.gz
+			/usr/share/man/man3/toa_peer_client_by_toa.3.gz
+			/usr/share/man/man3/toa_peer_get.3.gz
 		LIST
 	)" "$(unpacked libtoa-peer-dev)"
 }
@@ -171,6 +174,20 @@ case_the_static_library_defines_the_functions_only() {
 		inside "$SERVER" nm --extern-only --defined-only --format=just-symbols \
 			/usr/lib/x86_64-linux-gnu/libtoa_peer.a | grep -v -e ':$' -e '^$' | sort | paste -sd' '
 	)"
+}
+
+case_the_library_has_pages_without_warnings() {
+	local page
+	server libtoa-peer0.1 libtoa-peer-dev
+	# A minimal Debian leaves out documentation.
+	rm -f "$SERVER"/etc/dpkg/dpkg.cfg.d/*
+	apt install man-db mandoc
+	apt install "${PACKAGES[@]}"
+	for page in toa_peer_get toa_peer_client_by_toa toa_peer_balancer; do
+		page_has_no_warnings "/usr/share/man/man3/$page.3.gz"
+		has "man 3 $page" "int $page(int fd, struct " \
+			"$(inside "$SERVER" env MANWIDTH=80 man 3 "$page" | col -b | tr -s ' \n' ' ')"
+	done
 }
 
 # A program that was compiled with the library depends on the library's package.

@@ -132,6 +132,20 @@ fn static_library_defines_what_the_shared_one_exports() {
     assert_eq!(symbols, exported);
 }
 
+#[test]
+fn each_function_has_a_page_in_the_manual() {
+    let manual = prefix().join("share/man/man3");
+    let read =
+        |function: &str| fs::read_to_string(manual.join(format!("{function}.3"))).expect("a page");
+    let page = read("toa_peer_get");
+    for function in declared() {
+        assert!(page.contains(&format!("\n.Nm {function}")), "{page}");
+        if function != "toa_peer_get" {
+            assert_eq!(read(&function), ".so man3/toa_peer_get.3\n");
+        }
+    }
+}
+
 /// Returns the names of the functions in the header.
 fn declared() -> BTreeSet<String> {
     let header = fs::read_to_string(prefix().join("include/toa_peer.h")).expect("a header");
