@@ -7,6 +7,9 @@
 #
 #   check.sh all        everything
 #   check.sh formats | scripts | crates | docs | go | python | prose | module
+#   check.sh compiler   the compiler is the oldest one that the crates allow
+#   check.sh systems    the library's crate compiles for systems without the module
+#   check.sh package    the library's crate compiles as crates.io would have it
 #
 # KERNEL= selects the kernel that the module is built for (see kernel.sh).
 
@@ -30,7 +33,7 @@ formats() {
 
 scripts() {
 	cd "$REPO"
-	in_tools shellcheck -x -P SCRIPTDIR -P scripts scripts/*.sh scripts/guest/* tests/*.sh tests/upgrade/check .ci/run rust/core.sh packaging/{toa-check,toa-dkms,toa-swap,install.sh,load-copied-toa} dkms.conf debian/*.postinst debian/*.postrm
+	in_tools shellcheck -x -P SCRIPTDIR -P scripts scripts/*.sh scripts/guest/* tests/*.sh tests/upgrade/check .ci/run rust/core.sh peer/c/one-object.sh packaging/{toa-check,toa-dkms,toa-swap,install.sh,load-copied-toa} dkms.conf debian/*.postinst debian/*.postrm
 }
 
 crates() {
@@ -45,6 +48,37 @@ crates() {
 
 docs() {
 	in_tools env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps \
+		--manifest-path "$REPO/peer/Cargo.toml"
+}
+
+# Checks that the manifests promise exactly the compiler that all other checks use.
+compiler() {
+	local ours manifest promised
+	ours=$(in_tools rustc --version | sed -E 's/^rustc ([0-9]+\.[0-9]+)\..*/\1/')
+	cd "$REPO"
+	while IFS=: read -r manifest promised; do
+		promised=${promised//[^0-9.]/}
+		[[ $promised == "$ours" ]] ||
+			die "$manifest has rust-version $promised, and the checks compile with $ours: make them equal"
+	done < <(sources | grep 'Cargo\.toml$' | xargs grep '^rust-version = ' /dev/null)
+}
+
+# Debian has no standard library for these systems. It is compiled from its source, into
+# the cache, as far as the type checker needs it.
+readonly SYSTEMS=(x86_64-unknown-freebsd x86_64-pc-windows-msvc)
+
+systems() {
+	local system
+	for system in "${SYSTEMS[@]}"; do
+		CARGO_TARGET_DIR=$TOA_CACHE/systems "$SCRIPTS/root.sh" run tools \
+			env RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zno-codegen \
+			cargo clippy --quiet -Zbuild-std=std --locked --target "$system" \
+			--package toa-peer --manifest-path "$REPO/peer/Cargo.toml" -- -D warnings
+	done
+}
+
+package() {
+	in_tools cargo package --quiet --locked --allow-dirty --package toa-peer \
 		--manifest-path "$REPO/peer/Cargo.toml"
 }
 
@@ -92,8 +126,8 @@ prose() {
 	cd "$REPO"
 	mapfile -t files < <(sources | grep -vE '(^|/)(LICENSE|copyright|Cargo\.lock|\.gitignore)|^tests/(prose|fuzz/seeds)/')
 	in_tools cargo run --quiet --locked --package toa-prose --manifest-path tests/Cargo.toml -- "${files[@]}"
-	# `struct sk_buff` has `skb_iif`, inline assembly has `inout`, modinfo has `parm`.
-	in_tools codespell -L iif,inout,parm "${files[@]}"
+	# `struct sk_buff` has `skb_iif`, inline assembly `inout`, modinfo `parm`, mdoc `Nd`.
+	in_tools codespell -L iif,inout,parm,nd "${files[@]}"
 }
 
 # Checks the module with either crate, and the stand-in crate. Skips this if the archive
@@ -116,6 +150,9 @@ all() {
 	stage "clippy of the crates" "$0" crates
 	stage "clippy of nginx's modules" "$SCRIPTS/nginx.sh" check
 	stage "documentation" "$0" docs
+	stage "oldest compiler" "$0" compiler
+	stage "other systems" "$0" systems
+	stage "package of the crate" "$0" package
 	stage "package in Go" "$0" go
 	stage "package in Python" "$0" python
 	stage "prose" "$0" prose
@@ -132,6 +169,7 @@ all() {
 main() {
 	case ${1:-} in
 	all | formats | scripts | crates | docs | go | python | prose | module) "$1" ;;
+	compiler | systems | package) "$1" ;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;
 	esac

@@ -88,6 +88,14 @@ with_loopback() {
 	unshare --net bash -c 'ip link set lo up && . "$0" && inside "$@"' "$REPO/tests/scratch.sh" "$SERVER" "$@"
 }
 
+# page_has_no_warnings PAGE: checks a manual page in the server.
+page_has_no_warnings() {
+	same "warnings of ${1##*/}" "" \
+		"$(inside "$SERVER" env MANWIDTH=80 man --warnings=all -l "$1" 2>&1 >/dev/null)"
+	same "mandoc's warnings of ${1##*/}" "" \
+		"$(inside "$SERVER" mandoc -T lint -W warning "$1" 2>&1)"
+}
+
 # A shell function: prints the answer of a server on port $1 to the line $2, as
 # soon as the server listens.
 # shellcheck disable=SC2016 # the shell in the root expands it
@@ -124,6 +132,9 @@ case_the_library_has_these_files() {
 			/usr/share/doc/libtoa-peer-dev/changelog.gz
 			/usr/share/doc/libtoa-peer-dev/copyright
 			/usr/share/doc/libtoa-peer-dev/examples/server.c
+			/usr/share/man/man3/toa_peer_balancer.3.gz
+			/usr/share/man/man3/toa_peer_client_by_toa.3.gz
+			/usr/share/man/man3/toa_peer_get.3.gz
 		LIST
 	)" "$(unpacked libtoa-peer-dev)"
 }
@@ -154,15 +165,41 @@ case_a_server_in_c_is_compiled_and_asks_the_library() {
 	same "left by remove" "" "$(appeared before removed)"
 }
 
+# The static library defines the functions only, so a program may have a second one in Rust.
+case_the_static_library_defines_the_functions_only() {
+	server libtoa-peer0.1 libtoa-peer-dev
+	apt install binutils
+	apt install "${PACKAGES[@]}"
+	same "symbols" "toa_peer_balancer toa_peer_client_by_toa toa_peer_get" "$(
+		inside "$SERVER" nm --extern-only --defined-only --format=just-symbols \
+			/usr/lib/x86_64-linux-gnu/libtoa_peer.a | grep -v -e ':$' -e '^$' | sort | paste -sd' '
+	)"
+}
+
+case_the_library_has_pages_without_warnings() {
+	local page
+	server libtoa-peer0.1 libtoa-peer-dev
+	# A minimal Debian leaves out documentation.
+	rm -f "$SERVER"/etc/dpkg/dpkg.cfg.d/*
+	apt install man-db mandoc
+	apt install "${PACKAGES[@]}"
+	for page in toa_peer_get toa_peer_client_by_toa toa_peer_balancer; do
+		page_has_no_warnings "/usr/share/man/man3/$page.3.gz"
+		has "man 3 $page" "int $page(int fd, struct " \
+			"$(inside "$SERVER" env MANWIDTH=80 man 3 "$page" | col -b | tr -s ' \n' ' ')"
+	done
+}
+
 # A program that was compiled with the library depends on the library's package.
 case_programs_depend_on_the_package_of_the_library() {
 	same "symbols" "$(
 		cat <<-SYMBOLS
 			libtoa_peer.so.0.1 libtoa-peer0.1 #MINVER#
 			* Build-Depends-Package: libtoa-peer-dev
-			 toa_peer_balancer@Base 0.1.0
-			 toa_peer_client_by_toa@Base 0.1.0
-			 toa_peer_get@Base 0.1.0
+			 libtoa_peer.so.0.1@libtoa_peer.so.0.1 0.1.0
+			 toa_peer_balancer@libtoa_peer.so.0.1 0.1.0
+			 toa_peer_client_by_toa@libtoa_peer.so.0.1 0.1.0
+			 toa_peer_get@libtoa_peer.so.0.1 0.1.0
 		SYMBOLS
 	)" "$(dpkg-deb -I "$(deb libtoa-peer0.1)" symbols)"
 	same "libtoa-peer-dev's dependency" "libtoa-peer0.1 (= $(field libtoa-peer0.1 Version))" "$(field libtoa-peer-dev Depends)"
@@ -182,10 +219,7 @@ case_the_command_has_pages_without_warnings_and_completions_that_shells_load() {
 	same "pages" "toa toa-check toa-doctor toa-generate toa-list toa-policy toa-policy-diff toa-policy-set toa-policy-show toa-policy-test toa-reload toa-status toa-top toa-verify toa-why" \
 		"$(unpacked toa-tools | sed -n 's|^/usr/share/man/man1/\(.*\)\.1\.gz$|\1|p' | sort | paste -sd' ')"
 	for page in "$SERVER"/usr/share/man/man1/toa*.1.gz; do
-		same "warnings of ${page##*/}" "" \
-			"$(inside "$SERVER" env MANWIDTH=80 man --warnings=all -l "/${page#"$SERVER"/}" 2>&1 >/dev/null)"
-		same "mandoc's warnings of ${page##*/}" "" \
-			"$(inside "$SERVER" mandoc -T lint -W warning "/${page#"$SERVER"/}" 2>&1)"
+		page_has_no_warnings "/${page#"$SERVER"/}"
 	done
 	same "bash" "complete -o bashdefault -o default -o nosort -F _toa toa" \
 		"$(inside "$SERVER" bash -c '. /usr/share/bash-completion/completions/toa && complete -p toa')"

@@ -21,6 +21,10 @@
 //! The functions take any value with a descriptor ([`AsFd`]): the sockets of the
 //! standard library, tokio, mio and socket2.
 //!
+//! The module exists on Linux only. On other systems [`peer`] asks `getpeername`, and
+//! the other functions have no client for any socket. On Windows, the functions take any
+//! value with a socket (`AsSocket`).
+//!
 //! Trust the client's address only if the balancer alone can reach the server's port.
 //! Any other host that reaches the port can claim any address.
 
@@ -28,29 +32,35 @@
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("toa is a Linux kernel module: use TcpStream::peer_addr on other systems");
+#[cfg(not(any(unix, windows)))]
+compile_error!("toa-peer needs getpeername, which this system does not have");
 
+#[cfg(target_os = "linux")]
 mod answer;
+#[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 mod sys;
 
+use std::ffi::c_int;
 use std::fmt;
 use std::io;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+#[cfg(unix)]
 use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
+#[cfg(windows)]
+use std::os::windows::io::AsSocket as AsFd;
 
 use socket2::SockAddr;
 use socket2::SockRef;
+use socket2::Socket;
 
 /// `getsockopt` option of the client: DPVS's `TOA_SO_GET_LOOKUP`.
-const CLIENT: libc::c_int = 4096;
+const CLIENT: c_int = 4096;
 
 /// `getsockopt` option of the balancer, which only toa has.
-const BALANCER: libc::c_int = 4097;
+const BALANCER: c_int = 4097;
 
 /// The client of a connection, and the balancer that the connection came through.
 ///
@@ -84,7 +94,8 @@ pub enum Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NoClient {
-    /// No module is loaded, or the socket is not TCP (`ENOPROTOOPT`).
+    /// No module is loaded, or the socket is not TCP (`ENOPROTOOPT`). The only reason on
+    /// systems other than Linux.
     NoModule,
     /// The connection came without the option, or the module refused its client
     /// (`EINVAL`). The command `toa why` explains the second case.
@@ -133,7 +144,7 @@ impl fmt::Display for Origin {
 /// Returns the client of this socket, and the balancer that the connection came through.
 ///
 /// The function asks the module first, and `getpeername` if the module is not loaded or
-/// has no client. It makes two system calls either way, and keeps nothing between calls.
+/// has no client. It makes two system calls on Linux, and keeps nothing between calls.
 ///
 /// # Errors
 ///
@@ -165,18 +176,18 @@ impl fmt::Display for Origin {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
-    let socket = socket.as_fd();
-    let Some(client) = client_by_toa(socket)? else {
+    let socket = SockRef::from(&socket);
+    let Ok(client) = ask(&socket, CLIENT)? else {
         return Ok(Peer {
-            client: name(socket)?,
+            client: name(&socket)?,
             balancer: None,
             origin: Origin::Getpeername,
         });
     };
-    let balancer = match balancer(socket) {
+    let balancer = match ask(&socket, BALANCER) {
         // The connection has ended between the two calls. The client is still valid.
         Err(error) if error.kind() == ErrorKind::NotConnected => None,
-        balancer => balancer?,
+        balancer => balancer?.ok(),
     };
     Ok(Peer {
         client,
@@ -188,7 +199,7 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
 /// Returns the client that the module has for this socket.
 ///
 /// `None` if the connection came without the option, the module is not loaded, or the
-/// socket is not TCP.
+/// socket is not TCP. Always `None` on systems other than Linux.
 ///
 /// # Errors
 ///
@@ -233,7 +244,7 @@ pub fn client_by_toa(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn client_or_reason(socket: impl AsFd) -> io::Result<Result<SocketAddr, NoClient>> {
-    ask(socket.as_fd(), CLIENT)
+    ask(&SockRef::from(&socket), CLIENT)
 }
 
 /// Returns the balancer of this socket: the address that `getpeername` would return
@@ -259,19 +270,27 @@ pub fn client_or_reason(socket: impl AsFd) -> io::Result<Result<SocketAddr, NoCl
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn balancer(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
-    Ok(ask(socket.as_fd(), BALANCER)?.ok())
+    Ok(ask(&SockRef::from(&socket), BALANCER)?.ok())
 }
 
 /// Asks the module for an option. Its level is IPPROTO_IP for AF_INET6 sockets as well,
 /// whatever their traffic is.
-fn ask(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<Result<SocketAddr, NoClient>> {
+#[cfg(target_os = "linux")]
+fn ask(socket: &Socket, option: c_int) -> io::Result<Result<SocketAddr, NoClient>> {
     let mut room = [0; answer::LENGTH];
+    let socket = socket.as_fd();
     answer::read(sys::getsockopt(socket, libc::IPPROTO_IP, option, &mut room))
 }
 
+/// Has no answer, because the module exists on Linux only.
+#[cfg(not(target_os = "linux"))]
+fn ask(_: &Socket, _: c_int) -> io::Result<Result<SocketAddr, NoClient>> {
+    Ok(Err(NoClient::NoModule))
+}
+
 /// Returns the result of `getpeername`.
-fn name(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    let name = SockRef::from(&socket).peer_addr()?;
+fn name(socket: &Socket) -> io::Result<SocketAddr> {
+    let name = socket.peer_addr()?;
     let address = name.as_socket().ok_or_else(|| no_address(&name))?;
     Ok(unmapped(address))
 }
