@@ -92,8 +92,8 @@ prose() {
 	cd "$REPO"
 	mapfile -t files < <(sources | grep -vE '(^|/)(LICENSE|copyright|Cargo\.lock|\.gitignore)|^tests/(prose|fuzz/seeds)/')
 	in_tools cargo run --quiet --locked --package toa-prose --manifest-path tests/Cargo.toml -- "${files[@]}"
-	# `struct sk_buff` has `skb_iif`, inline assembly has `inout`, modinfo has `parm`.
-	in_tools codespell -L iif,inout,parm "${files[@]}"
+	# `struct sk_buff` has `skb_iif`, inline assembly has `inout`, modinfo has `parm`, gpg has `fpr`.
+	in_tools codespell -L fpr,iif,inout,parm "${files[@]}"
 }
 
 # Checks the module with either crate, and the stand-in crate. Skips this if the archive
