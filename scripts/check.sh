@@ -126,8 +126,8 @@ prose() {
 	cd "$REPO"
 	mapfile -t files < <(sources | grep -vE '(^|/)(LICENSE|copyright|Cargo\.lock|\.gitignore)|^tests/(prose|fuzz/seeds)/')
 	in_tools cargo run --quiet --locked --package toa-prose --manifest-path tests/Cargo.toml -- "${files[@]}"
-	# `struct sk_buff` has `skb_iif`, inline assembly `inout`, modinfo `parm`, mdoc `Nd`.
-	in_tools codespell -L iif,inout,parm,nd "${files[@]}"
+	# `struct sk_buff` has `skb_iif`, inline assembly `inout`, modinfo `parm`, mdoc `Nd`, gpg `fpr`.
+	in_tools codespell -L fpr,iif,inout,parm,nd "${files[@]}"
 }
 
 # Checks the module with either crate, and the stand-in crate. Skips this if the archive

@@ -22,7 +22,7 @@
 #   test.sh fuzz    the fuzzers under AddressSanitizer, TOA_SECONDS= each
 #   test.sh deb     all Debian packages, installed, upgraded and purged
 #   test.sh deb-short
-#                   the first tests of toa-dkms only
+#                   the first tests of toa-dkms only, and of its repository
 #   test.sh demo    no tests: the module at work, in a virtual machine
 #
 # FILTER="word word"   only the tests in a virtual machine whose names contain one of
@@ -239,6 +239,7 @@ fuzz() {
 deb() {
 	made "Debian packages" deb.sh make || return 0
 	cases_of user-space-deb
+	cases_of repo
 	made "static command" vm-test.sh command-line-tool || return 0
 	cases_of doctor
 	cases_of deb
@@ -246,6 +247,8 @@ deb() {
 
 deb_short() {
 	made "toa-dkms" deb.sh make toa || return 0
+	cases_of repo make_repo_without_a_key_makes_nothing key_comes_from_the_keyring_or_from_a_file \
+		published_files_and_the_key_stay server_fetches_the_sources server_refuses_a_changed_index
 	cases_of deb install_upgrade_remove_and_purge_leave_nothing headers_that_come_later_get_toa
 }
 

@@ -3,6 +3,7 @@
 //! Server programs of the distribution, each a row of a [`table`]: its start, its
 //! request, and the place where it reports its client.
 
+pub mod proxies;
 pub mod table;
 
 use std::fs;

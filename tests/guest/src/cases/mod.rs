@@ -37,6 +37,7 @@ mod policy_startup;
 mod policy_writers;
 mod processors;
 mod programs;
+mod proxies;
 mod real_servers;
 mod reconnect;
 mod reload;
@@ -123,7 +124,7 @@ impl Boot {
                 .into_iter()
                 .flatten()
                 .collect(),
-            Self::Servers => [programs::MORE, forged_clients::MORE]
+            Self::Servers => [programs::MORE, proxies::MORE, forged_clients::MORE]
                 .into_iter()
                 .flatten()
                 .collect(),
@@ -197,6 +198,7 @@ fn stock() -> Vec<&'static Case> {
         policy_writers::CASES,
         paths::CASES,
         programs::CASES,
+        proxies::CASES,
         peer_servers::CASES,
         nginx_module::UNLOADED,
         lifetime::CASES,

@@ -36,11 +36,15 @@ pub const MORE: &[Case] = cases![Unloaded:
     caddy_sees_the_client_with_the_module_and_the_balancer_without,
 ];
 
-/// Makes the same visits without the module, with it, and without it again.
 #[track_caller]
 fn check(program: &Program) {
-    let net = Net::with_ports(&Plan::dpvs(), &program.ports());
-    let running = Running::start(program, &net);
+    check_on(&Net::with_ports(&Plan::dpvs(), &program.ports()), program);
+}
+
+/// Makes the same visits without the module, with it, and without it again.
+#[track_caller]
+pub fn check_on(net: &Net, program: &Program) {
+    let running = Running::start(program, net);
     all_see_the_balancer(program, &running);
     module::load();
     for visit in program.visits() {

@@ -465,7 +465,7 @@ fn postgresql(root: &Path, trust: &str) -> Command {
 }
 
 /// Writes a file; gives its path.
-fn configure(root: &Path, file: &str, text: &str) -> String {
+pub fn configure(root: &Path, file: &str, text: &str) -> String {
     let path = root.join(file);
     fs::write(&path, text).expect("a file of configuration");
     path.display().to_string()
@@ -475,7 +475,7 @@ pub fn send(stream: &mut TcpStream, request: &[u8]) {
     stream.write_all(request).expect("the request goes out");
 }
 
-fn read_to_end(stream: &mut TcpStream) -> String {
+pub fn read_to_end(stream: &mut TcpStream) -> String {
     let mut answer = String::new();
     stream
         .read_to_string(&mut answer)
@@ -484,7 +484,7 @@ fn read_to_end(stream: &mut TcpStream) -> String {
 }
 
 /// Makes an HTTP request; returns the answer's body without the line's end.
-fn get(stream: &mut TcpStream) -> String {
+pub fn get(stream: &mut TcpStream) -> String {
     send(stream, b"GET /index.html HTTP/1.0\r\nHost: toa\r\n\r\n");
     let answer = read_to_end(stream);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
