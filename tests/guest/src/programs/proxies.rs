@@ -104,8 +104,20 @@ fn haproxy(root: &Path, configuration: &str) -> Command {
 pub const APACHE: Program = Program {
     mapped: Mapped::AsIpv4,
     command: |root| {
-        let mut configuration = format!(
-            "ServerName localhost\n\
+        // Apache loads a module only after those whose functions it calls.
+        let modules = [
+            "mpm_event",
+            "authz_core",
+            "authz_host",
+            "proxy",
+            "proxy_http",
+        ];
+        let load = |name: &str| {
+            format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n")
+        };
+        let configuration = format!(
+            "{}\
+             ServerName localhost\n\
              ServerRoot {root}\n\
              PidFile {root}/pid\n\
              User www-data\n\
@@ -113,19 +125,10 @@ pub const APACHE: Program = Program {
              StartServers 1\n\
              ErrorLog {root}/error.log\n\
              {}",
+            modules.map(load).concat(),
             configuration("Apache httpd", 0),
             root = root.display()
         );
-        for module in [
-            "mpm_event",
-            "authz_core",
-            "authz_host",
-            "proxy",
-            "proxy_http",
-        ] {
-            let file = format!("/usr/lib/apache2/modules/mod_{module}.so");
-            configuration.insert_str(0, &format!("LoadModule {module}_module {file}\n"));
-        }
         let file = configure(root, "apache2.conf", &configuration);
         let mut command = Command::new("apache2");
         command.args(["-D", "FOREGROUND", "-f", &file]);
