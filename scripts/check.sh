@@ -10,6 +10,8 @@
 #   check.sh compiler   the compiler is the oldest one that the crates allow
 #   check.sh systems    the library's crate compiles for systems without the module
 #   check.sh package    the library's crate compiles as crates.io would have it
+#   check.sh interface  the library's crate is compatible with the last tag; the program that
+#                       compares takes half an hour of CPU time to build, once
 #
 # KERNEL= selects the kernel that the module is built for (see kernel.sh).
 
@@ -80,6 +82,39 @@ systems() {
 package() {
 	in_tools cargo package --quiet --locked --allow-dirty --package toa-peer \
 		--manifest-path "$REPO/peer/Cargo.toml"
+}
+
+# The newest cargo-semver-checks that Debian 13's rustc compiles, which Debian does not package.
+readonly SEMVER_CHECKS=0.42.0
+readonly SEMVER_HOME=$TOA_CACHE/cargo-semver
+
+# Compares the crate with the one of the last tag.
+interface() {
+	local tag released=$REPO/build/released
+	tag=$(last_tag) || die "git has no tag of a release to compare the crate's interface with: fetch the tags"
+	rm -rf "$released"
+	mkdir -p "$released"
+	git -C "$REPO" -c safe.directory="$REPO" archive "$tag" peer | tar -x -C "$released"
+	# Without optimisation: the program takes longer to build than it ever runs.
+	locked cargo-semver "$SCRIPTS/root.sh" run tools env CARGO_HOME="$SEMVER_HOME" CARGO_PROFILE_DEV_DEBUG=0 \
+		cargo install --quiet --debug --locked --version "$SEMVER_CHECKS" cargo-semver-checks
+	in_tools "$SEMVER_HOME/bin/cargo-semver-checks" semver-checks --package toa-peer \
+		--manifest-path "$REPO/peer/Cargo.toml" --baseline-root "$released/peer"
+}
+
+last_tag() {
+	git -C "$REPO" -c safe.directory="$REPO" describe --tags --abbrev=0 2>/dev/null
+}
+
+# Runs interface unless there is nothing to compare with, or the program is not built yet.
+interface_if_built() {
+	if ! last_tag >/dev/null; then
+		info "skipped: the crate's interface: git has no tag of a release to compare with"
+	elif [[ ! -x $SEMVER_HOME/bin/cargo-semver-checks ]]; then
+		info "skipped: the crate's interface: make interface-test builds what compares it"
+	else
+		interface
+	fi
 }
 
 in_go() {
@@ -153,6 +188,7 @@ all() {
 	stage "oldest compiler" "$0" compiler
 	stage "other systems" "$0" systems
 	stage "package of the crate" "$0" package
+	stage "interface of the crate" "$0" interface_if_built
 	stage "package in Go" "$0" go
 	stage "package in Python" "$0" python
 	stage "prose" "$0" prose
@@ -169,7 +205,7 @@ all() {
 main() {
 	case ${1:-} in
 	all | formats | scripts | crates | docs | go | python | prose | module) "$1" ;;
-	compiler | systems | package) "$1" ;;
+	compiler | systems | package | interface | interface_if_built) "$1" ;;
 	-h | --help | help) usage ;;
 	*) usage 1 >&2 ;;
 	esac
