@@ -17,14 +17,11 @@ use crate::request::Request;
 
 /// Gives the request the client, unless the kernel has already returned it to nginx.
 pub(crate) fn apply(request: &Request<'_>) -> Result<(), NoMemory> {
-    let connection = request.connection();
-    match connection.peers() {
-        Ok(peers)
-            if request.server().real_ip.is_on()
-                && connection.remote() != Some(peers.client().address()) =>
-        {
-            request.substitute(peers.client())
-        }
-        _ => Ok(()),
+    if !request.server().real_ip.is_on() {
+        return Ok(());
+    }
+    match request.connection().hidden_client() {
+        Some(client) => request.substitute(client),
+        None => Ok(()),
     }
 }

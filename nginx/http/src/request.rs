@@ -63,17 +63,18 @@ impl<'r> Request<'r> {
         let cleanup = unsafe { ngx_pool_cleanup_add(self.raw.pool, size).as_mut() };
         let cleanup = cleanup.ok_or(NoMemory)?;
         let place = NonNull::new(cleanup.data.cast::<Substitution>()).ok_or(NoMemory)?;
+        let client = Address::from(client);
         let substitution = Substitution {
             connection: self.connection.as_ptr(),
             before: self.connection.remote_address(),
-            client: client.into(),
+            client,
         };
         // SAFETY: the cleanup has `size` bytes at `place`, aligned for any type.
         unsafe { place.write(substitution) };
         cleanup.handler = Some(restore);
         // SAFETY: the client's name is in the pool of the connection, which outlives the
         // request. `restore` puts the address before it back when the request ends.
-        unsafe { self.connection.set_remote_address(&client.into()) };
+        unsafe { self.connection.set_remote_address(&client) };
         Ok(())
     }
 }

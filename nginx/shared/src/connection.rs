@@ -18,6 +18,7 @@ use nginx_sys::ngx_int_t;
 use nginx_sys::ngx_palloc;
 use nginx_sys::ngx_pool_cleanup_add;
 use nginx_sys::ngx_pool_cleanup_t;
+use nginx_sys::ngx_pool_t;
 use nginx_sys::ngx_str_t;
 use nginx_sys::sockaddr;
 use nginx_sys::socklen_t;
@@ -117,6 +118,12 @@ impl<'c> Connection<'c> {
         }
     }
 
+    /// Returns the client if nginx has another address for the connection's remote end.
+    pub fn hidden_client(self) -> Option<&'c Name> {
+        let client = self.peers().ok()?.client();
+        (self.remote() != Some(client.address())).then_some(client)
+    }
+
     /// Gives nginx the client as the address of the remote end until the connection is
     /// closed, unless nginx already has it.
     ///
@@ -124,13 +131,9 @@ impl<'c> Connection<'c> {
     /// as on a dual-stack listener. A header of the PROXY protocol has both addresses,
     /// and one family.
     pub fn set_client(self) -> Result<(), NoMemory> {
-        let Ok(peers) = self.peers() else {
+        let Some(client) = self.hidden_client() else {
             return Ok(());
         };
-        let client = peers.client();
-        if self.remote() == Some(client.address()) {
-            return Ok(());
-        }
         if let (true, Some(SocketAddr::V4(local))) = (client.address().is_ipv6(), self.local()) {
             let mapped = SocketAddr::new(local.ip().to_ipv6_mapped().into(), local.port());
             let name = self.keep(Name::new(mapped))?;
@@ -144,21 +147,6 @@ impl<'c> Connection<'c> {
         // SAFETY: the peers live in the connection's pool.
         unsafe { self.set_remote_address(&client.into()) };
         Ok(())
-    }
-
-    /// Moves a value into the connection's pool.
-    fn keep(self, name: Name) -> Result<&'c Name, NoMemory> {
-        // SAFETY: an open connection has a pool, or a null pointer to one.
-        let pool = NonNull::new(unsafe { self.raw.as_ref().pool }).ok_or(NoMemory)?;
-        // SAFETY: the pool is open. The memory is null or new, and aligned for any type.
-        let place = unsafe { ngx_palloc(pool.as_ptr(), size_of::<Name>()) };
-        let place = NonNull::new(place.cast::<Name>()).ok_or(NoMemory)?;
-        // SAFETY: `place` has room for the name, and lives as long as the pool. A name owns
-        // nothing, so nginx may free the memory without a drop.
-        unsafe {
-            place.write(name);
-            Ok(place.as_ref())
-        }
     }
 
     /// Returns the connection's descriptor if it is TCP over IP. Excludes UNIX and UDP
@@ -181,8 +169,9 @@ impl<'c> Connection<'c> {
 
     /// Returns the kept answer. None if the kernel was not asked yet.
     fn remembered(self) -> Option<&'c Answer> {
-        // SAFETY: an open connection has a pool, or a null pointer to one.
-        let pool = unsafe { self.raw.as_ref().pool.as_ref() }?;
+        let pool = self.pool()?;
+        // SAFETY: the pool is open, and nginx changes it only in its own functions.
+        let pool = unsafe { pool.as_ref() };
         // SAFETY: the pool's list of cleanups is its own: each is null or a cleanup
         // that lives as long as the pool.
         let first = unsafe { pool.cleanup.as_ref() };
@@ -198,30 +187,36 @@ impl<'c> Connection<'c> {
 
     /// Keeps the answer in the connection's pool. If memory is short, the answer is lost.
     fn remember(self, answer: Answer) -> Result<&'c Peers, Reason> {
-        let size = match answer {
-            Ok(_) => size_of::<Answer>(),
-            Err(_) => 0,
-        };
-        // SAFETY: an open connection has a pool, or a null pointer to one.
-        let pool = NonNull::new(unsafe { self.raw.as_ref().pool }).ok_or(Reason::Error)?;
-        // SAFETY: the pool is open. A cleanup is null or new, and belongs to the pool.
-        let cleanup = unsafe { ngx_pool_cleanup_add(pool.as_ptr(), size).as_mut() };
-        let cleanup = cleanup.ok_or(Reason::Error)?;
-        let kept: &'c Answer = match answer {
-            Ok(_) => {
-                let place = cleanup.data.cast::<Answer>();
-                // SAFETY: the cleanup has `size` bytes at `place`, which live as long as the
-                // pool. nginx aligns all memory but texts for any type.
-                unsafe {
-                    place.write(answer);
-                    &*place
-                }
-            }
+        let kept = match answer {
+            Ok(_) => self.keep(answer).map_err(|_| Reason::Error)?,
             Err(reason) => without_client(reason),
         };
+        let pool = self.pool().ok_or(Reason::Error)?;
+        // SAFETY: the pool is open. A cleanup is null or new, and belongs to the pool.
+        let cleanup = unsafe { ngx_pool_cleanup_add(pool.as_ptr(), 0).as_mut() };
+        let cleanup = cleanup.ok_or(Reason::Error)?;
         cleanup.data = ptr::from_ref(kept).cast_mut().cast();
         cleanup.handler = Some(forget);
         kept.as_ref().map_err(|reason| *reason)
+    }
+
+    /// Moves a value into the connection's pool, which frees it without a drop.
+    fn keep<T: 'c>(self, value: T) -> Result<&'c T, NoMemory> {
+        let pool = self.pool().ok_or(NoMemory)?;
+        // SAFETY: the pool is open. The memory is null or new, and aligned for any type.
+        let place = unsafe { ngx_palloc(pool.as_ptr(), size_of::<T>()) };
+        let place = NonNull::new(place.cast::<T>()).ok_or(NoMemory)?;
+        // SAFETY: `place` has room for the value, and lives as long as the pool.
+        unsafe {
+            place.write(value);
+            Ok(place.as_ref())
+        }
+    }
+
+    /// Returns the connection's pool, which is open for `'c`.
+    fn pool(self) -> Option<NonNull<ngx_pool_t>> {
+        // SAFETY: the connection is open (`from_raw`).
+        NonNull::new(unsafe { self.raw.as_ref().pool })
     }
 }
 
