@@ -3,6 +3,7 @@
 //! A client's and a server's host with the balancer between them, as one value. Each
 //! test makes a new one, which is removed on drop.
 
+use std::io;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -262,11 +263,35 @@ impl Net {
 
     #[track_caller]
     pub fn connect_by(&self, protocol: Protocol, way: Way, port: u16) -> Client {
+        self.connect_as(protocol, way.client(), way, port)
+    }
+
+    /// Connects a client that has another address than the way's.
+    #[track_caller]
+    pub fn connect_from(&self, source: IpAddr, way: Way, port: u16) -> Client {
+        self.connect_as(Protocol::TCP, source, way, port)
+    }
+
+    #[track_caller]
+    fn connect_as(&self, protocol: Protocol, source: IpAddr, way: Way, port: u16) -> Client {
+        self.try_connect(protocol, source, way, port)
+            .unwrap_or_else(|error| {
+                let target = SocketAddr::new(way.virtual_server(), port);
+                panic!("connect from {source} to {target}: {error}")
+            })
+    }
+
+    pub fn try_connect(
+        &self,
+        protocol: Protocol,
+        source: IpAddr,
+        way: Way,
+        port: u16,
+    ) -> io::Result<Client> {
         let target = SocketAddr::new(way.virtual_server(), port);
-        let source = SocketAddr::new(way.client(), 0);
+        let source = SocketAddr::new(source, 0);
         self.client
             .enter(|| Client::connect_by(protocol, source, target))
-            .unwrap_or_else(|error| panic!("connect from {source} to {target}: {error}"))
     }
 
     /// Connects the client, and returns both ends.

@@ -168,10 +168,7 @@ impl Nginx {
     /// Starts nginx; returns when it listens.
     #[track_caller]
     pub fn start(net: &Net, setup: Setup<'_>) -> Self {
-        let directory = Directory::new(&net.server, "nginx-module");
-        let root = directory.0.display().to_string();
-        let file = directory.0.join("nginx.conf");
-        fs::write(&file, configuration(&root, setup)).expect("nginx's configuration");
+        let (directory, file) = configured(net, setup);
         let errors = File::create(directory.0.join("stderr")).expect("a file for its output");
         let mut command = setup.suite.command();
         command.arg("-e").arg(directory.0.join(ERROR_LOG));
@@ -192,16 +189,13 @@ impl Nginx {
     /// Returns what `nginx -t` prints about a configuration that it refuses.
     #[track_caller]
     pub fn refusal(net: &Net, setup: Setup<'_>) -> String {
-        let directory = Directory::new(&net.server, "nginx-refusal");
-        let root = directory.0.display().to_string();
-        let file = directory.0.join("nginx.conf");
-        fs::write(&file, configuration(&root, setup)).expect("nginx's configuration");
+        let (directory, file) = configured(net, setup);
         let mut command = setup.suite.command();
         command.args(["-t", "-q", "-e", "stderr", "-c"]).arg(&file);
         let output = command.output().expect("nginx starts");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let printed = String::from_utf8(output.stderr).expect("text");
-        printed.replace(&root, "ROOT")
+        printed.replace(&directory.0.display().to_string(), "ROOT")
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
@@ -282,6 +276,16 @@ impl Nginx {
     fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path(file)).unwrap_or_default()
     }
+}
+
+/// Makes a directory with nginx's configuration, which is the returned file.
+#[track_caller]
+fn configured(net: &Net, setup: Setup<'_>) -> (Directory, PathBuf) {
+    let directory = Directory::new(&net.server, "nginx-module");
+    let file = directory.0.join("nginx.conf");
+    let text = configuration(&directory.0.display().to_string(), setup);
+    fs::write(&file, text).expect("nginx's configuration");
+    (directory, file)
 }
 
 fn complete_lines(text: &str) -> Vec<String> {

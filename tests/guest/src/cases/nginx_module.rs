@@ -298,11 +298,7 @@ fn nginx_real_ip_lets_access_rules_and_limits_judge_the_client() {
         },
     );
     let status = |source: IpAddr, port, path| {
-        let target = SocketAddr::new(Way::Nat64.virtual_server(), port);
-        let client = net
-            .client
-            .enter(|| Client::connect(SocketAddr::new(source, 0), target));
-        let mut client = client.expect("it connects");
+        let mut client = net.connect_from(source, Way::Nat64, port);
         ask(&mut client.stream, "toa", path).status
     };
     let client = CLIENT_V6.into();
@@ -758,11 +754,7 @@ fn nginx_stream_module_tells_each_kind_of_client() {
 /// the connection.
 #[track_caller]
 fn stream_answer(net: &Net, source: IpAddr, port: u16) -> String {
-    let target = SocketAddr::new(Way::Nat64.virtual_server(), port);
-    let client = net
-        .client
-        .enter(|| Client::connect(SocketAddr::new(source, 0), target));
-    let mut client = client.expect("it connects");
+    let mut client = net.connect_from(source, Way::Nat64, port);
     String::from_utf8(sockets::read_all(&mut client.stream)).expect("text")
 }
 
@@ -772,10 +764,7 @@ const OTHER_CLIENT: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0,
 fn nginx_stream_real_ip_lets_access_rules_and_limits_judge_the_client() {
     for suite in [Suite::Trixie, Suite::Sid] {
         let net = net();
-        let behind = net
-            .server
-            .enter(|| TcpListener::bind(("127.0.0.1", BEHIND)));
-        let behind = behind.expect("a server behind nginx");
+        let behind = listen_behind(&net);
         let nginx = Nginx::start(
             &net,
             Setup {
@@ -808,10 +797,7 @@ fn nginx_stream_real_ip_lets_access_rules_and_limits_judge_the_client() {
         let first = net.connect_to_port(Way::Nat64, STREAM);
         let (first_end, _) = behind.accept().expect("nginx connects");
         assert_eq!(stream_answer(&net, client, STREAM), "");
-        let target = SocketAddr::new(Way::Nat64.virtual_server(), STREAM);
-        let other = net
-            .client
-            .enter(|| Client::connect(SocketAddr::new(OTHER_CLIENT, 0), target));
+        let other = net.connect_from(OTHER_CLIENT, Way::Nat64, STREAM);
         let (other_end, _) = behind.accept().expect("nginx connects");
         // Errors are logged with the client, too.
         for text in ["access forbidden by rule", "limiting connections"] {
@@ -821,6 +807,15 @@ fn nginx_stream_real_ip_lets_access_rules_and_limits_judge_the_client() {
         drop((first_end, other_end, first, other));
         nginx.assert_healthy();
     }
+}
+
+/// Starts a server behind nginx, which only listens.
+#[track_caller]
+fn listen_behind(net: &Net) -> TcpListener {
+    let listener = net
+        .server
+        .enter(|| TcpListener::bind(("127.0.0.1", BEHIND)));
+    listener.expect("the port is free")
 }
 
 /// Reads one line from a connection that nginx makes to the server behind it.
@@ -837,10 +832,7 @@ fn first_line(behind: &TcpListener) -> String {
 fn nginx_stream_real_ip_sends_the_client_in_the_proxy_protocol() {
     for suite in [Suite::Trixie, Suite::Sid] {
         let net = net();
-        let behind = net
-            .server
-            .enter(|| TcpListener::bind(("127.0.0.1", BEHIND)));
-        let behind = behind.expect("a server behind nginx");
+        let behind = listen_behind(&net);
         let nginx = Nginx::start(
             &net,
             Setup {
@@ -877,7 +869,13 @@ fn nginx_stream_real_ip_sends_the_client_in_the_proxy_protocol() {
             assert_eq!(line, format!("PROXY {family} {ip} {server} {port} 81\r\n"));
         }
         // A parser that compares both addresses with the family accepts the header.
-        let _haproxy = haproxy_that_returns_the_source(&net);
+        let source = format!(
+            "frontend source\n\
+             \tbind 127.0.0.1:{BEHIND_PROXY_PROTOCOL} accept-proxy\n\
+             \thttp-request return status 200 content-type text/plain \
+             lf-string \"%[src] %[src_port]\"\n"
+        );
+        let _haproxy = haproxy(&net, &source, &[BEHIND_PROXY_PROTOCOL]);
         let mut client = net.connect_to_port(Way::Nat64, STREAM);
         write!(client.stream, "GET / HTTP/1.0\r\n\r\n").expect("the request goes out");
         let answer = sockets::read_all(&mut client.stream);
@@ -895,25 +893,24 @@ fn nginx_stream_real_ip_sends_the_client_in_the_proxy_protocol() {
     }
 }
 
-/// Starts haproxy, which answers with the source in the header of the PROXY protocol.
+/// Starts haproxy with the test's part of the configuration.
 #[track_caller]
-fn haproxy_that_returns_the_source(net: &Net) -> (Process, Directory) {
-    let directory = Directory::new(&net.server, "haproxy-source");
+fn haproxy(net: &Net, configuration: &str, ports: &[u16]) -> (Process, Directory) {
+    let directory = Directory::new(&net.server, "haproxy");
     let file = directory.0.join("haproxy.cfg");
-    let configuration = format!(
-        "defaults\n\
+    let defaults = "defaults\n\
          \tmode http\n\
          \ttimeout client 10s\n\
-         frontend source\n\
-         \tbind 127.0.0.1:{BEHIND_PROXY_PROTOCOL} accept-proxy\n\
-         \thttp-request return status 200 content-type text/plain lf-string \"%[src] %[src_port]\"\n"
-    );
-    fs::write(&file, configuration).expect("haproxy's configuration");
+         \ttimeout connect 10s\n\
+         \ttimeout server 10s\n";
+    fs::write(&file, format!("{defaults}{configuration}")).expect("haproxy's configuration");
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(&file);
-    let haproxy = Process::start_in(&net.server, &mut command, Signal::SIGTERM);
-    wait_for_listener(&net.server, BEHIND_PROXY_PROTOCOL);
-    (haproxy, directory)
+    let process = Process::start_in(&net.server, &mut command, Signal::SIGTERM);
+    for port in ports {
+        wait_for_listener(&net.server, *port);
+    }
+    (process, directory)
 }
 
 fn nginx_stream_real_ip_comes_before_nginx_s_realip() {
@@ -934,11 +931,7 @@ fn nginx_stream_real_ip_comes_before_nginx_s_realip() {
             },
         );
         let answer = |source: IpAddr| {
-            let target = SocketAddr::new(Way::Nat64.virtual_server(), STREAM);
-            let client = net
-                .client
-                .enter(|| Client::connect(SocketAddr::new(source, 0), target));
-            let mut client = client.expect("it connects");
+            let mut client = net.connect_from(source, Way::Nat64, STREAM);
             write!(
                 client.stream,
                 "PROXY TCP6 2001:db8:9::9 2001:db8::1 1 2\r\n"
@@ -1053,29 +1046,17 @@ fn haproxy_of_a_dual_stack_listener_forwards_the_client() {
             ..Setup::default()
         },
     );
-    let directory = Directory::new(&net.server, "haproxy-forwards");
-    let file = directory.0.join("haproxy.cfg");
-    let configuration = format!(
-        "defaults\n\
-         \tmode http\n\
-         \ttimeout client 10s\n\
-         \ttimeout connect 10s\n\
-         \ttimeout server 10s\n\
+    let listeners = format!(
+        "listen header\n\
          \toption forwardfor\n\
-         listen header\n\
          \tbind :::{HTTP} v4v6\n\
          \tserver nginx 127.0.0.1:{BEHIND}\n\
          listen proxy\n\
+         \toption forwardfor\n\
          \tbind :::{DUAL_STACK} v4v6\n\
          \tserver nginx 127.0.0.1:{BEHIND_PROXY_PROTOCOL} send-proxy\n"
     );
-    fs::write(&file, configuration).expect("haproxy's configuration");
-    let mut command = Command::new("haproxy");
-    command.arg("-db").arg("-f").arg(&file);
-    let _haproxy = Process::start_in(&net.server, &mut command, Signal::SIGTERM);
-    for port in [HTTP, DUAL_STACK] {
-        wait_for_listener(&net.server, port);
-    }
+    let _haproxy = haproxy(&net, &listeners, &[HTTP, DUAL_STACK]);
     visit(&net, Way::Nat64, HTTP, "/");
     let client = visit(&net, Way::Nat64, DUAL_STACK, "/");
     let lines = nginx.raw_lines("forwarded.log", 2);

@@ -4,8 +4,9 @@
 //! clients by their addresses.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::net::TcpStream;
+
+use socket2::Protocol;
 
 use crate::balancer::Plan;
 use crate::cases::programs::check_on;
@@ -19,7 +20,6 @@ use crate::programs::Program;
 use crate::programs::Running;
 use crate::runner::cases;
 use crate::runner::Case;
-use crate::sockets::Client;
 
 pub const CASES: &[Case] = cases![Unloaded:
     haproxy_forwards_and_denies_the_client_with_the_module_only,
@@ -66,11 +66,7 @@ fn check(proxy: &Program, (ask, denial): Denial) {
 fn denied(net: &Net, way: Way, port: u16, ask: fn(&mut TcpStream) -> String) -> String {
     let [v4, v6] = DENIED;
     let source = if way.client().is_ipv4() { v4 } else { v6 };
-    let target = SocketAddr::new(way.virtual_server(), port);
-    let connected = net
-        .client
-        .enter(|| Client::connect(SocketAddr::new(source, 0), target));
-    match connected {
+    match net.try_connect(Protocol::TCP, source, way, port) {
         Ok(mut client) => ask(&mut client.stream),
         Err(error) if error.kind() == ErrorKind::ConnectionReset => String::new(),
         Err(error) => panic!("{way:?}: {error}"),

@@ -198,11 +198,10 @@ fn command_explains_servers_that_read_the_proxy_protocol_or_a_header() {
 /// Returns the other end of the only connection to a port of the server.
 #[track_caller]
 fn established(net: &Net, port: u16) -> SocketAddr {
-    const ESTABLISHED: u8 = 1;
     let rows = proc_tcp::rows(&net.server);
     let mut found = rows
         .iter()
-        .filter(|row| row.state == ESTABLISHED && row.local.port() == port);
+        .filter(|row| row.state == proc_tcp::ESTABLISHED && row.local.port() == port);
     let (Some(row), None) = (found.next(), found.next()) else {
         panic!("not one connection: {rows:?}");
     };
