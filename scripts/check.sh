@@ -94,7 +94,7 @@ interface() {
 	tag=$(last_tag) || die "git has no tag of a release to compare the crate's interface with: fetch the tags"
 	rm -rf "$released"
 	mkdir -p "$released"
-	git -C "$REPO" -c safe.directory="$REPO" archive "$tag" peer | tar -x -C "$released"
+	git_here archive "$tag" peer | tar -x -C "$released"
 	# Without optimisation: the program takes longer to build than it ever runs.
 	locked cargo-semver "$SCRIPTS/root.sh" run tools env CARGO_HOME="$SEMVER_HOME" CARGO_PROFILE_DEV_DEBUG=0 \
 		cargo install --quiet --debug --locked --version "$SEMVER_CHECKS" cargo-semver-checks
@@ -103,7 +103,7 @@ interface() {
 }
 
 last_tag() {
-	git -C "$REPO" -c safe.directory="$REPO" describe --tags --abbrev=0 2>/dev/null
+	git_here describe --tags --abbrev=0 2>/dev/null
 }
 
 # Runs interface unless there is nothing to compare with, or the program is not built yet.

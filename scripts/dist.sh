@@ -19,21 +19,21 @@ name() {
 }
 
 # Runs git without the settings that a user or the file system may change.
-git_here() {
-	git -C "$REPO" -c safe.directory="$REPO" -c core.attributesFile=/dev/null -c core.autocrlf=false -c tar.umask=0022 "$@"
+plain_git() {
+	git_here -c core.attributesFile=/dev/null -c core.autocrlf=false -c tar.umask=0022 "$@"
 }
 
 make_tarball() {
 	local dir=$1 name
 	need_host git=git
-	[[ $(git_here rev-parse --show-toplevel 2>/dev/null) == "$REPO" ]] ||
+	[[ $(plain_git rev-parse --show-toplevel 2>/dev/null) == "$REPO" ]] ||
 		die "$REPO is no git clone, and the tarball is made from a commit"
-	[[ -z $(git_here status --porcelain --untracked-files=no) ]] ||
+	[[ -z $(plain_git status --porcelain --untracked-files=no) ]] ||
 		info "${0##*/}: changes that are not committed are not packed: if they belong there, git commit them first"
 	name=$(name)
 	mkdir -p "$dir"
 	dir=$(realpath "$dir")
-	git_here archive --format=tar --prefix="$name/" HEAD >"$dir/$name.tar"
+	plain_git archive --format=tar --prefix="$name/" HEAD >"$dir/$name.tar"
 	rm -f "$dir/$name.tar.xz"
 	"$SCRIPTS/root.sh" run tools xz --threads=1 -9 - <"$dir/$name.tar" >"$dir/$name.tar.xz.new"
 	rm "$dir/$name.tar"

@@ -248,11 +248,16 @@ forget_unused() {
 	discard "${unused[@]}"
 }
 
-# The project's files that git tracks or would track, or all files without git. git refuses a
-# clone of another user, whose files the builds here run in any case.
+# git_here ARGUMENT…: runs git in the project's clone. git refuses a clone of another user, whose
+# files the builds here run in any case.
+git_here() {
+	git -C "$REPO" -c safe.directory="$REPO" "$@"
+}
+
+# The project's files that git tracks or would track, or all files without git.
 sources() (
 	cd "$REPO"
-	git -c safe.directory="$REPO" ls-files -co --exclude-standard 2>/dev/null ||
+	git_here ls-files -co --exclude-standard 2>/dev/null ||
 		find . -path ./build -prune -o -path ./.git -prune -o -type f -printf '%P\n'
 )
 

@@ -35,11 +35,6 @@ export RUST=standin
 # The command, static.
 COMMAND=$REPO/build/target/x86_64-unknown-linux-gnu/release/toa
 
-# git refuses a clone of another user, such as one that root packs.
-git_here() {
-	git -C "$REPO" -c safe.directory="$REPO" "$@"
-}
-
 # The commit of the sources, or "unknown" without a git clone.
 commit() {
 	local id
