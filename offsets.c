@@ -35,6 +35,7 @@
 #include <linux/srcu.h>
 #include <linux/sysctl.h>
 #include <linux/threads.h>
+#include <linux/timekeeping.h>
 #include <linux/tracepoint.h>
 #include <linux/user_namespace.h>
 #include <net/addrconf.h>
@@ -137,6 +138,7 @@ PROTOTYPE(void, __raw_spin_lock_init, raw_spinlock_t *, const char *, struct loc
 #endif
 PROTOTYPE(unsigned long, _raw_spin_lock_irqsave, raw_spinlock_t *);
 PROTOTYPE(void, _raw_spin_unlock_irqrestore, raw_spinlock_t *, unsigned long);
+PROTOTYPE(u64, ktime_get_mono_fast_ns, void);
 /* Since 6.10 __alloc_percpu is a macro. */
 #ifdef __alloc_percpu
 PROTOTYPE(void __percpu *, pcpu_alloc_noprof, size_t, size_t, bool, gfp_t);

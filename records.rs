@@ -200,6 +200,42 @@ impl Records {
         })
     }
 
+    /// Adds the records of `TOA_FILL=`, for `make bench`: outside all counts and shares, with keys that
+    /// lie as far from each other as the kernel's TCP sockets, and that no socket has. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[cfg(toa_fill)]
+    pub(crate) fn fill(&self) -> Result {
+        use core::net::Ipv4Addr;
+        const SOCKET: usize = 2432;
+        const COUNT: u32 = {
+            let (mut count, mut digits) = (0_u32, env!("TOA_FILL").as_bytes());
+            while let [digit, rest @ ..] = digits {
+                count = count * 10 + (*digit - b'0') as u32;
+                digits = rest;
+            }
+            count
+        };
+        let end = |address: u32| Endpoint::from_v4(Ipv4Addr::from_bits(address), 1);
+        for number in 1..=COUNT {
+            let record = Record {
+                client: end(number),
+                connection: Connection {
+                    local: end(number),
+                    peer: end(number),
+                },
+                namespace: 0,
+                cpu: PossibleCpu::current(),
+            };
+            // No socket lies in the lower half of the address space.
+            let key = (number as usize).wrapping_mul(SOCKET);
+            self.table.insert(key, record)?;
+        }
+        Ok(())
+    }
+
     /// The most records that each group of namespaces may hold.
     pub(crate) fn shares(&self) -> Shares {
         self.shares

@@ -126,6 +126,8 @@ impl kernel::Module for Toa {
                 );
             })?;
         let (shares, buckets) = (records.shares(), records.buckets());
+        #[cfg(toa_fill)]
+        records.fill()?;
         let records = RECORDS.assign(records);
         let callbacks = Registration::<Hooks>::register(module)?;
 
@@ -173,6 +175,12 @@ struct UnloadNotice;
 
 impl Drop for UnloadNotice {
     fn drop(&mut self) {
+        #[cfg(toa_time_locks)]
+        log!(
+            INFO,
+            "longest section with interrupts off: {}\n",
+            crate::linux::raw_spinlock::timing::longest()
+        );
         log!(INFO, "toa unloaded\n");
     }
 }

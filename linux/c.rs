@@ -422,6 +422,8 @@ extern "C" {
     );
     pub(crate) fn _raw_spin_lock_irqsave(lock: *mut raw_spinlock_t) -> c_ulong;
     pub(crate) fn _raw_spin_unlock_irqrestore(lock: *mut raw_spinlock_t, flags: c_ulong);
+    #[cfg_attr(not(toa_time_locks), allow(dead_code))]
+    pub(crate) fn ktime_get_mono_fast_ns() -> u64;
     pub(crate) fn __alloc_percpu(size: usize, align: usize) -> *mut c_void;
     pub(crate) fn pcpu_alloc_noprof(
         size: usize,

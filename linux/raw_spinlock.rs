@@ -117,6 +117,8 @@ impl RawSpinLock {
         Guard {
             lock: self,
             flags,
+            #[cfg(toa_time_locks)]
+            since: timing::now(),
             _not_send: PhantomData,
         }
     }
@@ -131,12 +133,48 @@ impl RawSpinLock {
 pub(crate) struct Guard<'a> {
     lock: &'a RawSpinLock,
     flags: kernel::ffi::c_ulong,
+    #[cfg(toa_time_locks)]
+    since: u64,
     _not_send: PhantomData<NotThreadSafe>,
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        #[cfg(toa_time_locks)]
+        timing::end(self.since);
         // SAFETY: By the type invariant, the lock is held and `flags` are those it was taken with.
         unsafe { c::_raw_spin_unlock_irqrestore(self.lock.raw.get(), self.flags) };
+    }
+}
+
+/// The longest section under any of these locks, for `make bench` (`TOA_TIME_LOCKS=1`).
+#[cfg(toa_time_locks)]
+pub(crate) mod timing {
+    use crate::linux::c;
+    use kernel::sync::atomic::{
+        Atomic,
+        Relaxed, //
+    };
+
+    static LONGEST: Atomic<u64> = Atomic::new(0);
+
+    /// The monotonic clock, in nanoseconds.
+    pub(super) fn now() -> u64 {
+        // SAFETY: An FFI call without requirements: any context may call it.
+        unsafe { c::ktime_get_mono_fast_ns() }
+    }
+
+    /// Counts a section that began at `since`. Two processors that end their longest sections at the
+    /// same time may lose one: the benchmark's machine has one processor.
+    pub(super) fn end(since: u64) {
+        let passed = now().saturating_sub(since);
+        if passed > LONGEST.load(Relaxed) {
+            LONGEST.store(passed, Relaxed);
+        }
+    }
+
+    /// Returns the longest section, in nanoseconds, one reading of the clock included.
+    pub(crate) fn longest() -> u64 {
+        LONGEST.load(Relaxed)
     }
 }

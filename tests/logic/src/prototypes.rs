@@ -75,6 +75,7 @@ fn in_c(rust: &str) -> String {
         "c_short" => "short",
         "c_int" => "int",
         "c_uint" | "u32" => "unsigned int",
+        "u64" => "u64",
         "c_long" => "long",
         "c_ulong" => "unsigned long",
         "usize" => "size_t",
