@@ -21,11 +21,7 @@ impl Memory {
 
     /// Reads the numbers after freeing unused objects of the kernel's caches.
     pub fn read() -> Self {
-        for cache in fs::read_dir("/sys/kernel/slab").expect("SLUB's directory") {
-            let shrink = cache.expect("a cache").path().join("shrink");
-            // A cache may be removed at any time.
-            let _ = fs::write(shrink, "1");
-        }
+        let slabs = Slabs::shrunk();
         let text = fs::read_to_string("/proc/meminfo").expect("meminfo");
         let row = |name: &'static str| {
             let line = text
@@ -39,7 +35,7 @@ impl Memory {
         // Areas that are free, and that the kernel unmaps many at a time (`purge_vmap_area_lazy`).
         let is_used = |line: &&str| !line.contains("unpurged vm_area");
         Self {
-            slabs: Slabs::read(),
+            slabs,
             rows: Self::ROWS.into_iter().map(row).collect(),
             areas: areas.lines().filter(is_used).count() as i64,
         }
@@ -50,8 +46,8 @@ impl Memory {
         let slabs = self.slabs.since(&before.slabs);
         let slabs = slabs
             .notable(least)
-            .filter(|&(name, ..)| name.starts_with("kmalloc-"))
-            .map(|(name, objects, _)| (name.to_owned(), objects));
+            .filter(|(name, _)| name.starts_with("kmalloc-"))
+            .map(|(name, cache)| (name.to_owned(), cache.objects));
         let rows = Self::ROWS
             .into_iter()
             .map(|row| (row.to_owned(), self.rows[row] - before.rows[row]));
