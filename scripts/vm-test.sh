@@ -47,6 +47,8 @@
 #   vm-test.sh metadata             the Rust metadata that toa.ko is built with
 #   vm-test.sh module               toa.ko for KERNEL, in build/<release>/module
 #   vm-test.sh test-module          the tests' own module, beside it
+#   vm-test.sh bench-objects        what `make bench` compares toa.ko with, and toa.ko with
+#                                   records
 #   vm-test.sh clippy               clippy for both
 #   vm-test.sh roots                all roots, images and kernels, as stages
 #   vm-test.sh builds               all programs and modules, as stages
@@ -216,6 +218,27 @@ test_module() {
 	make_module "$MADE/module" "M=$dir"
 	[[ -s $dir/toa_test.ko ]] || die "make left no toa_test.ko in $dir"
 	as_installed "$dir/toa_test.ko"
+}
+
+# Builds what `make bench` compares in $MADE/bench: modules whose tables have records, the C module,
+# and the eBPF programs.
+bench_objects() {
+	local count dir
+	kernel resolve
+	dir=$MADE/bench
+	for count in 10 100000 1000000; do
+		make_module "$dir/$count" "TOA_FILL=$count"
+		cp "$dir/$count/toa.ko" "$dir/toa-$count.ko"
+	done
+	make_module "$dir/timed" TOA_FILL=1000000 TOA_TIME_LOCKS=1
+	cp "$dir/timed/toa.ko" "$dir/toa-timed.ko"
+	rm -rf "$dir/overwrite"
+	cp -r "$REPO/tests/bench/overwrite" "$dir/overwrite"
+	"$SCRIPTS/root.sh" run "$BUILD_ROOT" \
+		make -C "/lib/modules/$release/build" "M=$dir/overwrite" modules >&2
+	cp "$dir/overwrite/toa_overwrite.ko" "$dir/"
+	in_tools clang-19 -target bpf -O2 -g -Wall -Wextra -Werror "-I/usr/include/$(uname -m)-linux-gnu" \
+		-c "$REPO/tests/bench/ebpf/toa.bpf.c" -o "$dir/toa.bpf.o"
 }
 
 clippy() {
@@ -517,7 +540,7 @@ main() {
 	local action=${1:-} release version source binary rustc rustc_text small kernel_dir guest
 	[[ $# == 0 ]] || shift
 	case $action in
-	metadata | module | test-module | clippy | programs | command-line-tool | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
+	metadata | module | test-module | bench-objects | clippy | programs | command-line-tool | demo-programs | go-server | peer-servers) "${action//-/_}" ;;
 	has-tests) has_tests "$1" ;;
 	roots | builds | demo-roots | demo-builds) "${action//-/_}" ;;
 	test | test-no-ipv6 | test-unload | test-one-cpu | test-servers | test-selftests | test-secure-boot | test-prebuilt | test-model | test-soak | test-faults | test-planted | demo)

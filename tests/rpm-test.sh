@@ -86,7 +86,7 @@ case_has_these_files() {
 				/usr/lib/modprobe.d/toa-policy.conf /usr/lib/udev/rules.d/60-toa.rules \
 				/usr/lib/systemd/system/toa-{check,required}.service /usr/share/toa{,/toa-required.conf} /usr/libexec/toa /usr/libexec/toa/toa-{check,dkms,swap} \
 				/usr/share/doc/toa-dkms /usr/share/doc/toa-dkms/{README.md,toa-trust.nft} \
-				/usr/share/doc/toa-dkms/doc /usr/share/doc/toa-dkms/doc/{install,internals,nat64,operating,proxies}.md \
+				/usr/share/doc/toa-dkms/doc /usr/share/doc/toa-dkms/doc/{cost.svg,{install,internals,nat64,operating,performance,proxies}.md} \
 				/usr/share/licenses/toa-dkms /usr/share/licenses/toa-dkms/LICENSE \
 				"$src" "$src"/{Kbuild,Makefile,dkms.conf,offsets.c,offsets.h} \
 				"$src"/scripts "$src"/scripts/{check-object,lib,module,standin,toolchain}.sh

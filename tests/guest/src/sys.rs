@@ -264,6 +264,20 @@ pub fn get_option(fd: RawFd, level: c_int, option: c_int, place: Place) -> Resul
     Ok(Name::read(&room, length))
 }
 
+/// Reads a socket option into `value`, and returns its length. Does nothing else, for counted calls.
+pub fn read_option(
+    fd: RawFd,
+    level: c_int,
+    option: c_int,
+    value: &mut [u8],
+) -> Result<usize, Errno> {
+    let mut length = value.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `value`, and their number to `length`.
+    let result =
+        unsafe { libc::getsockopt(fd, level, option, value.as_mut_ptr().cast(), &mut length) };
+    Errno::result(result).map(|_| length as usize)
+}
+
 /// Sets a socket option whose value is an `int`.
 pub fn set_option(fd: RawFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     // SAFETY: the value's address and size are those of `value`.
