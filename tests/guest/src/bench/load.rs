@@ -169,12 +169,13 @@ impl<'a> Load<'a> {
                 for count in TRUSTED {
                     set("trusted", &prefixes(way, count));
                     clients.opening(&format!("{name}, {count} trusted"), table);
+                    if count == 1 {
+                        set("own_addresses", "1");
+                        let row = format!("{name}, 1 trusted, own addresses admitted");
+                        clients.opening(&row, table);
+                        set("own_addresses", "0");
+                    }
                 }
-                set("trusted", &prefixes(way, 1));
-                set("own_addresses", "1");
-                let row = format!("{name}, 1 trusted, the server's own addresses admitted");
-                clients.opening(&row, table);
-                set("own_addresses", "0");
                 set("trusted", "");
             }
         });

@@ -30,7 +30,7 @@ const EBPF: &str = "/toa/toa.bpf.o";
 /// The programs run for the sockets of all processes.
 const CGROUP: &str = "/sys/fs/cgroup";
 
-/// What shows clients during a load.
+/// A way to show clients, which runs during a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     Nothing,
@@ -45,7 +45,7 @@ pub enum Subject {
     Ebpf,
 }
 
-/// What runs until it is dropped.
+/// A subject that runs until the value is dropped.
 pub enum Running {
     Nothing,
     Module(&'static str),
