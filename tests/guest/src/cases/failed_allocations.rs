@@ -136,8 +136,14 @@ fn connections_live_on_while_records_cannot_be_allocated() {
     net.wait_for_no_records();
     let change = net.stats().since(&before);
     note(&format!("{failed} failures; {change:?}"));
-    // The kernel also allocates when toa hands it a record to free (`kvfree_call_rcu`), and copes.
-    assert!(0 < hidden && hidden < failed && 0 < shown);
+    assert!(0 < hidden && 0 < shown);
+    // CONFIG_DEBUG_OBJECTS also allocates, to track the head of a record that toa hands to
+    // `kvfree_call_rcu`, and copes without.
+    if fs::exists("/sys/kernel/debug/debug_objects").expect("debugfs") {
+        assert!(hidden < failed, "{hidden}, {failed}");
+    } else {
+        assert_eq!(hidden, failed);
+    }
     assert_eq!(shown + hidden, u64::from(CONNECTIONS));
     assert!(
         change.contains(&("record_alloc_failed", hidden as i64)),
