@@ -84,11 +84,15 @@ int toa_keep(struct bpf_sock_ops *ops)
 	return 1;
 }
 
+static struct client *client_of(struct bpf_sock *sk)
+{
+	return sk ? bpf_sk_storage_get(&clients, sk, 0, 0) : 0;
+}
+
 SEC("cgroup/getpeername4")
 int toa_answer4(struct bpf_sock_addr *name)
 {
-	struct bpf_sock *sk = name->sk;
-	struct client *client = sk ? bpf_sk_storage_get(&clients, sk, 0, 0) : 0;
+	struct client *client = client_of(name->sk);
 
 	if (client) {
 		name->user_ip4 = client->address[0];
@@ -100,8 +104,7 @@ int toa_answer4(struct bpf_sock_addr *name)
 SEC("cgroup/getpeername6")
 int toa_answer6(struct bpf_sock_addr *name)
 {
-	struct bpf_sock *sk = name->sk;
-	struct client *client = sk ? bpf_sk_storage_get(&clients, sk, 0, 0) : 0;
+	struct client *client = client_of(name->sk);
 
 	if (client) {
 		name->user_ip6[0] = client->address[0];

@@ -25,6 +25,7 @@ use std::panic::catch_unwind;
 use std::time::Duration;
 
 use crate::kmsg::KernelLog;
+use crate::module;
 use crate::namespace::Namespace;
 use clock::Clock;
 use load::Load;
@@ -32,7 +33,7 @@ use slab::Slabs;
 use subject::Subject;
 use table::Table;
 
-/// The numbers of records that modules are built with (scripts/bench.sh).
+/// The numbers of records that modules are built with (`bench_objects` in scripts/vm-test.sh).
 const FILLED: [&str; 3] = ["10", "100000", "1000000"];
 
 /// The subjects of the main table.
@@ -52,11 +53,7 @@ fn measure() {
     fs::write("/proc/sys/kernel/randomize_va_space", "0").expect("a sysctl");
     let clock = Clock::calibrate();
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!(
-        "Linux {}, {} crate",
-        release.trim(),
-        crate::module::kernel_crate()
-    );
+    println!("Linux {}, {} crate", release.trim(), module::kernel_crate());
     println!("{clock}");
     // A subject that does not work ends the run early.
     for subject in SUBJECTS.into_iter().chain(FILLED.map(Subject::Filled)) {

@@ -2,7 +2,6 @@
 
 //! The calls and segments that are counted, in one namespace with one subject.
 
-use std::fs;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
@@ -26,7 +25,6 @@ use crate::bench::wire::Connection;
 use crate::bench::wire::Wire;
 use crate::bench::wire::LOCAL_V4;
 use crate::bench::wire::LOCAL_V6;
-use crate::namespace::write_policy_here;
 use crate::namespace::Namespace;
 use crate::net::Way;
 use crate::net::PORT;
@@ -101,8 +99,12 @@ struct Costs {
     accept: u64,
     /// The close, and the client's last segments.
     close: u64,
-    /// The sum of the three.
-    whole: u64,
+}
+
+impl Costs {
+    fn whole(&self) -> u64 {
+        self.opening + self.accept + self.close
+    }
 }
 
 /// A namespace with a wire, while one subject runs.
@@ -156,10 +158,10 @@ impl<'a> Load<'a> {
 
     /// Measures the opening segment under policies.
     pub fn policies(&mut self, table: &mut Table) {
-        let subject = self.subject;
+        let (host, subject) = (self.host, self.subject);
         let set = |file: &str, value: &str| {
             if subject.has_policy() {
-                write_policy_here(file, format!("{value}\n")).expect("the policy");
+                host.set_policy(file, value);
             }
         };
         self.within(|load| {
@@ -227,7 +229,7 @@ impl<'a> Load<'a> {
 
     /// Measures segments that the server answers with SYN cookies, and keeps nothing of.
     fn flood(&mut self, table: &mut Table) {
-        write_sysctl("2");
+        self.host.sysctl("ipv4/tcp_syncookies", "2");
         let _listener = Listener::new(Family::V4, PORT);
         let server = SocketAddr::new(Way::V4.real_server(), PORT);
         let mut costs = Vec::with_capacity(FLOOD);
@@ -236,7 +238,7 @@ impl<'a> Load<'a> {
             costs.push(self.clock.count(|| self.wire.send(&syn)).0);
             self.wire.drain();
         }
-        write_sysctl("1");
+        self.host.sysctl("ipv4/tcp_syncookies", "1");
         table.add(
             "bare SYN with SYN cookies, IPv4",
             self.subject,
@@ -250,10 +252,7 @@ impl<'a> Load<'a> {
         let [v4, v6_only, dual_stack] = NGINX;
         let _nginx = Server::nginx(self.host, v4, v6_only, dual_stack);
         for option in [false, true] {
-            let client = SocketAddr::new(Way::V4.client(), CLIENT_PORT);
-            let options = option
-                .then(|| toa_option(TOA_KIND, client))
-                .unwrap_or_default();
+            let options = options(Way::V4, option);
             let server = SocketAddr::new(Way::V4.real_server(), v4);
             let costs = self.within(|load| {
                 let request = |_| {
@@ -294,15 +293,12 @@ impl<'a, 'b> Clients<'a, 'b> {
             Way::V4 | Way::Nat64 => Family::V4,
             Way::V6 => Family::V6Only,
         };
-        let client = SocketAddr::new(way.client(), CLIENT_PORT);
         Self {
             load,
             listener: Listener::new(family, PORT),
             way,
             option,
-            options: option
-                .then(|| toa_option(TOA_KIND, client))
-                .unwrap_or_default(),
+            options: options(way, option),
         }
     }
 
@@ -356,7 +352,6 @@ impl<'a, 'b> Clients<'a, 'b> {
             opening,
             accept,
             close,
-            whole: opening + accept + close,
         }
     }
 
@@ -403,7 +398,7 @@ impl<'a, 'b> Clients<'a, 'b> {
             }
             let end = end.name();
             add(&format!("close by {end}"), |costs| costs.close);
-            add(&format!("ACK, accept, close by {end}"), |costs| costs.whole);
+            add(&format!("ACK, accept, close by {end}"), Costs::whole);
         }
     }
 
@@ -421,7 +416,7 @@ impl<'a, 'b> Clients<'a, 'b> {
             cost
         });
         let cost = clock::median(costs.collect());
-        let row = format!("SYN, {}", if self.way == Way::V6 { "IPv6" } else { "IPv4" });
+        let row = format!("SYN, {}", family(self.way));
         table.add(&row, self.load.subject, cost);
     }
 
@@ -450,20 +445,30 @@ impl<'a, 'b> Clients<'a, 'b> {
     }
 }
 
+/// The options of the segment that opens a connection.
+fn options(way: Way, option: bool) -> Vec<u8> {
+    let client = SocketAddr::new(way.client(), CLIENT_PORT);
+    option
+        .then(|| toa_option(TOA_KIND, client))
+        .unwrap_or_default()
+}
+
+/// The family of the segments.
+fn family(way: Way) -> &'static str {
+    match way {
+        Way::V4 | Way::Nat64 => "IPv4",
+        Way::V6 => "IPv6",
+    }
+}
+
 /// Names a row's clients.
 fn name(way: Way, option: bool) -> String {
-    let family = if way == Way::V6 { "IPv6" } else { "IPv4" };
-    format!("{family} {}", if option { "option" } else { "none" })
+    format!("{} {}", family(way), if option { "option" } else { "none" })
 }
 
 /// Makes the socket's close reset the connection, which leaves no state behind.
 fn reset_at_close(socket: &Socket) {
     socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
-}
-
-/// Sets when the calling thread's namespace answers with SYN cookies.
-fn write_sysctl(cookies: &str) {
-    fs::write("/proc/sys/net/ipv4/tcp_syncookies", cookies).expect("tcp_syncookies");
 }
 
 /// Prefixes that do not merge, of which the last one has the source of the segments.

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use aya::programs::cgroup_sock_addr::CgroupSockAddr;
 use aya::programs::CgroupAttachMode;
+use aya::programs::Program;
+use aya::programs::ProgramError;
 use aya::programs::SockOps;
 use aya::Ebpf;
 use aya::EbpfLoader;
@@ -104,23 +106,25 @@ fn attach() -> Result<Ebpf, Box<dyn Error>> {
     // The programs' storage of sockets is a kind of map that aya can make, but not read.
     let mut programs = EbpfLoader::new().allow_unsupported_maps().load_file(EBPF)?;
     let cgroup = File::open(CGROUP)?;
-    let missing = |name| format!("there is no program {name}");
-    let name = "toa_keep";
-    let keep: &mut SockOps = programs
-        .program_mut(name)
-        .ok_or_else(|| missing(name))?
-        .try_into()?;
+    let keep: &mut SockOps = program(&mut programs, "toa_keep")?;
     keep.load()?;
     keep.attach(&cgroup, CgroupAttachMode::Single)?;
     for name in ["toa_answer4", "toa_answer6"] {
-        let answer: &mut CgroupSockAddr = programs
-            .program_mut(name)
-            .ok_or_else(|| missing(name))?
-            .try_into()?;
+        let answer: &mut CgroupSockAddr = program(&mut programs, name)?;
         answer.load()?;
         answer.attach(&cgroup, CgroupAttachMode::Single)?;
     }
     Ok(programs)
+}
+
+/// Finds a program by its function's name.
+fn program<'a, P>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Box<dyn Error>>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = programs.program_mut(name);
+    let program = program.ok_or_else(|| format!("there is no program {name}"))?;
+    Ok(program.try_into()?)
 }
 
 impl Running {
