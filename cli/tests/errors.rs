@@ -18,7 +18,9 @@ fn failure(command: &mut Command) -> (i32, String) {
     let text = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.stdout, b"", "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
-    let line = text.trim_end().strip_prefix("toa: ").expect("the prefix");
+    let Some(line) = text.trim_end().strip_prefix("toa: ") else {
+        panic!("the command did not print this: {text}");
+    };
     (output.status.code().expect("no signal"), line.to_owned())
 }
 
@@ -91,7 +93,11 @@ impl Copy {
             fs::set_permissions(path.join(directory), fs::Permissions::from_mode(0o755))
                 .expect("its mode");
         }
-        fs::copy(TOA, path.join("toa")).expect("the program");
+        // By another process: a test that forked while this one holds the copy open for writing
+        // would keep it so, and it could not be run (ETXTBSY).
+        let mut copier = Command::new("cp");
+        copier.arg(TOA).arg(path.join("toa"));
+        assert!(copier.status().expect("cp starts").success());
         let list = path.join("proc/net/toa");
         fs::write(&list, "local balancer client\n").expect("the list");
         fs::set_permissions(&list, fs::Permissions::from_mode(0o000)).expect("its mode");
