@@ -7,6 +7,7 @@ use crate::{
     kinds,
     linux::{
         own_address,
+        rcu,
         sock::Segment, //
     },
     namespace::{
@@ -20,13 +21,12 @@ use crate::{
         ParsedOptions,
         Pick, //
     },
-    records,
+    records::Records,
     stats::{
         Counter,
         Outcome, //
     }, //
 };
-use kernel::sync::rcu;
 
 /// Records the client of `child` from the options of `segment`, which created it, and counts the
 /// outcome.
@@ -38,7 +38,7 @@ use kernel::sync::rcu;
 /// record. The children of some kernel listeners hold none. They belong to kernel threads, which
 /// see the balancer anyway.
 #[inline(always)]
-pub(crate) fn capture(child: &Sock, segment: &Segment) {
+pub(crate) fn capture(records: &Records, child: &Sock, segment: &Segment) {
     // MPTCP disposes of a child whose join fails (`subflow_syn_recv_sock`) and passes it on all the
     // same. `tcp_destroy_sock` has fired for it, and nothing would remove its record.
     if child.is_closed() {
@@ -47,14 +47,13 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
     let Some(net) = child.net() else {
         return;
     };
-    let rcu = rcu::read_lock();
-    let namespace = net.data(&rcu);
+    let namespace = net.data();
     let connection = NewConnection {
+        records,
         child,
         segment,
         net,
         namespace,
-        rcu: &rcu,
     };
     let options = segment.options();
     let outcome = if !namespace.policy.is_default() {
@@ -71,11 +70,11 @@ pub(crate) fn capture(child: &Sock, segment: &Segment) {
 /// A child with the segment that created it.
 #[derive(Clone, Copy)]
 struct NewConnection<'a> {
+    records: &'a Records,
     child: &'a Sock,
     segment: &'a Segment,
     net: &'a Net,
     namespace: &'a Namespace,
-    rcu: &'a rcu::Guard,
 }
 
 impl NewConnection<'_> {
@@ -86,17 +85,18 @@ impl NewConnection<'_> {
         if option::is_aligned_timestamp(options) {
             return Outcome::NoOption;
         }
+        let rcu = rcu::read_lock();
         match option::first_client(options) {
-            Some(claim) => self.settle_claim(&claim),
-            None => self.by_default_rules(options),
+            Some(claim) => self.settle_claim(&claim, &rcu),
+            None => self.by_default_rules(options, &rcu),
         }
     }
 
     /// Does the same for any options.
     #[inline(never)]
-    fn by_default_rules(self, options: &[u8]) -> Outcome {
+    fn by_default_rules(self, options: &[u8], rcu: &rcu::Guard) -> Outcome {
         let parsed = option::find_client(options, &kinds::Default, Pick::First);
-        self.settle(&parsed)
+        self.settle(&parsed, rcu)
     }
 
     /// Does the same under a policy that was written. Out of line, so that the code for the default
@@ -107,32 +107,33 @@ impl NewConnection<'_> {
         if !policy.is_enabled() {
             return Outcome::Disabled;
         }
-        let parsed = policy.find_client(options, self.rcu);
-        self.settle(&parsed)
+        let rcu = rcu::read_lock();
+        let parsed = policy.find_client(options, &rcu);
+        self.settle(&parsed, &rcu)
     }
 
     /// Records the client in the options, or returns the reason why there is none.
     #[inline(always)]
-    fn settle(self, parsed: &ParsedOptions) -> Outcome {
+    fn settle(self, parsed: &ParsedOptions, rcu: &rcu::Guard) -> Outcome {
         if parsed.duplicate {
             self.namespace.stats.inc(Counter::Duplicate);
         }
         match &parsed.claim {
-            Some(claim) => self.settle_claim(claim),
+            Some(claim) => self.settle_claim(claim, rcu),
             None if parsed.malformed => Outcome::Malformed,
-            None => self.missing(),
+            None => self.missing(rcu),
         }
     }
 
     /// Records the client that an option names, or returns the reason why not.
     #[inline(always)]
-    fn settle_claim(self, claim: &Claim) -> Outcome {
-        if !self.is_trusted() {
+    fn settle_claim(self, claim: &Claim, rcu: &rcu::Guard) -> Outcome {
+        if !self.is_trusted(rcu) {
             return Outcome::Untrusted;
         }
         match claim {
-            Claim::Client(client) => self.record(client),
-            Claim::Address(client) => self.record_address(client),
+            Claim::Client(client) => self.record(client, rcu),
+            Claim::Address(client) => self.record_address(client, rcu),
             Claim::Impossible => Outcome::ImpossibleClient,
         }
     }
@@ -140,9 +141,9 @@ impl NewConnection<'_> {
     /// Returns the reason why options without one of a kind that counts carry no client. Out of line,
     /// so that the other ways save fewer registers.
     #[inline(never)]
-    fn missing(self) -> Outcome {
+    fn missing(self, rcu: &rcu::Guard) -> Outcome {
         let options = self.segment.options();
-        if self.namespace.policy.has_other_kind(options, self.rcu) {
+        if self.namespace.policy.has_other_kind(options, rcu) {
             Outcome::KindNotConfigured
         } else if !option::has_room(options, self.segment.is_ipv6()) {
             Outcome::NoOptionHeaderFull
@@ -153,8 +154,8 @@ impl NewConnection<'_> {
 
     /// Whether the source of the segment may name clients.
     #[inline(always)]
-    fn is_trusted(self) -> bool {
-        match self.namespace.policy.trusted(self.rcu) {
+    fn is_trusted(self, rcu: &rcu::Guard) -> bool {
+        match self.namespace.policy.trusted(rcu) {
             None => true,
             Some(hosts) => hosts.contains(self.child.connection().peer.address()),
         }
@@ -162,23 +163,30 @@ impl NewConnection<'_> {
 
     /// Records a client without a port, whose port is the connection's.
     #[inline(never)]
-    fn record_address(self, client: &Endpoint) -> Outcome {
+    fn record_address(self, client: &Endpoint, rcu: &rcu::Guard) -> Outcome {
         let port = self.child.connection().peer.port();
-        self.record(&Endpoint::new(client.address(), port))
+        self.record(&Endpoint::new(client.address(), port), rcu)
     }
 
     /// Records a client, unless this segment may not name it.
     #[inline(always)]
-    fn record(self, client: &Endpoint) -> Outcome {
-        match self.refuse(*client) {
-            None => records::record(self.child, client, self.net, self.namespace, self.rcu),
+    fn record(self, client: &Endpoint, rcu: &rcu::Guard) -> Outcome {
+        let Self {
+            records,
+            child,
+            net,
+            namespace,
+            ..
+        } = self;
+        match self.refuse(*client, rcu) {
+            None => records.record(child, client, net, namespace),
             Some(reason) => reason,
         }
     }
 
     /// Returns the reason why this segment may not name `client`, if there is one.
     #[inline(always)]
-    fn refuse(self, client: Endpoint) -> Option<Outcome> {
+    fn refuse(self, client: Endpoint, rcu: &rcu::Guard) -> Option<Outcome> {
         let Self { net, segment, .. } = self;
         let policy = &self.namespace.policy;
         // No balancer is known that turns IPv4 clients into IPv6 connections. An IPv6 client can make
@@ -187,7 +195,7 @@ impl NewConnection<'_> {
         if segment.is_ipv6() && client.address_v4().is_some() && !policy.admits_nat46() {
             return Some(Outcome::ForeignLength);
         }
-        if own_address::is_own(net, segment, client, policy.refused_addresses(), self.rcu) {
+        if own_address::is_own(net, segment, client, policy.refused_addresses(), rcu) {
             return Some(Outcome::ImpossibleClient);
         }
         None

@@ -7,9 +7,13 @@
 //! one row, however many others come and go.
 
 use crate::{
-    linux::proc_net::{
-        Rows,
-        Table, //
+    endpoint::Connection,
+    linux::{
+        proc_net::{
+            Rows,
+            Table, //
+        },
+        rcu, //
     },
     namespace::{
         Namespace,
@@ -18,7 +22,6 @@ use crate::{
     records, //
 };
 use kernel::prelude::*;
-use kernel::sync::rcu;
 
 /// `/proc/net/toa`.
 pub(crate) struct ConnectionsFile;
@@ -39,14 +42,8 @@ impl Table for ConnectionsFile {
 
     fn show(net: &Net, part: usize, rows: &Rows<'_>) {
         let namespace = net.number();
-        for record in records::in_bucket(part, &rcu::read_lock()) {
-            if record.namespace == namespace {
-                rows.add([
-                    record.connection.local,
-                    record.connection.peer,
-                    record.client,
-                ]);
-            }
-        }
+        let add =
+            |connection: Connection, client| rows.add([connection.local, connection.peer, client]);
+        records::for_each_in_bucket(part, namespace, &rcu::read_lock(), add);
     }
 }

@@ -4,13 +4,13 @@
 //!
 //! The tests of `tests/loom` compile this file too.
 
-use kernel::sync::atomic::{
-    Atomic,
-    Relaxed, //
+use crate::linux::atomic::{
+    AtomicI64,
+    Ordering::Relaxed, //
 };
 
 /// A count. It may exceed its bound while a CPU that was refused subtracts its one again.
-pub(crate) type Count = Atomic<i64>;
+pub(crate) type Count = AtomicI64;
 
 /// Adds one to all counts, or to none if one of them has reached its bound, which is then the error.
 pub(crate) fn take_one(counts: &[(&Count, i64)]) -> Result<(), i64> {
@@ -22,6 +22,11 @@ pub(crate) fn take_one(counts: &[(&Count, i64)]) -> Result<(), i64> {
         }
     }
     Ok(())
+}
+
+/// Returns by how much a count exceeds another one that is part of it.
+pub(crate) fn excess(count: &Count, part: &Count) -> i64 {
+    count.load(Relaxed).saturating_sub(part.load(Relaxed))
 }
 
 /// Subtracts one from all counts.

@@ -81,6 +81,60 @@ impl Endpoint {
     }
 }
 
+/// The 4-tuple of a connection in the words in which a socket has it. All bytes are in network order; a
+/// word's bytes are those of memory, so the machine is little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tuple {
+    /// A connection over IPv4.
+    V4 {
+        /// The peer's address and then the local one.
+        addresses: u64,
+        /// The peer's port and the local one.
+        ports: [u16; 2],
+    },
+    /// A connection over IPv6.
+    V6 {
+        /// The peer's address.
+        peer: [u64; 2],
+        /// The local address.
+        local: [u64; 2],
+        /// The peer's port and the local one.
+        ports: [u16; 2],
+    },
+}
+
+impl From<Tuple> for Connection {
+    fn from(tuple: Tuple) -> Self {
+        let end = |address: Ipv6Addr, port: u16| Endpoint::new(address, u16::from_be(port));
+        match tuple {
+            Tuple::V4 {
+                addresses,
+                ports: [peer, local],
+            } => {
+                let address = |bits: u64| mapped(Ipv4Addr::from_bits((bits as u32).swap_bytes()));
+                Self {
+                    local: end(address(addresses >> u32::BITS), local),
+                    peer: end(address(addresses), peer),
+                }
+            }
+            Tuple::V6 {
+                peer: peer_address,
+                local: local_address,
+                ports: [peer, local],
+            } => {
+                let address = |[first, second]: [u64; 2]| {
+                    let bits = u128::from(first) | (u128::from(second) << u64::BITS);
+                    Ipv6Addr::from_bits(bits.swap_bytes())
+                };
+                Self {
+                    local: end(address(local_address), local),
+                    peer: end(address(peer_address), peer),
+                }
+            }
+        }
+    }
+}
+
 /// The 4-tuple of a connection in the socket's fields: behind a FullNAT balancer `peer` is one of
 /// the balancer's local addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

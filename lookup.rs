@@ -5,18 +5,21 @@
 //! The peer's name of an AF_INET socket has no room for an IPv6 client (NAT64). This answer has.
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{
+        Connection,
+        Endpoint, //
+    },
+    linux::rcu,
     namespace::Sock,
     records::{
-        self,
-        Record, //
+        Found,
+        Records, //
     },
     stats::Counter, //
 };
 use core::ops::RangeInclusive;
 use kernel::ffi::c_int;
 use kernel::prelude::*;
-use kernel::sync::rcu;
 
 /// `TOA_SO_GET_LOOKUP` of DPVS (`kmod/toa/toa.h`) and its kin: the client.
 const CLIENT: c_int = 4096;
@@ -56,7 +59,7 @@ impl From<ToaNat64Peer> for Answer {
 /// - `ENOTCONN` if the socket is not connected, or no longer;
 /// - `EINVAL` if the connection has no record.
 #[inline(always)]
-pub(crate) fn answer(sk: &Sock, option: c_int, room: usize) -> Result<Answer> {
+pub(crate) fn answer(records: &Records, sk: &Sock, option: c_int, room: usize) -> Result<Answer> {
     if !sk.is_tcp() {
         return Err(errno(kernel::bindings::ENOPROTOOPT));
     }
@@ -66,28 +69,26 @@ pub(crate) fn answer(sk: &Sock, option: c_int, room: usize) -> Result<Answer> {
     if !sk.has_peer(true) {
         return Err(errno(kernel::bindings::ENOTCONN));
     }
-    let record = find(sk).ok_or(EINVAL)?;
+    let found = find(records, sk).ok_or(EINVAL)?;
     match option {
-        CLIENT => Ok(ToaNat64Peer(record.client).into()),
-        BALANCER => Ok(ToaNat64Peer(record.connection.peer).into()),
+        CLIENT => Ok(ToaNat64Peer(found.client).into()),
+        BALANCER => Ok(ToaNat64Peer(Connection::from(found.connection).peer).into()),
         _ => Err(errno(kernel::bindings::ENOPROTOOPT)),
     }
 }
 
 /// Returns the record of the connection that `sk` has now. Counted like a question by getpeername.
 #[inline(always)]
-fn find(sk: &Sock) -> Option<Record> {
-    let rcu = rcu::read_lock();
-    let found = records::find(sk, &rcu);
-    let current = found.filter(|record| record.connection == sk.connection());
+fn find(records: &Records, sk: &Sock) -> Option<Found> {
+    let found = records.find(sk, &rcu::read_lock());
     if let Some(net) = sk.net() {
-        net.data(&rcu).stats.inc(match (found, current) {
-            (None, _) => Counter::GetnameToaEmpty,
-            (Some(_), None) => Counter::GetnameToaMismatch,
-            (Some(_), Some(_)) => Counter::GetnameToaOk,
+        net.data().stats.inc(match &found {
+            None => Counter::GetnameToaEmpty,
+            Some(found) if !found.is_current => Counter::GetnameToaMismatch,
+            Some(_) => Counter::GetnameToaOk,
         });
     }
-    current.copied()
+    found.filter(|found| found.is_current)
 }
 
 fn errno(number: u32) -> Error {

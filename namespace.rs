@@ -5,6 +5,7 @@
 
 use crate::{
     connections::ConnectionsFile,
+    counts::Count,
     linux::{
         family::Guard,
         parameter::parameter,
@@ -24,10 +25,7 @@ use crate::{
 };
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
-use kernel::sync::{
-    atomic::Atomic,
-    rcu, //
-};
+use kernel::sync::atomic::Atomic;
 
 /// One network namespace. The fields are dropped in their order, after [`StatsFile`] and
 /// [`ConnectionsFile`].
@@ -37,7 +35,7 @@ pub(crate) struct Namespace {
     /// The owner, which decides the namespace's share of the records.
     pub(crate) owner: Owner,
     /// The records that the namespace holds, counted for all but the first one.
-    pub(crate) held: Atomic<i64>,
+    pub(crate) held: Count,
     /// The number of log lines about a full share: one at most.
     pub(crate) full_lines: Atomic<u32>,
     /// The most records that the namespace may hold.
@@ -72,7 +70,7 @@ impl PerNet for Namespace {
         Ok(Self {
             stats: Stats::new()?,
             owner,
-            held: Atomic::new(0),
+            held: Count::new(0),
             full_lines: Atomic::new(0),
             share: ReadOnce::new(records::first_share(owner)),
             policy: Policy::new(!waits)?,
@@ -103,7 +101,7 @@ impl Text for StatsFile {
     const MODE: u16 = 0o444;
 
     fn show(net: &Net, seq: &SeqFile) {
-        let namespace = net.data(&rcu::read_lock());
+        let namespace = net.data();
         namespace.stats.show(seq);
     }
 }

@@ -13,6 +13,7 @@
  * A kernel that changed one of them stops the build here, with a sentence.
  */
 #include <linux/capability.h>
+#include <linux/cpuhotplug.h>
 #include <linux/ftrace.h>
 #include <linux/ipv6.h>
 #include <linux/mm.h>
@@ -23,6 +24,7 @@
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
 #include <linux/proc_fs.h>
+#include <linux/random.h>
 #include <linux/ratelimit.h>
 #include <linux/rcupdate_trace.h>
 #include <linux/sched.h>
@@ -38,6 +40,7 @@
 #include <linux/timekeeping.h>
 #include <linux/tracepoint.h>
 #include <linux/user_namespace.h>
+#include <linux/workqueue.h>
 #include <net/addrconf.h>
 #include <net/inet_common.h>
 #include <net/inet_sock.h>
@@ -75,10 +78,6 @@
 #endif
 #if !defined(CONFIG_SYSCTL)
 #error "toa: this kernel is built without CONFIG_SYSCTL, which toa needs for its policy"
-#endif
-
-#if defined(CONFIG_PREEMPT_RT) && !defined(kmalloc_nolock)
-#error "toa: this PREEMPT_RT kernel has no kmalloc_nolock, by which toa allocates records (7.0 and later have it): use the distribution's kernel without PREEMPT_RT"
 #endif
 
 /* Hooked functions, see linux/callbacks.rs. */
@@ -121,6 +120,9 @@ PROTOTYPE(int, tracepoint_probe_unregister, struct tracepoint *, void *, void *)
 PROTOTYPE(void, for_each_kernel_tracepoint, void (*)(struct tracepoint *, void *), void *);
 PROTOTYPE(void, synchronize_srcu, struct srcu_struct *);
 PROTOTYPE(void, synchronize_rcu, void);
+/* Without CONFIG_PREEMPT_RCU they are inline functions. */
+PROTOTYPE(void, __rcu_read_lock, void);
+PROTOTYPE(void, __rcu_read_unlock, void);
 PROTOTYPE(int, register_pernet_subsys, struct pernet_operations *);
 PROTOTYPE(void, unregister_pernet_subsys, struct pernet_operations *);
 PROTOTYPE(int, nf_register_sockopt, struct nf_sockopt_ops *);
@@ -148,9 +150,37 @@ PROTOTYPE(void __percpu *, __alloc_percpu, size_t, size_t);
 #define HAS_PCPU_ALLOC_NOPROF 0
 #endif
 PROTOTYPE(void, free_percpu, void __percpu *);
-#if defined(CONFIG_PREEMPT_RT) && defined(kmalloc_nolock)
-PROTOTYPE(void *, _kmalloc_nolock_noprof, size_t, gfp_t, int);
+/*
+ * Since 6.12 a macro chooses the way to make a cache, by its arguments. Before, a function had them
+ * all. Since 6.10 the profiled allocation has another name.
+ */
+#ifdef TOA_EXPORTS___kmem_cache_create_args
+PROTOTYPE(struct kmem_cache *, __kmem_cache_create_args, const char *, unsigned int,
+	  struct kmem_cache_args *, slab_flags_t);
+#else
+PROTOTYPE(struct kmem_cache *, kmem_cache_create, const char *, unsigned int, unsigned int,
+	  slab_flags_t, void (*)(void *));
 #endif
+PROTOTYPE(void, kmem_cache_destroy, struct kmem_cache *);
+#ifdef TOA_EXPORTS_kmem_cache_alloc_noprof
+PROTOTYPE(void *, kmem_cache_alloc_noprof, struct kmem_cache *, gfp_t);
+#else
+PROTOTYPE(void *, kmem_cache_alloc, struct kmem_cache *, gfp_t);
+#endif
+PROTOTYPE(void, kmem_cache_free, struct kmem_cache *, void *);
+#ifdef CONFIG_DEBUG_OBJECTS_WORK
+PROTOTYPE(void, __init_work, struct work_struct *, int);
+#endif
+#ifdef CONFIG_LOCKDEP
+PROTOTYPE(void, lockdep_init_map_type, struct lockdep_map *, const char *, struct lock_class_key *,
+	  int, u8, u8, u8);
+#endif
+PROTOTYPE(bool, queue_work_on, int, struct workqueue_struct *, struct work_struct *);
+PROTOTYPE(bool, cancel_work_sync, struct work_struct *);
+PROTOTYPE(int, __cpuhp_setup_state, enum cpuhp_state, const char *, bool, int (*)(unsigned int),
+	  int (*)(unsigned int), bool);
+PROTOTYPE(void, __cpuhp_remove_state, enum cpuhp_state, bool);
+PROTOTYPE(void, get_random_bytes, void *, size_t);
 PROTOTYPE(void, schedule, void);
 PROTOTYPE(long, schedule_timeout_idle, long);
 PROTOTYPE(unsigned int, inet_addr_type_dev_table, struct net *, const struct net_device *, __be32);
@@ -178,7 +208,7 @@ _Static_assert(__builtin_types_compatible_p(typeof(&kvfree_call_rcu),
 	       __builtin_types_compatible_p(typeof(&kvfree_call_rcu),
 					    void (*)(struct rcu_head *, void *)) ||
 	       KVFREE_TAKES_OFFSET,
-	"toa: the prototype of kvfree_call_rcu changed in this kernel: adapt linux/hash_table.rs");
+	"toa: the prototype of kvfree_call_rcu changed in this kernel: adapt linux/rcu_pointer.rs");
 /*
  * Since 6.6 the registration takes the table's size, and its function has another name. The table
  * and the handler's entry are const since 6.11 and later: no difference for the calls, but kCFI hashes
@@ -211,6 +241,17 @@ VARIABLE(struct srcu_struct, tracepoint_srcu);
 #ifdef TOA_EXPORTS_rcu_tasks_trace_srcu_struct
 VARIABLE(struct srcu_struct, rcu_tasks_trace_srcu_struct);
 #endif
+/* The queue has a second name since 6.17, and only that one later. */
+#ifdef TOA_EXPORTS_system_dfl_wq
+VARIABLE(struct workqueue_struct *, system_dfl_wq);
+#else
+VARIABLE(struct workqueue_struct *, system_unbound_wq);
+#endif
+#ifdef CONFIG_X86_64
+/* Its type also has the address space of per-CPU variables. */
+_Static_assert(sizeof(this_cpu_off) == sizeof(unsigned long),
+	"toa: the type of this_cpu_off changed in this kernel: adapt linux/percpu.rs");
+#endif
 VARIABLE(unsigned long [NR_CPUS], __per_cpu_offset);
 VARIABLE(struct cpumask, __cpu_possible_mask);
 VARIABLE(atomic_long_t, _totalram_pages);
@@ -222,6 +263,10 @@ _Static_assert(offsetof(struct sock, __sk_common) == 0 && offsetof(struct inet_s
 _Static_assert(offsetof(struct tcp_sock, inet_conn) == 0 &&
 	       offsetof(struct inet_connection_sock, icsk_inet) == 0,
 	"toa: struct tcp_sock no longer begins with struct inet_sock: adapt linux/callbacks.rs");
+/* The two addresses of an IPv4 connection, in this order. */
+_Static_assert(offsetof(struct sock, sk_daddr) == offsetof(struct sock, __sk_common.skc_addrpair) &&
+	       offsetof(struct sock, sk_rcv_saddr) == offsetof(struct sock, __sk_common.skc_addrpair) + 4,
+	"toa: struct sock_common changed in this kernel: adapt linux/sock.rs");
 /* The bit-field skc_net_refcnt lies in the byte between these two fields. */
 _Static_assert(offsetof(struct sock_common, skc_bound_dev_if) -
 	       offsetof(struct sock_common, skc_state) == 2,
@@ -250,8 +295,7 @@ void toa_offsets(void)
 	OFFSET_OF(SOCKET_SK, struct socket, sk, 8);
 	OFFSET_OF(SOCK_FAMILY, struct sock, sk_family, 2);
 	OFFSET_OF(SOCK_STATE, struct sock, sk_state, 1);
-	OFFSET_OF(SOCK_DADDR, struct sock, sk_daddr, 4);
-	OFFSET_OF(SOCK_RCV_SADDR, struct sock, sk_rcv_saddr, 4);
+	OFFSET_OF(SOCK_ADDRPAIR, struct sock, __sk_common.skc_addrpair, 8);
 	OFFSET_OF(SOCK_DPORT, struct sock, sk_dport, 2);
 	OFFSET_OF(SOCK_TYPE, struct sock, sk_type, 2);
 	OFFSET_OF(SOCK_PROTOCOL, struct sock, sk_protocol, 2);
@@ -308,7 +352,34 @@ void toa_offsets(void)
 	OFFSET_OF(TASK_TGID, struct task_struct, tgid, 4);
 	OFFSET_OF(NSPROXY_NET_NS, struct nsproxy, net_ns, 8);
 
-	/* linux/percpu.rs, linux/hash_table.rs */
+	/* linux/rcu.rs */
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+	CONSTANT(HAS_RCU_READ_LOCK, 0);
+#else
+	CONSTANT(HAS_RCU_READ_LOCK, IS_EXPORTED(__rcu_read_lock));
+#endif
+
+	/* linux/slab_cache.rs, linux/worker.rs */
+#ifdef TOA_EXPORTS___kmem_cache_create_args
+	CONSTANT(HAS_KMEM_CACHE_CREATE_ARGS, 1);
+	CONSTANT(SIZEOF_KMEM_CACHE_ARGS, sizeof(struct kmem_cache_args));
+#else
+	CONSTANT(HAS_KMEM_CACHE_CREATE_ARGS, 0);
+	CONSTANT(SIZEOF_KMEM_CACHE_ARGS, 0);
+#endif
+	CONSTANT(HAS_KMEM_CACHE_ALLOC_NOPROF, IS_EXPORTED(kmem_cache_alloc_noprof));
+	CONSTANT(SLAB_RECORDS, SLAB_TYPESAFE_BY_RCU | SLAB_HWCACHE_ALIGN);
+	CONSTANT(GFP_MAY_SLEEP, GFP_KERNEL | __GFP_NOWARN);
+	CONSTANT(GFP_SOFTIRQ, GFP_ATOMIC | __GFP_NOWARN);
+	CONSTANT(HAS_SYSTEM_DFL_WQ, IS_EXPORTED(system_dfl_wq));
+	CONSTANT(WORK_CPU_UNBOUND, WORK_CPU_UNBOUND);
+
+	/* linux/cpu_hotplug.rs. C's functions take the enumerator as an int. */
+	_Static_assert(sizeof(enum cpuhp_state) == sizeof(int),
+		"toa: enum cpuhp_state changed in this kernel: adapt linux/cpu_hotplug.rs");
+	CONSTANT(CPUHP_BP_PREPARE_DYN, CPUHP_BP_PREPARE_DYN);
+
+	/* linux/percpu.rs, linux/rcu_pointer.rs */
 	CONSTANT(HAS_PCPU_ALLOC_NOPROF, HAS_PCPU_ALLOC_NOPROF);
 	CONSTANT(KVFREE_TAKES_OFFSET, KVFREE_TAKES_OFFSET);
 
@@ -375,6 +446,17 @@ void toa_offsets(void)
 	CONSTANT(SIZEOF_RATELIMIT_STATE, sizeof(struct ratelimit_state));
 	OFFSET_OF(RATELIMIT_INTERVAL, struct ratelimit_state, interval, 4);
 	OFFSET_OF(RATELIMIT_BURST, struct ratelimit_state, burst, 4);
+	CONSTANT(SIZEOF_WORK_STRUCT, sizeof(struct work_struct));
+	OFFSET_OF(WORK_DATA, struct work_struct, data, 8);
+	OFFSET_OF(WORK_ENTRY, struct work_struct, entry, 16);
+	OFFSET_OF(WORK_FUNC, struct work_struct, func, 8);
+	_Static_assert(WORK_STRUCT_NO_POOL == (unsigned long)WORK_OFFQ_POOL_NONE << WORK_OFFQ_POOL_SHIFT,
+		"toa: struct work_struct changed in this kernel: adapt linux/c.rs");
+	CONSTANT(WORK_OFFQ_POOL_NONE, WORK_OFFQ_POOL_NONE);
+	CONSTANT(WORK_OFFQ_POOL_SHIFT, WORK_OFFQ_POOL_SHIFT);
+#ifdef CONFIG_LOCKDEP
+	CONSTANT(WORK_LOCKDEP_MAP, offsetof(struct work_struct, lockdep_map));
+#endif
 	CONSTANT(SIZEOF_RAW_SPINLOCK, sizeof(raw_spinlock_t));
 	OFFSET_OF(SEMAPHORE_LOCK, struct semaphore, lock, sizeof(raw_spinlock_t));
 	OFFSET_OF(RATELIMIT_LOCK, struct ratelimit_state, lock, sizeof(raw_spinlock_t));

@@ -21,6 +21,7 @@ use crate::{
         own_address::Refused,
         pernet::HasNetId,
         ratelimit::RateLimit,
+        rcu,
         rcu_shared::{
             RcuShared,
             Shared, //
@@ -54,12 +55,9 @@ use crate::{
 };
 use kernel::fmt;
 use kernel::prelude::*;
-use kernel::sync::{
-    atomic::{
-        Atomic,
-        Relaxed, //
-    },
-    rcu, //
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
 };
 
 /// The settings that a namespace takes over from its parent.
@@ -568,7 +566,7 @@ impl Sysctls for Namespace {
 
     fn read(net: &Net, file: usize, f: &mut dyn fmt::Write) -> fmt::Result {
         let rcu = rcu::read_lock();
-        let namespace = net.data(&rcu);
+        let namespace = net.data();
         let policy = &namespace.policy;
         match SETTINGS.get(file) {
             Some((.., Setting::Switch(switch))) => {
@@ -602,7 +600,7 @@ impl Sysctls for Namespace {
         if bytes.is_empty() {
             return Ok(());
         }
-        let namespace = net.data(&rcu::read_lock());
+        let namespace = net.data();
         let failure = match write(namespace, file, offset, bytes) {
             Ok(()) => return Ok(()),
             Err(failure) => failure,

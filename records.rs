@@ -4,26 +4,30 @@
 
 use crate::{
     counts::{
+        excess,
         give_one_back,
         take_one,
         Count, //
     },
     endpoint::{
         Connection,
-        Endpoint, //
+        Endpoint,
+        Tuple, //
     },
     linux::{
-        hash_table::{
-            HashTable,
-            Node, //
-        },
         log::{
             self,
             log, //
         },
         memory,
+        node::Words,
         percpu::PossibleCpu,
-        rcu_static::RcuStatic, //
+        rcu,
+        rcu_static::RcuStatic,
+        sock_table::{
+            random_words,
+            SockTable, //
+        }, //
     },
     namespace::{
         Namespace,
@@ -39,41 +43,77 @@ use crate::{
         Outcome,
         Stats, //
     },
+    tag::{
+        self,
+        Tag, //
+    }, //
 };
-use core::mem::size_of;
+use core::net::Ipv6Addr;
 use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
-use kernel::sync::{
-    atomic::Relaxed,
-    rcu, //
-};
+use kernel::sync::atomic::Relaxed;
 
 /// The table, from before the first hook is set until after the last is gone.
 pub(crate) static RECORDS: RcuStatic<Records> = RcuStatic::empty();
 
-/// The record of a socket. 60 bytes, and 96 with the 32 of [`Node`]: its link (8), the socket's
-/// address (8) and the head by which it is freed (16). kmalloc takes that from its slab of 96.
-#[derive(Clone, Copy)]
-pub(crate) struct Record {
-    /// The client from the option: 18 bytes.
-    pub(crate) client: Endpoint,
-    /// The connection that carried the option: 36 bytes. A socket can be disconnected and reused.
-    pub(crate) connection: Connection,
+/// The record of a socket, in five words.
+struct Record {
+    /// The client from the option: 16 bytes and 2.
+    client: Endpoint,
+    /// The connection that carried the option, by its tag: 16 bytes. A socket can be disconnected and
+    /// reused.
+    tag: Tag,
     /// The number of the socket's namespace, which the socket holds: 4 bytes.
-    pub(crate) namespace: u32,
-    /// The CPU whose counters have this record as live: 2 bytes.
-    cpu: PossibleCpu,
+    namespace: u32,
+    /// The number of the CPU whose counters have this record as live: 2 bytes.
+    cpu: u16,
 }
 
-/// The most bytes that a record may cost, besides the buckets.
-const MAX_RECORD_SIZE: usize = 96;
+impl From<&Record> for Words {
+    #[inline(always)]
+    fn from(record: &Record) -> Self {
+        let address = record.client.address().to_bits();
+        let [first, second] = record.tag;
+        [
+            first,
+            second,
+            address as u64,
+            (address >> u64::BITS) as u64,
+            u64::from(record.client.port())
+                | u64::from(record.cpu) << 16
+                | u64::from(record.namespace) << 32,
+        ]
+    }
+}
 
-const _: () = assert!(size_of::<Node<Record>>() <= MAX_RECORD_SIZE);
+impl From<&Words> for Record {
+    #[inline(always)]
+    fn from(&[first, second, low, high, rest]: &Words) -> Self {
+        let address = u128::from(low) | u128::from(high) << u64::BITS;
+        Self {
+            client: Endpoint::new(Ipv6Addr::from_bits(address), rest as u16),
+            tag: [first, second],
+            namespace: (rest >> 32) as u32,
+            cpu: (rest >> 16) as u16,
+        }
+    }
+}
 
-/// Returns the record of `sk`. Any context.
-#[inline(always)]
-pub(crate) fn find<'rcu>(sk: &Sock, rcu: &'rcu rcu::Guard) -> Option<&'rcu Record> {
-    RECORDS.get(rcu)?.table.get(sk.id(), rcu)
+/// The most bytes that a record costs: its slot in the slab, and the buckets for it, of which there are
+/// less than two.
+const MAX_RECORD_SIZE: u64 = 64 + 2 * 8;
+
+/// The most records of a machine by default: 64 MiB of buckets, on a machine with 40 GiB or more.
+const MOST_BY_DEFAULT: u64 = 1 << 23;
+
+/// The result of a look-up.
+pub(crate) struct Found {
+    /// The client from the option.
+    pub(crate) client: Endpoint,
+    /// Whether the option came with the connection that the socket has now.
+    pub(crate) is_current: bool,
+    /// That connection.
+    pub(crate) connection: Tuple,
 }
 
 /// Returns the number of buckets, the same at each call. 0 without a table.
@@ -81,70 +121,31 @@ pub(crate) fn buckets(rcu: &rcu::Guard) -> usize {
     RECORDS.get(rcu).map_or(0, Records::buckets)
 }
 
-/// Returns the records of a bucket, of all namespaces: see [`HashTable::bucket_values`].
-pub(crate) fn in_bucket(index: usize, rcu: &rcu::Guard) -> impl Iterator<Item = &Record> + use<'_> {
-    let records = RECORDS.get(rcu).into_iter();
-    records.flat_map(move |records| records.table.bucket_values(index, rcu))
-}
-
-/// Records that `client` is behind `sk`, whose namespace is `net` with the data `namespace`. Softirq;
-/// the socket is locked.
-#[inline(never)]
-pub(crate) fn record(
-    sk: &Sock,
-    client: &Endpoint,
-    net: &Net,
-    namespace: &Namespace,
+/// Calls `f` with the connection and the client of each record of a bucket that is of the namespace with
+/// that number: see [`SockTable::for_each`]. Process context.
+pub(crate) fn for_each_in_bucket(
+    bucket: usize,
+    namespace: u32,
     rcu: &rcu::Guard,
-) -> Outcome {
+    mut f: impl FnMut(Connection, Endpoint),
+) {
     let Some(records) = RECORDS.get(rcu) else {
-        return Outcome::RecordTableFull;
-    };
-    let stats = &namespace.stats;
-    let taken = match records.full_share(namespace) {
-        Some(share) => Err(share),
-        None => records.with_bounds(namespace, take_one),
-    };
-    if let Err(bound) = taken {
-        records.log_full(bound, net, namespace);
-        return Outcome::RecordTableFull;
-    }
-    let cpu = stats.record_made();
-    let record = Record {
-        client: *client,
-        connection: sk.connection(),
-        namespace: net.number(),
-        cpu,
-    };
-    match records.table.insert(sk.id(), record) {
-        Ok(replaced) => {
-            count_ipv6(stats, Counter::Ip6AddressAlloc, *client);
-            // A socket is recorded once, so there should be none.
-            if let Some(old) = replaced {
-                records.removed(&old, namespace);
-            }
-            Outcome::OptionTaken
-        }
-        Err(_) => {
-            records.with_bounds(namespace, give_one_back);
-            stats.record_gone(cpu);
-            Outcome::RecordAllocFailed
-        }
-    }
-}
-
-/// Removes the record of `sk`, whose connection ends. Softirq or process context.
-#[inline(always)]
-pub(crate) fn forget(sk: &Sock) {
-    let rcu = rcu::read_lock();
-    let Some(records) = RECORDS.get(&rcu) else {
         return;
     };
-    // Nothing else adds a record of this socket now: the softirq that creates the socket records it,
-    // before the socket can be disconnected or die. The socket's lock orders the two.
-    if records.table.may_contain(sk.id()) {
-        records.forget(sk, &rcu);
-    }
+    records.table.for_each(bucket, rcu, |entry| {
+        let record = Record::from(entry.words);
+        if record.namespace != namespace {
+            return;
+        }
+        let tuple = tag::tuple_of(record.tag).or_else(|| {
+            // A hash: the socket has the addresses, unless it died.
+            let tuple = entry.tuple()?;
+            (records.key.tag(&tuple) == record.tag).then_some(tuple)
+        });
+        if let Some(tuple) = tuple {
+            f(tuple.into(), record.client);
+        }
+    });
 }
 
 /// Returns the share of a new namespace. The table must have been made.
@@ -166,7 +167,9 @@ pub(crate) fn largest_share(namespace: &Namespace) -> i64 {
 
 /// The table of records.
 pub(crate) struct Records {
-    table: HashTable<Record>,
+    table: SockTable<Namespace>,
+    /// The key of the tags.
+    key: tag::Key,
     shares: Shares,
     /// Records of all namespaces.
     live: Count,
@@ -177,8 +180,7 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Makes an empty table, sized from the machine's memory as the kernel sizes its own. May
-    /// sleep.
+    /// Makes an empty table, of one bucket for each record. May sleep.
     ///
     /// `max_records` caps the records; 0 lets them take 1/64 of the memory.
     ///
@@ -188,11 +190,12 @@ impl Records {
     pub(crate) fn new(max_records: u32) -> Result<Self> {
         let memory = memory::total_bytes();
         let max = match max_records {
-            0 => memory / 64 / MAX_RECORD_SIZE as u64,
+            0 => (memory / 64 / MAX_RECORD_SIZE).min(MOST_BY_DEFAULT),
             max => max.into(),
         };
         Ok(Self {
-            table: HashTable::new(buckets_for(memory), locks())?,
+            table: SockTable::new(usize::try_from(max).unwrap_or(usize::MAX), locks())?,
+            key: tag::Key::new(random_words()),
             shares: Shares::of(i64::try_from(max).unwrap_or(i64::MAX)),
             live: Count::new(0),
             others: Count::new(0),
@@ -218,22 +221,94 @@ impl Records {
             }
             count
         };
-        let end = |address: u32| Endpoint::from_v4(Ipv4Addr::from_bits(address), 1);
         for number in 1..=COUNT {
             let record = Record {
-                client: end(number),
-                connection: Connection {
-                    local: end(number),
-                    peer: end(number),
-                },
+                client: Endpoint::from_v4(Ipv4Addr::from_bits(number), 1),
+                tag: [number.into(), 0],
                 namespace: 0,
-                cpu: PossibleCpu::current(),
+                cpu: PossibleCpu::current().number(),
             };
             // No socket lies in the lower half of the address space.
             let key = (number as usize).wrapping_mul(SOCKET);
-            self.table.insert(key, record)?;
+            self.table.insert_foreign(key, &(&record).into())?;
         }
         Ok(())
+    }
+
+    /// Returns false if `sk` has no record. Mostly one load. Any context.
+    #[inline(always)]
+    pub(crate) fn may_have(&self, sk: &Sock) -> bool {
+        self.table.may_contain(sk)
+    }
+
+    /// Returns the record of `sk`. Any context.
+    #[inline(always)]
+    pub(crate) fn find(&self, sk: &Sock, rcu: &rcu::Guard) -> Option<Found> {
+        let record = Record::from(&self.table.get(sk, rcu)?);
+        let connection = sk.tuple();
+        Some(Found {
+            client: record.client,
+            is_current: self.key.tag(&connection) == record.tag,
+            connection,
+        })
+    }
+
+    /// Records that `client` is behind `sk`, whose namespace is `net` with the data `namespace`. Softirq;
+    /// the socket is locked.
+    #[inline(never)]
+    pub(crate) fn record(
+        &self,
+        sk: &Sock,
+        client: &Endpoint,
+        net: &Net,
+        namespace: &Namespace,
+    ) -> Outcome {
+        let stats = &namespace.stats;
+        let taken = match self.full_share(namespace) {
+            Some(share) => Err(share),
+            None => self.with_bounds(namespace, take_one),
+        };
+        if let Err(bound) = taken {
+            self.log_full(bound, net, namespace);
+            return Outcome::RecordTableFull;
+        }
+        // A socket is recorded once, when it is made. A record of an earlier one at the same address would be one
+        // too many.
+        self.forget(sk);
+        let cpu = stats.record_made();
+        let record = Record {
+            client: *client,
+            tag: self.key.tag(&sk.tuple()),
+            namespace: net.number(),
+            cpu: cpu.number(),
+        };
+        match self.table.insert(sk, &(&record).into()) {
+            Ok(()) => {
+                count_ipv6(stats, Counter::Ip6AddressAlloc, *client);
+                Outcome::OptionTaken
+            }
+            Err(_) => {
+                self.with_bounds(namespace, give_one_back);
+                stats.record_gone(cpu);
+                Outcome::RecordAllocFailed
+            }
+        }
+    }
+
+    /// Prepares for the end of the calls of [`Records::forget`] for sockets that die. May sleep.
+    pub(crate) fn unwatch(&self) {
+        self.table.unwatch();
+    }
+
+    /// Removes the record of `sk`, whose connection ends. Softirq or process context.
+    ///
+    /// Nothing else adds a record of this socket now: the softirq that creates the socket records it, before
+    /// the socket can be disconnected or die. The socket's lock orders the two.
+    #[inline(always)]
+    pub(crate) fn forget(&self, sk: &Sock) {
+        if self.may_have(sk) {
+            self.forget_recorded(sk);
+        }
     }
 
     /// The most records that each group of namespaces may hold.
@@ -261,10 +336,7 @@ impl Records {
         if share >= self.shares.all {
             return None;
         }
-        let held = self
-            .live
-            .load(Relaxed)
-            .saturating_sub(self.others.load(Relaxed));
+        let held = excess(&self.live, &self.others);
         (held >= share).then_some(share)
     }
 
@@ -299,20 +371,23 @@ impl Records {
     }
 
     #[inline(never)]
-    fn forget(&self, sk: &Sock, rcu: &rcu::Guard) {
-        let Some(record) = self.table.remove(sk.id()) else {
+    fn forget_recorded(&self, sk: &Sock) {
+        let Some(words) = self.table.remove(sk, &rcu::read_lock()) else {
             return;
         };
+        let record = Record::from(&words);
         // A socket with a record has a namespace, and never loses it: `record` was called with it.
         if let Some(net) = sk.net() {
-            self.removed(&record, net.data(rcu));
+            self.removed(&record, net.data());
         }
     }
 
     /// Counts a record that left the table.
     fn removed(&self, record: &Record, namespace: &Namespace) {
         self.with_bounds(namespace, give_one_back);
-        namespace.stats.record_gone(record.cpu);
+        if let Some(cpu) = PossibleCpu::from_number(record.cpu) {
+            namespace.stats.record_gone(cpu);
+        }
         count_ipv6(&namespace.stats, Counter::Ip6AddressFree, record.client);
     }
 
@@ -334,14 +409,6 @@ fn count_ipv6(stats: &Stats, counter: Counter, client: Endpoint) {
     if client.address_v4().is_none() {
         stats.inc(counter);
     }
-}
-
-/// Returns a bucket for each 128 KiB of memory, as `tcp_init` has for established connections,
-/// within bounds for the smallest and the largest machines: 2 KiB to 4 MiB of buckets.
-fn buckets_for(memory: u64) -> usize {
-    usize::try_from(memory >> 17)
-        .unwrap_or(usize::MAX)
-        .clamp(1 << 8, 1 << 19)
 }
 
 /// Returns a number of locks at which CPUs rarely meet.

@@ -9,16 +9,27 @@ use crate::{
     endpoint::Endpoint,
     linux::{
         callbacks::Form,
+        rcu,
         task, //
     },
     namespace::Sock,
     records::{
-        self,
-        Record, //
+        Found,
+        Records, //
     },
     stats::Counter, //
 };
-use kernel::sync::rcu;
+
+/// Returns false if the kernel is to answer, because `sk`, a TCP socket, has no record. Counts that. Any
+/// context.
+#[inline(always)]
+pub(crate) fn may_have_peer(records: &Records, sk: &Sock) -> bool {
+    if records.may_have(sk) {
+        return true;
+    }
+    count(sk, Counter::GetnameToaEmpty);
+    false
+}
 
 /// Returns the client behind `sk`, a TCP socket, or `None` if the kernel is to answer. `strict` is the
 /// question of getpeername, which has no answer for a connection that is over. Any context.
@@ -26,29 +37,34 @@ use kernel::sync::rcu;
 /// The socket's fields are read one by one, without the socket's lock. If another thread disconnects
 /// the socket during the call, the answer is that from before, or the kernel's.
 #[inline(always)]
-pub(crate) fn peer(sk: &Sock, form: Form, strict: bool) -> Option<Endpoint> {
-    let rcu = rcu::read_lock();
-    let (client, counter) = match records::find(sk, &rcu) {
+pub(crate) fn peer(records: &Records, sk: &Sock, form: Form, strict: bool) -> Option<Endpoint> {
+    let found = records.find(sk, &rcu::read_lock());
+    let (client, counter) = match found {
         None => (None, Counter::GetnameToaEmpty),
-        Some(record) => match refuse(record, sk, form) {
+        Some(found) => match refuse(&found, form) {
             Some(reason) => (None, reason),
             None if !sk.has_peer(strict) => return None,
-            None => (Some(record.client), Counter::GetnameToaOk),
+            None => (Some(found.client), Counter::GetnameToaOk),
         },
     };
-    if let Some(net) = sk.net() {
-        net.data(&rcu).stats.inc(counter);
-    }
+    count(sk, counter);
     client
+}
+
+#[inline(always)]
+fn count(sk: &Sock, counter: Counter) {
+    if let Some(net) = sk.net() {
+        net.data().stats.inc(counter);
+    }
 }
 
 /// Returns the reason why a record must not be used, if there is one.
 #[inline(always)]
-fn refuse(record: &Record, sk: &Sock, form: Form) -> Option<Counter> {
-    if record.connection != sk.connection() {
+fn refuse(found: &Found, form: Form) -> Option<Counter> {
+    if !found.is_current {
         return Some(Counter::GetnameToaMismatch);
     }
-    if form == Form::V4 && record.client.address_v4().is_none() {
+    if form == Form::V4 && found.client.address_v4().is_none() {
         return Some(Counter::GetnameToaBypass);
     }
     // nfsd, dlm, ksmbd and their like authorize and identify nodes by the address.

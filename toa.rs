@@ -38,6 +38,7 @@ mod shares;
 mod stats;
 mod substitute;
 mod syntax;
+mod tag;
 mod toa_hooks;
 
 #[allow(dead_code)]
@@ -45,16 +46,8 @@ mod toa_hooks;
 mod toa_offsets;
 
 use crate::{
-    linux::{
-        callbacks::Registration,
-        log::log,
-        parameter::parameter,
-        rcu_static::Assignment, //
-    },
-    records::{
-        Records,
-        RECORDS, //
-    },
+    linux::{callbacks::Registration, log::log, parameter::parameter},
+    records::Records,
     toa_hooks::Hooks, //
 };
 
@@ -104,12 +97,10 @@ static MODINFO_VERSION: [u8; MODINFO.len()] = match MODINFO.as_bytes().first_chu
     None => panic!("evaluated by the compiler"),
 };
 
-/// The running parts, in the order in which they are removed: the callbacks, the records that they
-/// use, the last line of the log. A load that fails removes the parts that exist by then in the same
+/// The running parts, in the order in which they are removed: the callbacks with the records, the last line of the log. A load that fails removes the parts that exist by then in the same
 /// order, and prints that line only if it has printed the first one.
 struct Toa {
     _callbacks: Registration<Hooks>,
-    _records: Assignment<Records>,
     _unload_notice: UnloadNotice,
 }
 
@@ -128,8 +119,7 @@ impl kernel::Module for Toa {
         let (shares, buckets) = (records.shares(), records.buckets());
         #[cfg(toa_fill)]
         records.fill()?;
-        let records = RECORDS.assign(records);
-        let callbacks = Registration::<Hooks>::register(module)?;
+        let callbacks = Registration::<Hooks>::register(module, records)?;
 
         let version = version!();
         let families = if callbacks.has_ipv6() {
@@ -143,7 +133,7 @@ impl kernel::Module for Toa {
              ({} kept for the first network namespace, {} for each other of the host, {} for all of \
              other user namespaces together), {} crate\n",
             shares.all,
-            shares.all - shares.others,
+            shares.all.saturating_sub(shares.others),
             shares.each,
             shares.foreign,
             kernel_crate!()
@@ -164,7 +154,6 @@ impl kernel::Module for Toa {
         }
         Ok(Self {
             _callbacks: callbacks,
-            _records: records,
             _unload_notice: UnloadNotice,
         })
     }

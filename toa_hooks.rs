@@ -5,17 +5,23 @@
 use crate::{
     capture,
     endpoint::Endpoint,
-    linux::callbacks::{
-        Callbacks,
-        Form, //
+    linux::{
+        callbacks::{
+            Callbacks,
+            Form, //
+        },
+        rcu_static::RcuStatic,
+        sock::Segment, //
     },
-    linux::sock::Segment,
     lookup,
     namespace::{
         Namespace,
         Sock, //
     },
-    records,
+    records::{
+        Records,
+        RECORDS, //
+    },
     substitute, //
 };
 use core::ops::RangeInclusive;
@@ -27,33 +33,53 @@ pub(crate) struct Hooks;
 
 impl Callbacks for Hooks {
     type PerNet = Namespace;
+    type State = Records;
     type Answer = lookup::Answer;
 
     const OPTIONS: RangeInclusive<c_int> = lookup::OPTIONS;
 
     #[inline(always)]
-    fn child_created(child: &Sock, segment: &Segment) {
-        capture::capture(child, segment);
+    fn state() -> &'static RcuStatic<Records> {
+        &RECORDS
+    }
+
+    #[inline(always)]
+    fn child_created(records: &Records, child: &Sock, segment: &Segment) {
+        capture::capture(records, child, segment);
     }
 
     /// The socket may connect to the same address again, so its record must go.
     #[inline(always)]
-    fn disconnected(sk: &Sock) {
-        records::forget(sk);
+    fn disconnected(records: &Records, sk: &Sock) {
+        records.forget(sk);
     }
 
     #[inline(always)]
-    fn destroyed(sk: &Sock) {
-        records::forget(sk);
+    fn destroyed(records: &Records, sk: &Sock) {
+        records.forget(sk);
+    }
+
+    fn unwatch(records: &Records) {
+        records.unwatch();
     }
 
     #[inline(always)]
-    fn peer(sk: &Sock, form: Form, strict: bool) -> Option<Endpoint> {
-        substitute::peer(sk, form, strict)
+    fn may_have_peer(records: &Records, sk: &Sock) -> bool {
+        substitute::may_have_peer(records, sk)
     }
 
     #[inline(always)]
-    fn getsockopt(sk: &Sock, option: c_int, room: usize) -> Result<lookup::Answer> {
-        lookup::answer(sk, option, room)
+    fn peer(records: &Records, sk: &Sock, form: Form, strict: bool) -> Option<Endpoint> {
+        substitute::peer(records, sk, form, strict)
+    }
+
+    #[inline(always)]
+    fn getsockopt(
+        records: &Records,
+        sk: &Sock,
+        option: c_int,
+        room: usize,
+    ) -> Result<lookup::Answer> {
+        lookup::answer(records, sk, option, room)
     }
 }

@@ -35,10 +35,14 @@ macro_rules! opaque {
     )+};
 }
 
+#[cfg(CONFIG_LOCKDEP)]
+opaque!(lockdep_map);
+
 opaque!(
     cpumask,
     ctl_table_header,
     ftrace_regs,
+    kmem_cache,
     module,
     net,
     net_device,
@@ -51,6 +55,7 @@ opaque!(
     srcu_struct,
     tracepoint,
     user_namespace,
+    workqueue_struct,
 );
 
 /// Declares C structures that Rust code makes: bytes of the kernel's size, all zero but for the
@@ -69,6 +74,7 @@ macro_rules! made {
             }
 
             /// Writes the field at `OFFSET`, which must have the type `V` in C.
+            #[allow(dead_code)]
             const fn set<V: Copy, const OFFSET: usize>(&mut self, value: V) {
                 const { assert!(OFFSET + size_of::<V>() <= $size) };
                 // SAFETY: The field lies within the structure (asserted above); no alignment is
@@ -98,6 +104,10 @@ made! {
     semaphore: TOA_SIZEOF_SEMAPHORE;
     /// `include/linux/ratelimit_types.h`
     ratelimit_state: TOA_SIZEOF_RATELIMIT_STATE;
+    /// `include/linux/slab.h`
+    kmem_cache_args: TOA_SIZEOF_KMEM_CACHE_ARGS;
+    /// `include/linux/workqueue_types.h`
+    work_struct: TOA_SIZEOF_WORK_STRUCT;
 }
 
 /// C's `ftrace_func_t`.
@@ -240,6 +250,67 @@ impl ratelimit_state {
         state
     }
 }
+
+impl kmem_cache_args {
+    /// The arguments that C's `kmem_cache_create` has without any.
+    pub(crate) fn defaults() -> Self {
+        Self::zeroed()
+    }
+}
+
+/// C's `work_func_t`.
+pub(crate) type WorkFunc = unsafe extern "C" fn(*mut work_struct);
+
+impl work_struct {
+    /// Initialises a work item: C's `INIT_WORK`.
+    ///
+    /// # Safety
+    ///
+    /// The place must be valid for writes, exclusive to this call, and that of the item until it is
+    /// cancelled.
+    pub(crate) unsafe fn init(place: *mut Self, func: WorkFunc) {
+        let mut item = Self::zeroed();
+        // C's `WORK_STRUCT_NO_POOL`.
+        let data = TOA_WORK_OFFQ_POOL_NONE << TOA_WORK_OFFQ_POOL_SHIFT;
+        item.set::<c_ulong, TOA_WORK_DATA>(data as c_ulong);
+        // An empty `struct list_head` points to itself, twice.
+        let head: *mut c_void = place.wrapping_byte_add(TOA_WORK_ENTRY).cast();
+        item.set::<_, TOA_WORK_ENTRY>([head; 2]);
+        item.set::<_, TOA_WORK_FUNC>(func);
+        // SAFETY: By the function's safety requirements.
+        unsafe { place.write(item) };
+        #[cfg(CONFIG_DEBUG_OBJECTS_WORK)]
+        // SAFETY: The item is new, and not on a stack.
+        unsafe {
+            __init_work(place, 0)
+        };
+        #[cfg(CONFIG_LOCKDEP)]
+        {
+            static KEY: WorkKey = WorkKey(core::cell::UnsafeCell::new(lock_class_key::UNUSED));
+            // SAFETY: The map is part of the item. Name and key are static; lockdep forgets both when the
+            // module goes. No subclass; wait types and lock type are those of `INIT_WORK`: 0.
+            unsafe {
+                lockdep_init_map_type(
+                    place.byte_add(TOA_WORK_LOCKDEP_MAP).cast(),
+                    c"toa_worker".as_ptr().cast(),
+                    KEY.0.get(),
+                    0,
+                    0,
+                    0,
+                    0,
+                )
+            };
+        }
+    }
+}
+
+/// The class of all work items, for lockdep.
+#[cfg(CONFIG_LOCKDEP)]
+struct WorkKey(core::cell::UnsafeCell<lock_class_key>);
+
+// SAFETY: Only lockdep accesses the key, under its own lock.
+#[cfg(CONFIG_LOCKDEP)]
+unsafe impl Sync for WorkKey {}
 
 /// `include/linux/types.h`: the head by which memory is freed after a grace period.
 #[allow(non_camel_case_types)]
@@ -390,6 +461,8 @@ extern "C" {
     );
     pub(crate) fn synchronize_srcu(ssp: *mut srcu_struct);
     pub(crate) fn synchronize_rcu();
+    pub(crate) fn __rcu_read_lock();
+    pub(crate) fn __rcu_read_unlock();
     pub(crate) fn register_pernet_subsys(ops: *mut pernet_operations) -> c_int;
     pub(crate) fn unregister_pernet_subsys(ops: *mut pernet_operations);
     pub(crate) fn nf_register_sockopt(reg: *mut nf_sockopt_ops) -> c_int;
@@ -432,8 +505,51 @@ extern "C" {
         gfp: c_uint,
     ) -> *mut c_void;
     pub(crate) fn free_percpu(pdata: *mut c_void);
-    #[cfg(CONFIG_PREEMPT_RT)]
-    pub(crate) fn _kmalloc_nolock_noprof(size: usize, flags: c_uint, node: c_int) -> *mut c_void;
+    pub(crate) fn kmem_cache_create(
+        name: *const c_char,
+        size: c_uint,
+        align: c_uint,
+        flags: c_uint,
+        ctor: Option<unsafe extern "C" fn(*mut c_void)>,
+    ) -> *mut kmem_cache;
+    pub(crate) fn __kmem_cache_create_args(
+        name: *const c_char,
+        object_size: c_uint,
+        args: *mut kmem_cache_args,
+        flags: c_uint,
+    ) -> *mut kmem_cache;
+    pub(crate) fn kmem_cache_destroy(s: *mut kmem_cache);
+    pub(crate) fn kmem_cache_alloc(s: *mut kmem_cache, flags: c_uint) -> *mut c_void;
+    pub(crate) fn kmem_cache_alloc_noprof(s: *mut kmem_cache, flags: c_uint) -> *mut c_void;
+    pub(crate) fn kmem_cache_free(s: *mut kmem_cache, objp: *mut c_void);
+    #[cfg(CONFIG_DEBUG_OBJECTS_WORK)]
+    pub(crate) fn __init_work(work: *mut work_struct, onstack: c_int);
+    #[cfg(CONFIG_LOCKDEP)]
+    pub(crate) fn lockdep_init_map_type(
+        lock: *mut lockdep_map,
+        name: *const c_char,
+        key: *mut lock_class_key,
+        subclass: c_int,
+        inner: u8,
+        outer: u8,
+        lock_type: u8,
+    );
+    pub(crate) fn queue_work_on(
+        cpu: c_int,
+        wq: *mut workqueue_struct,
+        work: *mut work_struct,
+    ) -> bool;
+    pub(crate) fn cancel_work_sync(work: *mut work_struct) -> bool;
+    pub(crate) fn __cpuhp_setup_state(
+        state: c_int,
+        name: *const c_char,
+        invoke: bool,
+        startup: Option<unsafe extern "C" fn(c_uint) -> c_int>,
+        teardown: Option<unsafe extern "C" fn(c_uint) -> c_int>,
+        multi_instance: bool,
+    ) -> c_int;
+    pub(crate) fn __cpuhp_remove_state(state: c_int, invoke: bool);
+    pub(crate) fn get_random_bytes(buf: *mut c_void, len: usize);
     pub(crate) fn schedule();
     pub(crate) fn schedule_timeout_idle(timeout: c_long) -> c_long;
     pub(crate) fn inet_addr_type_dev_table(
@@ -473,6 +589,10 @@ extern "C" {
 
     pub(crate) static mut tracepoint_srcu: srcu_struct;
     pub(crate) static mut rcu_tasks_trace_srcu_struct: srcu_struct;
+    pub(crate) static mut system_unbound_wq: *mut workqueue_struct;
+    pub(crate) static mut system_dfl_wq: *mut workqueue_struct;
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) static this_cpu_off: c_ulong;
     pub(crate) static __per_cpu_offset: [c_ulong; TOA_NR_CPUS];
     pub(crate) static __cpu_possible_mask: cpumask;
     pub(crate) static mut _totalram_pages: i64;

@@ -19,6 +19,10 @@ use crate::{
         },
         log::log,
         pernet,
+        rcu_static::{
+            Assignment,
+            RcuStatic, //
+        },
         sock::{
             Segment,
             Sock,
@@ -61,28 +65,51 @@ pub(crate) trait Callbacks: 'static {
     /// The module's data in each network namespace.
     type PerNet: Sysctls;
 
+    /// The state that all handlers use.
+    type State: Send + Sync + 'static;
+
     /// The answer to getsockopt, as the process gets it.
     type Answer: AsBytes;
 
     /// The options of getsockopt that [`Callbacks::getsockopt`] answers.
     const OPTIONS: RangeInclusive<c_int>;
 
+    /// The static that has the state while callbacks are in place.
+    fn state() -> &'static RcuStatic<Self::State>;
+
     /// `segment` has created `child`. Softirq; the child is locked and in no process' hands yet.
-    fn child_created(child: &Sock<Self::PerNet>, segment: &Segment);
+    fn child_created(state: &Self::State, child: &Sock<Self::PerNet>, segment: &Segment);
 
     /// The connection of `sk` ends, and the socket stays. Process context; the socket is locked.
-    fn disconnected(sk: &Sock<Self::PerNet>);
+    fn disconnected(state: &Self::State, sk: &Sock<Self::PerNet>);
 
     /// `sk` dies. Softirq or process context.
-    fn destroyed(sk: &Sock<Self::PerNet>);
+    fn destroyed(state: &Self::State, sk: &Sock<Self::PerNet>);
+
+    /// Sockets may die unseen from the end of this call on. Process context; may sleep.
+    fn unwatch(state: &Self::State);
+
+    /// Returns false if the kernel is to answer a question for the peer of a TCP socket: [`Callbacks::peer`]
+    /// is not called then. Any context.
+    fn may_have_peer(state: &Self::State, sk: &Sock<Self::PerNet>) -> bool;
 
     /// Returns the peer of a TCP socket in the kernel's place, or `None` if the kernel is to answer.
     /// `strict` is the question of getpeername, which has no answer for a connection that is over. An
     /// answer of [`Form::V4`] must be an IPv4 address. Any context.
-    fn peer(sk: &Sock<Self::PerNet>, form: Form, strict: bool) -> Option<Endpoint>;
+    fn peer(
+        state: &Self::State,
+        sk: &Sock<Self::PerNet>,
+        form: Form,
+        strict: bool,
+    ) -> Option<Endpoint>;
 
     /// Answers `option` of `sk` for a caller that has room for `room` bytes. Process context.
-    fn getsockopt(sk: &Sock<Self::PerNet>, option: c_int, room: usize) -> Result<Self::Answer>;
+    fn getsockopt(
+        state: &Self::State,
+        sk: &Sock<Self::PerNet>,
+        option: c_int,
+        room: usize,
+    ) -> Result<Self::Answer>;
 }
 
 /// All callbacks in place. Dropping it removes them, field by field:
@@ -92,15 +119,16 @@ pub(crate) trait Callbacks: 'static {
 ///   sees children goes first, so no record is made any more. Then the questions for peers go, whose
 ///   answers need records. Then the hook on disconnects goes, without which a socket that
 ///   connects again to the same address would be answered with its client of before;
-/// - then the probe, which removes records until it is gone;
-/// - then the data of the namespaces, which all of these use.
+/// - then the probe, which removes records until it is gone, after [`Callbacks::unwatch`];
+/// - then the data of the namespaces, which all of these use;
+/// - then the state.
 ///
 /// A registration that fails removes in the same order what is in place by then.
 ///
 /// # Invariants
 ///
-/// `T::PerNet` is registered as long as one of the callbacks is in place: it is registered first,
-/// and is the last field.
+/// `T::PerNet` is registered, and the state is assigned, as long as one of the callbacks is in place:
+/// they come first, and are the last fields.
 pub(crate) struct Registration<T: Callbacks> {
     _sockopts4: Sockopts,
     _sockopts6: Sockopts,
@@ -109,8 +137,10 @@ pub(crate) struct Registration<T: Callbacks> {
     getname6: Option<Hook<Getname<Inet6, T>>>,
     _getname4: Hook<Getname<Inet, T>>,
     _disconnected: Hook<TcpClearRetrans<T>>,
+    _watch: Watch<T>,
     _destroyed: Probe,
     _pernet: pernet::Registration<T::PerNet>,
+    _state: Assignment<T::State>,
 }
 
 impl<T: Callbacks> Registration<T> {
@@ -119,8 +149,9 @@ impl<T: Callbacks> Registration<T> {
     /// # Errors
     ///
     /// Each is in the log, with the step that failed.
-    pub(crate) fn register(module: &'static ThisModule) -> Result<Self> {
+    pub(crate) fn register(module: &'static ThisModule, state: KBox<T::State>) -> Result<Self> {
         // INVARIANT: The first of all, so on an error the last to be dropped.
+        let state = T::state().assign(state);
         let pernet = explain(
             "making net.toa.*, /proc/net/toa_stats and /proc/net/toa (does another TOA module have them?)",
             pernet::Registration::register(),
@@ -129,6 +160,8 @@ impl<T: Callbacks> Registration<T> {
             "setting the probe on the tracepoint tcp_destroy_sock",
             register_probe::<T>(),
         )?;
+        // INVARIANT: The state is assigned, and dropped later.
+        let watch = Watch(PhantomData);
         let disconnected = Hook::register()?;
         let getname4 = Hook::register()?;
         #[cfg(CONFIG_IPV6)]
@@ -151,8 +184,10 @@ impl<T: Callbacks> Registration<T> {
             getname6,
             _getname4: getname4,
             _disconnected: disconnected,
+            _watch: watch,
             _destroyed: destroyed,
             _pernet: pernet,
+            _state: state,
         })
     }
 
@@ -167,6 +202,31 @@ impl<T: Callbacks> Registration<T> {
     pub(crate) fn has_ipv6(&self) -> bool {
         false
     }
+}
+
+/// Calls [`Callbacks::unwatch`] when dropped.
+///
+/// # Invariants
+///
+/// The state is assigned.
+struct Watch<T: Callbacks>(PhantomData<fn(T)>);
+
+impl<T: Callbacks> Drop for Watch<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        T::unwatch(unsafe { T::state().get_assigned() });
+    }
+}
+
+/// Returns the state for a handler.
+///
+/// # Safety
+///
+/// A callback of the [`Registration`] of `T` must be in place during `'a`.
+#[inline(always)]
+unsafe fn state<'a, T: Callbacks>() -> &'a T::State {
+    // SAFETY: By the function's safety requirements and the invariant of `Registration`.
+    unsafe { T::state().get_assigned() }
 }
 
 /// Logs the step of a load that failed.
@@ -193,14 +253,16 @@ unsafe impl<T: Callbacks> Hooked for TcpChildProcess<T> {
     fn enter(call: &mut Call) {
         // SAFETY: The second argument is the child, a TCP socket that the caller has locked and
         // holds; the third is the segment, owned by the caller, with its header pulled and checked
-        // by `tcp_v4_rcv` or `tcp_v6_rcv`. By `Registration`'s invariant `T::PerNet` is registered.
-        let (child, segment) = unsafe {
+        // by `tcp_v4_rcv` or `tcp_v6_rcv`. By `Registration`'s invariant `T::PerNet` is registered. The hook is
+        // in place.
+        let (child, segment, state) = unsafe {
             (
                 Sock::from_raw(call.argument1() as *const c_void),
                 Segment::from_raw(call.argument2() as *const c_void),
+                state::<T>(),
             )
         };
-        T::child_created(child, segment);
+        T::child_created(state, child, segment);
     }
 }
 
@@ -226,7 +288,8 @@ unsafe impl<T: Callbacks> Hooked for TcpClearRetrans<T> {
         let sk = unsafe { Sock::from_raw(call.argument0() as *const c_void) };
         // `tcp_connect_init` calls the function too, for a socket that has no record.
         if sk.is_closed() {
-            T::disconnected(sk);
+            // SAFETY: The hook is in place.
+            T::disconnected(unsafe { state::<T>() }, sk);
         }
     }
 }
@@ -307,9 +370,15 @@ unsafe impl<F: Family, T: Callbacks> Hooked for Getname<F, T> {
         // SAFETY: The first argument is a socket of the function's family, which the caller holds.
         // By `Registration`'s invariant `T::PerNet` is registered.
         let socket = unsafe { Socket::from_raw(call.argument0() as *const c_void) };
+        let sk = socket.sk();
         // UDP and raw sockets come here as well.
-        if socket.sk().is_tcp() {
-            answer::<F, T>(call, socket.sk());
+        if !sk.is_tcp() {
+            return;
+        }
+        // SAFETY: The hook is in place.
+        let state = unsafe { state::<T>() };
+        if T::may_have_peer(state, sk) {
+            answer::<F, T>(call, state, sk);
         }
     }
 }
@@ -317,9 +386,9 @@ unsafe impl<F: Family, T: Callbacks> Hooked for Getname<F, T> {
 /// The rest of the hook on a getname function: writes the name, and sends the call to a function that
 /// returns the name's length. Out of line, so that the calls that end before it save no registers.
 #[inline(never)]
-fn answer<F: Family, T: Callbacks>(call: &mut Call, sk: &Sock<T::PerNet>) {
+fn answer<F: Family, T: Callbacks>(call: &mut Call, state: &T::State, sk: &Sock<T::PerNet>) {
     let strict = call.argument2() as c_int == 1;
-    let Some(peer) = T::peer(sk, F::FORM, strict) else {
+    let Some(peer) = T::peer(state, sk, F::FORM, strict) else {
         return;
     };
     let Some(name) = F::name(sk, peer) else {
@@ -360,8 +429,9 @@ fn register_probe<T: Callbacks>() -> Result<Probe> {
 /// `sk` must be a live TCP socket.
 unsafe extern "C" fn destroy_sock<T: Callbacks>(_private: *mut c_void, sk: *mut c::sock) {
     // SAFETY: By the function's safety requirements. By `Registration`'s invariant `T::PerNet` is
-    // registered.
-    T::destroyed(unsafe { Sock::from_raw(sk.cast()) });
+    // registered. The probe is in place.
+    let (sk, state) = unsafe { (Sock::from_raw(sk.cast()), state::<T>()) };
+    T::destroyed(state, sk);
 }
 
 fn register_sockopts<T: Callbacks>(module: &'static ThisModule, level: Level) -> Result<Sockopts> {
@@ -382,12 +452,13 @@ unsafe extern "C" fn getsockopt<T: Callbacks>(
     len: *mut c_int,
 ) -> c_int {
     kernel::error::from_result(|| {
-        // SAFETY: By the function's safety requirements. `T::PerNet` is registered: a process in
-        // this function holds a reference on the module, and `Sockopts::drop` waits for it.
-        let (sk, len_given) = unsafe { (Sock::from_raw(sk.cast()), *len) };
+        // SAFETY: By the function's safety requirements. `T::PerNet` is registered, and the options are in
+        // place: a process in this function holds a reference on the module, and `Sockopts::drop` waits for
+        // it.
+        let (sk, state, len_given) = unsafe { (Sock::from_raw(sk.cast()), state::<T>(), *len) };
         // DPVS's module takes the null pointer for no room at all.
         let room = if user.is_null() { 0 } else { len_given };
-        let answer = T::getsockopt(sk, option, usize::try_from(room).unwrap_or(0))?;
+        let answer = T::getsockopt(state, sk, option, usize::try_from(room).unwrap_or(0))?;
         UserSlice::new(UserPtr::from_ptr(user), size_of::<T::Answer>())
             .writer()
             .write(&answer)?;

@@ -40,6 +40,12 @@ impl PossibleCpu {
         Self(CpuId::current().as_u32() as u16)
     }
 
+    /// The CPU with a number that [`PossibleCpu::number`] returned, or that of another possible CPU.
+    pub(crate) fn from_number(number: u16) -> Option<Self> {
+        // INVARIANT: The CPU was found in the mask.
+        is_possible(number.into()).then_some(Self(number))
+    }
+
     /// The CPU's number.
     pub(crate) fn number(self) -> u16 {
         self.0
@@ -101,6 +107,33 @@ impl<T: Zeroable + Sync> PerCpu<T> {
         // exists for each possible CPU, whether it is online or not. By the type invariants `cpu` is
         // possible and the allocation is live, of `T`'s size and alignment.
         unsafe { &*self.base.as_ptr().wrapping_byte_add(offset) }
+    }
+
+    /// The `T` of the CPU that runs this, in fewer instructions than by the CPU's number. Any context; the
+    /// task may move afterwards, unless interrupts or preemption are off.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn local(&self) -> &T {
+        let offset: usize;
+        // SAFETY: `gs` is the base of this CPU's area, in which `this_cpu_off` is at its symbol's address: the
+        // CPU's entry of `__per_cpu_offset`. The instruction only reads it.
+        unsafe {
+            asm!(
+                "mov {offset}, gs:[rip + {symbol}]",
+                offset = lateout(reg) offset,
+                symbol = sym c::this_cpu_off,
+                options(nostack, preserves_flags, readonly)
+            )
+        };
+        // SAFETY: As in `cpu`: a CPU that runs code is possible.
+        unsafe { &*self.base.as_ptr().wrapping_byte_add(offset) }
+    }
+
+    /// The `T` of the CPU that runs this. Any context; the task may move afterwards, unless interrupts or
+    /// preemption are off.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn local(&self) -> &T {
+        self.this_cpu().0
     }
 
     /// The `T` of the CPU that runs this, and the CPU. Any context; the task may move afterwards.
@@ -189,6 +222,9 @@ pub(crate) fn possible_cpus() -> impl Iterator<Item = PossibleCpu> {
 }
 
 fn is_possible(cpu: u32) -> bool {
+    if cpu >= nr_cpu_ids() {
+        return false;
+    }
     let word = (cpu / u64::BITS) as usize;
     // SAFETY: `__cpu_possible_mask` has a bit for each CPU number below `nr_cpu_ids`, and is
     // constant after boot.

@@ -17,6 +17,7 @@ use crate::linux::{
         Table,
         Text, //
     },
+    rcu,
     sysctl::{
         self,
         Sysctls, //
@@ -25,19 +26,20 @@ use crate::linux::{
 };
 use core::marker::PhantomData;
 use core::ptr;
+use core::sync::atomic::{
+    AtomicPtr,
+    Ordering, //
+};
 use kernel::ffi::{
     c_int,
     c_void, //
 };
 use kernel::prelude::*;
-use kernel::sync::{
-    atomic::{
-        Acquire,
-        Atomic,
-        Relaxed,
-        Release, //
-    },
-    rcu, //
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Relaxed,
+    Release, //
 };
 use kernel::types::Opaque;
 
@@ -96,6 +98,8 @@ pub(crate) struct NetId<T> {
     registrations: Atomic<i32>,
     /// 1 from the end of the registration on.
     registered: Atomic<u32>,
+    /// The data of the first namespace, whose counters most hooks increment. Null if it has none.
+    first: AtomicPtr<T>,
     /// The data of all namespaces.
     family: Family<T>,
 }
@@ -107,6 +111,7 @@ impl<T> NetId<T> {
             id: Atomic::new(0),
             registrations: Atomic::new(0),
             registered: Atomic::new(0),
+            first: AtomicPtr::new(ptr::null_mut()),
             family: Family::new(),
         }
     }
@@ -205,12 +210,23 @@ impl<T> Net<T> {
 }
 
 impl<T: PerNet> Net<T> {
-    /// The module's data in this namespace, which stays as long as the namespace. Any context. RCU
-    /// protects the way to the data only.
+    /// The module's data in this namespace, which stays as long as the namespace. Any context.
     #[inline(always)]
-    pub(crate) fn data(&self, rcu: &rcu::Guard) -> &T {
+    pub(crate) fn data(&self) -> &T {
+        if self.is_first() {
+            // SAFETY: By the type invariants the namespace has a `T`, which stays. Its address was stored before
+            // anything could reach it.
+            unsafe { &*T::id().first.load(Ordering::Relaxed) }
+        } else {
+            self.data_by_rcu()
+        }
+    }
+
+    /// Returns the data of any namespace. RCU protects the way to the data only.
+    #[inline(never)]
+    fn data_by_rcu(&self) -> &T {
         // SAFETY: By the type invariants the namespace has a `T`, which stays.
-        unsafe { (*slot::<T>(self.as_ptr(), rcu)).member.data() }
+        unsafe { (*slot::<T>(self.as_ptr(), &rcu::read_lock())).member.data() }
     }
 }
 
@@ -352,6 +368,11 @@ unsafe extern "C" fn init<T: Sysctls>(net: *mut c::net) -> c_int {
                 member: Member::new(data),
             })
         };
+        if ptr::eq(net, &raw const c::init_net) {
+            // SAFETY: Just written.
+            let first = ptr::from_ref(unsafe { (*slot).member.data() });
+            T::id().first.store(first.cast_mut(), Ordering::Relaxed);
+        }
         // SAFETY: Just written.
         unsafe { join::<T>(net, slot) };
         // SAFETY: The kernel holds the namespace during this call, and the data is written. `remove`

@@ -25,11 +25,6 @@ impl<T> RcuPointer<T> {
         Self(Atomic::new(ptr::null_mut()))
     }
 
-    /// A pointer that no reader sees yet.
-    pub(crate) const fn new(pointer: *mut T) -> Self {
-        Self(Atomic::new(pointer))
-    }
-
     /// Loads the pointer: C's `rcu_dereference`. The value behind it is seen as it was when the
     /// pointer was stored, by address dependency.
     pub(crate) fn load(&self) -> *mut T {

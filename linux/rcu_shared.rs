@@ -10,6 +10,7 @@
 use crate::linux::{
     c,
     family::Guard,
+    rcu,
     rcu_pointer::{
         kvfree_rcu,
         RcuPointer, //
@@ -24,13 +25,10 @@ use core::mem::{
 use core::ptr::NonNull;
 use core::slice;
 use kernel::prelude::*;
-use kernel::sync::{
-    atomic::{
-        Atomic,
-        Relaxed,
-        Release, //
-    },
-    rcu, //
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed,
+    Release, //
 };
 use kernel::types::Opaque;
 

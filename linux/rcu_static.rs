@@ -9,6 +9,7 @@
 use crate::{
     linux::{
         c,
+        rcu,
         rcu_pointer::RcuPointer, //
     }, //
 };
@@ -17,7 +18,6 @@ use core::ptr::{
     NonNull, //
 };
 use kernel::prelude::*;
-use kernel::sync::rcu;
 
 /// A static for one value.
 ///
@@ -43,6 +43,17 @@ impl<T: Send + Sync> RcuStatic<T> {
         // SAFETY: By the type invariant the value outlives the read-side section that `_rcu`
         // stands for, and no `&mut T` exists: `Assignment` hands out none.
         unsafe { self.value.load().as_ref() }
+    }
+
+    /// Returns the value in code that ends before the [`Assignment`] is dropped, such as a hook.
+    ///
+    /// # Safety
+    ///
+    /// The value must be assigned during all of `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn get_assigned<'a>(&self) -> &'a T {
+        // SAFETY: By the function's safety requirements.
+        unsafe { &*self.value.load() }
     }
 
     /// Assigns `value` until the returned [`Assignment`] is dropped.

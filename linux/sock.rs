@@ -13,7 +13,7 @@
 use crate::{
     endpoint::{
         Connection,
-        Endpoint, //
+        Tuple, //
     },
     linux::{
         c,
@@ -21,10 +21,6 @@ use crate::{
     }, //
 };
 use core::marker::PhantomData;
-use core::net::{
-    Ipv4Addr,
-    Ipv6Addr, //
-};
 use core::slice;
 use kernel::ffi::{
     c_int,
@@ -95,8 +91,8 @@ fields! { InetSock:
     /// Ports and addresses are in network order.
     SPORT: u16 = TOA_INET_SPORT;
     DPORT: u16 = TOA_SOCK_DPORT;
-    RCV_SADDR: u32 = TOA_SOCK_RCV_SADDR;
-    DADDR: u32 = TOA_SOCK_DADDR;
+    /// The peer's IPv4 address and then the socket's own.
+    ADDRPAIR: u64 = TOA_SOCK_ADDRPAIR;
     #[cfg(CONFIG_IPV6)]
     V6_RCV_SADDR: [u32; 4] = TOA_SOCK_V6_RCV_SADDR;
     #[cfg(CONFIG_IPV6)]
@@ -201,21 +197,31 @@ impl<T> Sock<T> {
         self.read(&DPORT) != 0 && !(strict && gone)
     }
 
-    /// The connection's two ends.
-    pub(crate) fn connection(&self) -> Connection {
-        let sport = u16::from_be(self.read(&SPORT));
-        let dport = u16::from_be(self.read(&DPORT));
+    /// The connection's two ends, as the socket has them. A dual-stack socket whose peer has an IPv4
+    /// address also has the addresses of an IPv4 socket.
+    #[inline(always)]
+    pub(crate) fn tuple(&self) -> Tuple {
+        let ports = [self.read(&DPORT), self.read(&SPORT)];
         #[cfg(CONFIG_IPV6)]
         if self.is_inet6() {
-            return Connection {
-                local: Endpoint::new(address6(self.read(&V6_RCV_SADDR)), sport),
-                peer: Endpoint::new(address6(self.read(&V6_DADDR)), dport),
-            };
+            let peer = self.read(&V6_DADDR);
+            if !is_mapped(peer) {
+                return Tuple::V6 {
+                    peer: words(peer),
+                    local: words(self.read(&V6_RCV_SADDR)),
+                    ports,
+                };
+            }
         }
-        Connection {
-            local: Endpoint::from_v4(address4(self.read(&RCV_SADDR)), sport),
-            peer: Endpoint::from_v4(address4(self.read(&DADDR)), dport),
+        Tuple::V4 {
+            addresses: self.read(&ADDRPAIR),
+            ports,
         }
+    }
+
+    /// The connection's two ends.
+    pub(crate) fn connection(&self) -> Connection {
+        self.tuple().into()
     }
 
     /// Whether the socket's family is AF_INET6: IPV6_ADDRFORM can turn it into AF_INET.
@@ -259,16 +265,21 @@ impl<T> Sock<T> {
     }
 }
 
-/// The address in a `__be32`.
-fn address4(wire: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::from_be(wire))
+/// Whether the address in a `struct in6_addr`, which has the layout of four `__be32`, is an IPv4-mapped
+/// one (RFC 4291 §2.5.5.2).
+#[cfg(CONFIG_IPV6)]
+#[inline(always)]
+fn is_mapped(wire: [u32; 4]) -> bool {
+    let [a, b, c, _] = wire;
+    a | b == 0 && c == 0xffff_u32.to_be()
 }
 
-/// The address in a `struct in6_addr`, which has the layout of four `__be32`.
+/// The address in a `struct in6_addr` in two words of the same bytes.
 #[cfg(CONFIG_IPV6)]
-fn address6(wire: [u32; 4]) -> Ipv6Addr {
-    let [a, b, c, d] = wire.map(u128::from);
-    Ipv6Addr::from_bits(u128::from_be(a | b << 32 | c << 64 | d << 96))
+#[inline(always)]
+fn words(wire: [u32; 4]) -> [u64; 2] {
+    let [a, b, c, d] = wire.map(u64::from);
+    [a | b << 32, c | d << 32]
 }
 
 /// A `struct socket` that has a socket of AF_INET or AF_INET6, by shared reference.

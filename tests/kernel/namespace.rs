@@ -12,6 +12,7 @@ use crate::{
             PerNet, //
         },
         proc_net::Text,
+        rcu,
         sysctl::Sysctls, //
     },
     records, //
@@ -20,7 +21,6 @@ use kernel::fmt;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
-use kernel::sync::rcu;
 
 /// Nothing for each namespace.
 pub(crate) struct Namespace;

@@ -15,11 +15,11 @@ PROTOTYPE(int, wake_up_process, struct task_struct *);
 PROTOTYPE(int, kthread_stop, struct task_struct *);
 PROTOTYPE(bool, kthread_should_stop, void);
 PROTOTYPE(ktime_t, ktime_get, void);
+PROTOTYPE(unsigned int, kmem_cache_size, struct kmem_cache *);
 
 void toa_test_offsets(void);
 void toa_test_offsets(void)
 {
 	OFFSET_OF(SOCKET_FILE, struct socket, file, 8);
 	CONSTANT(SIZEOF_SOCKADDR_STORAGE, sizeof(struct sockaddr_storage));
-	CONSTANT(GFP_OF_RECORDS, GFP_ATOMIC | __GFP_NOWARN);
 }

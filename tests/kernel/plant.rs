@@ -9,7 +9,7 @@ use crate::linux::raw_spinlock::{
 use core::mem::forget;
 use kernel::prelude::*;
 
-/// The size of the planted memory, in 8-byte words: the size of toa's records.
+/// The size of the planted memory, in 8-byte words.
 const WORDS: usize = 12;
 
 type Memory = [u64; WORDS];

@@ -14,12 +14,14 @@ use crate::{
     },
     linux::{
         c,
-        hash_table::HashTable,
+        node::Words,
         pernet,
+        rcu,
         rcu_static::{
             Assignment,
             RcuStatic, //
-        }, //
+        },
+        store::Store, //
     },
     namespace::Namespace, //
 };
@@ -33,18 +35,15 @@ use kernel::ffi::{
     c_void, //
 };
 use kernel::prelude::*;
-use kernel::sync::{
-    atomic::{
-        Atomic,
-        Relaxed, //
-    },
-    rcu, //
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
 };
 
 static RECORDS: RcuStatic<Records> = RcuStatic::empty();
 
-/// The buckets of a machine with 2 GiB of memory.
-const BUCKETS: usize = 16_384;
+/// Tries to add a record while the table's worker makes room for it, with a tick of sleep between two.
+const TRIES: usize = 1000;
 
 /// The locks of a machine with one processor.
 const LOCKS: usize = 64;
@@ -58,16 +57,8 @@ const FOREIGN: usize = 10;
 /// A namespace that does not exist.
 const NO_NAMESPACE: u32 = 1;
 
-/// The part of toa's record that the file shows.
-#[derive(Clone, Copy)]
-pub(crate) struct Record {
-    pub(crate) client: Endpoint,
-    pub(crate) connection: Connection,
-    pub(crate) namespace: u32,
-}
-
 struct Records {
-    table: HashTable<Record>,
+    table: Store,
     /// The records that stay.
     count: usize,
     churned: Atomic<u64>,
@@ -80,10 +71,40 @@ pub(crate) fn buckets(rcu: &rcu::Guard) -> usize {
         .map_or(0, |records| records.table.buckets())
 }
 
-/// Returns the records of a bucket.
-pub(crate) fn in_bucket(index: usize, rcu: &rcu::Guard) -> impl Iterator<Item = &Record> + use<'_> {
-    let records = RECORDS.get(rcu).into_iter();
-    records.flat_map(move |records| records.table.bucket_values(index, rcu))
+/// Calls `f` with the connection and the client of each record of a bucket and a namespace.
+pub(crate) fn for_each_in_bucket(
+    bucket: usize,
+    namespace: u32,
+    rcu: &rcu::Guard,
+    mut f: impl FnMut(Connection, Endpoint),
+) {
+    let Some(records) = RECORDS.get(rcu) else {
+        return;
+    };
+    records.table.for_each(bucket, rcu, |_, &words| {
+        let [number, of, ..] = words;
+        if of == namespace.into() {
+            let number = number as u32;
+            f(connection_of(number), client_of(number));
+        }
+    });
+}
+
+fn client_of(number: u32) -> Endpoint {
+    match number % 2 {
+        0 => Endpoint::from_v4(Ipv4Addr::from_bits((11 << 24) | number), 4660),
+        _ => {
+            let prefix = 0x2001_0db8_u128 << 96;
+            Endpoint::new(Ipv6Addr::from_bits(prefix | u128::from(number)), 4660)
+        }
+    }
+}
+
+fn connection_of(number: u32) -> Connection {
+    Connection {
+        local: Endpoint::from_v4(Ipv4Addr::new(10, 0, 0, 1), 8080),
+        peer: Endpoint::from_v4(Ipv4Addr::new(10, 0, 1, 1), number as u16),
+    }
 }
 
 /// Returns the number of records that came and went.
@@ -104,7 +125,7 @@ impl Filled {
     /// Fills a table with `count` records that stay, and lets others come and go. May sleep.
     pub(crate) fn new(count: u32) -> Result<Self> {
         let records = Records {
-            table: HashTable::new(BUCKETS, LOCKS)?,
+            table: Store::new(count as usize, LOCKS)?,
             count: count as usize,
             churned: Atomic::new(0),
         };
@@ -113,12 +134,12 @@ impl Filled {
             if number % YOUNG == 0 {
                 yield_processor();
             }
-            records.add(number, here)?;
+            records.add_in_time(number, here)?;
         }
         for number in 0..records.count / FOREIGN {
             // Behind all numbers of the churn.
             let number = number.wrapping_add(records.count.wrapping_mul(2));
-            records.add(number, NO_NAMESPACE)?;
+            records.add_in_time(number, NO_NAMESPACE)?;
         }
         let records = RECORDS.assign(KBox::new(records, GFP_KERNEL)?);
         let files = pernet::Registration::register()?;
@@ -133,25 +154,22 @@ impl Filled {
 }
 
 impl Records {
+    /// Adds a record as [`Records::add`] does, and waits if no idle one is left. May sleep.
+    fn add_in_time(&self, number: usize, namespace: u32) -> Result {
+        for _ in 0..TRIES {
+            if self.add(number, namespace).is_ok() {
+                return Ok(());
+            }
+            // SAFETY: Process context that may sleep.
+            unsafe { c::schedule_timeout_idle(1) };
+        }
+        self.add(number, namespace)
+    }
+
     /// Adds a record whose client has that number. Any context.
     fn add(&self, number: usize, namespace: u32) -> Result {
-        let client = number as u32;
-        let client = match number % 2 {
-            0 => Endpoint::from_v4(Ipv4Addr::from_bits((11 << 24) | client), 4660),
-            _ => {
-                let prefix = 0x2001_0db8_u128 << 96;
-                Endpoint::new(Ipv6Addr::from_bits(prefix | u128::from(client)), 4660)
-            }
-        };
-        let record = Record {
-            client,
-            connection: Connection {
-                local: Endpoint::from_v4(Ipv4Addr::new(10, 0, 0, 1), 8080),
-                peer: Endpoint::from_v4(Ipv4Addr::new(10, 0, 1, 1), number as u16),
-            },
-            namespace,
-        };
-        self.table.insert(key(number), record).map(|_| ())
+        let words: Words = [number as u64, namespace.into(), 0, 0, 0];
+        self.table.insert(key(number), &words)
     }
 }
 
@@ -195,7 +213,7 @@ unsafe extern "C" fn churn(_data: *mut c_void) -> c_int {
             records.churned.add(1, Relaxed);
         }
         if let Some(old) = turn.checked_sub(YOUNG) {
-            records.table.remove(key(number(old)));
+            records.table.remove(key(number(old)), &rcu);
         }
         turn = turn.wrapping_add(1);
     }

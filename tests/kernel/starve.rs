@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! No memory for toa's records: the functions of the kernel that allocate them return null for a
-//! request of a record's size and flags.
+//! No memory for toa's records: the kernel's function that allocates from a cache returns null for a
+//! cache of objects of a record's size, with the flags of toa's requests.
 
 use crate::linux::{
     c,
@@ -9,14 +9,21 @@ use crate::linux::{
         Call,
         Hook,
         Hooked, //
-    }, //
+    },
+    node::Node, //
 };
+use core::mem::size_of;
 use core::ptr;
-use kernel::ffi::c_void;
+use kernel::ffi::{
+    c_uint,
+    c_void, //
+};
 use kernel::prelude::*;
 
-/// The bytes of a record with its node.
-const RECORD: usize = 96;
+extern "C" {
+    /// The bytes of a cache's objects.
+    fn kmem_cache_size(s: *mut c::kmem_cache) -> c_uint;
+}
 
 /// Declares the functions that may allocate a record, with a condition on their arguments.
 macro_rules! starved {
@@ -58,19 +65,16 @@ macro_rules! starved {
 }
 
 starved! {
-    // The stand-in crate's allocation: the size and the flags.
-    KmallocNoprof: "__kmalloc_noprof" if |call| is_record(call.argument0(), call.argument1());
-    Kmalloc: "__kmalloc" if |call| is_record(call.argument0(), call.argument1());
-    // The kernel crate's: the old object, the new size.
-    KreallocNodeAlign: "krealloc_node_align_noprof" if |call| call.argument1() == RECORD;
-    Krealloc: "krealloc_noprof" if |call| call.argument1() == RECORD;
-    // On PREEMPT_RT: the size.
-    KmallocNolock: "_kmalloc_nolock_noprof" if |call| call.argument0() == RECORD;
+    CacheAllocNoprof: "kmem_cache_alloc_noprof" if |call| is_record(call.argument0(), call.argument1());
+    CacheAlloc: "kmem_cache_alloc" if |call| is_record(call.argument0(), call.argument1());
 }
 
-/// Whether a request is for a record: nothing else asks for that size with these flags.
-fn is_record(size: usize, flags: usize) -> bool {
-    size == RECORD && flags as u32 == c::TOA_GFP_OF_RECORDS as u32
+/// Whether a request is for a record: nothing else asks for objects of that size with these flags.
+fn is_record(cache: usize, flags: usize) -> bool {
+    let flags_of_records = [c::TOA_GFP_SOFTIRQ, c::TOA_GFP_MAY_SLEEP];
+    // SAFETY: The function is called with a live cache.
+    let size = unsafe { kmem_cache_size(cache as *mut c::kmem_cache) };
+    size as usize == size_of::<Node>() && flags_of_records.contains(&flags)
 }
 
 /// The allocation that fails.

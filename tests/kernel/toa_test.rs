@@ -25,23 +25,31 @@ mod connections;
 #[path = "../../endpoint.rs"]
 mod endpoint;
 mod kthread;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../linux"]
 mod linux {
+    pub(crate) mod atomic;
     pub(crate) mod c;
+    pub(crate) mod cpu_hotplug;
     pub(crate) mod family;
     pub(crate) mod ftrace;
-    pub(crate) mod hash_table;
+    pub(crate) mod idle;
     pub(crate) mod log;
+    pub(crate) mod node;
     pub(crate) mod parameter;
+    pub(crate) mod percpu;
     pub(crate) mod pernet;
     pub(crate) mod proc_net;
     pub(crate) mod raw_spinlock;
+    pub(crate) mod rcu;
     pub(crate) mod rcu_pointer;
     pub(crate) mod rcu_static;
+    pub(crate) mod slab_cache;
     pub(crate) mod sockopt;
+    pub(crate) mod store;
     pub(crate) mod sysctl;
     pub(crate) mod task;
+    pub(crate) mod worker;
 }
 mod namespace;
 mod plant;
@@ -64,7 +72,7 @@ use crate::{
         sockopt::{
             Level,
             Sockopts, //
-        },
+        }, //
     },
     records::Filled,
     starve::Starve, //

@@ -25,6 +25,8 @@ mod prefixes;
 mod shares;
 #[path = "../../../syntax.rs"]
 mod syntax;
+#[path = "../../../tag.rs"]
+mod tag;
 
 /// Parses with the default rules.
 fn find_client(options: &[u8]) -> option::ParsedOptions {
@@ -52,3 +54,4 @@ mod prototypes;
 mod reference;
 mod shares_cases;
 mod syntax_cases;
+mod tag_cases;

@@ -61,6 +61,10 @@ fn in_c(rust: &str) -> String {
         let arguments: Vec<String> = arguments(list).into_iter().map(in_c).collect();
         return format!("{} (*)({})", result(rest), arguments.join(", "));
     }
+    // A pointer to a function that may be null.
+    if let Some(rest) = rust.strip_prefix("Option<") {
+        return in_c(rest.trim_end_matches('>'));
+    }
     if let Some(pointee) = rust.strip_prefix("*mut ") {
         return format!("{} *", in_c(pointee));
     }
@@ -75,6 +79,7 @@ fn in_c(rust: &str) -> String {
         "c_short" => "short",
         "c_int" => "int",
         "c_uint" | "u32" => "unsigned int",
+        "u8" => "u8",
         "u64" => "u64",
         "c_long" => "long",
         "c_ulong" => "unsigned long",
@@ -137,6 +142,8 @@ fn asserted() -> BTreeSet<String> {
             let list = list
                 .replace(" __percpu", "")
                 .replace("gfp_t", "unsigned int")
+                .replace("enum cpuhp_state", "int")
+                .replace("slab_flags_t", "unsigned int")
                 .replace("umode_t", "unsigned short")
                 .replace("__be32", "unsigned int")
                 .replace("u32", "unsigned int");

@@ -25,7 +25,6 @@ pub(crate) mod flags {
         }
     }
 
-    pub(crate) const GFP_ATOMIC: Flags = Flags;
     pub(crate) const GFP_KERNEL: Flags = Flags;
     pub(crate) const GFP_KERNEL_ACCOUNT: Flags = Flags;
     pub(crate) const __GFP_NOWARN: Flags = Flags;
@@ -92,6 +91,12 @@ pub(crate) struct KVVec<T> {
     len: usize,
     capacity: usize,
 }
+
+// SAFETY: The vector owns its values.
+unsafe impl<T: Send> Send for KVVec<T> {}
+
+// SAFETY: A shared vector gives shared references only.
+unsafe impl<T: Sync> Sync for KVVec<T> {}
 
 impl<T> KVVec<T> {
     pub(crate) fn with_capacity(capacity: usize, _: Flags) -> Result<Self> {

@@ -15,7 +15,7 @@ fn load_that_runs_first_is_also_tried_after_a_load_and_a_store() {
     let loaded = Arc::new(Mutex::new(BTreeSet::new()));
     let found = Arc::clone(&loaded);
     model::passes(move || {
-        let word = Arc::new(Atomic::new(0));
+        let word = Arc::new(Atomic::new(0_i64));
         let stored = Arc::clone(&word);
         let writer = thread::spawn(move || {
             stored.load(Relaxed);

@@ -6,8 +6,8 @@
 use crate::counts::give_one_back;
 use crate::counts::take_one;
 use crate::counts::Count;
+use crate::linux::atomic::Ordering::Relaxed;
 use crate::model;
-use crate::sync::atomic::Relaxed;
 use loom::thread;
 use std::sync::Arc;
 

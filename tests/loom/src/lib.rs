@@ -47,11 +47,12 @@ mod prelude;
 mod sync;
 mod types;
 
+#[allow(dead_code)]
 #[path = "../../../counts.rs"]
 mod counts;
 
 mod atomic_cases;
 mod counts_cases;
-mod hash_table_cases;
 mod rcu_shared_cases;
 mod rcu_static_cases;
+mod store_cases;

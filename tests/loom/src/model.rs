@@ -23,11 +23,13 @@ use std::sync::Once;
 pub(crate) enum Need {
     /// Release orderings.
     Release,
+    /// Acquire orderings.
+    Acquire,
     /// The order between the load of a pointer and the reads behind it.
     Dependency,
     /// Grace periods before frees.
     GracePeriods,
-    /// The locks of the hash table.
+    /// The locks of the store.
     SpinLocks,
 }
 

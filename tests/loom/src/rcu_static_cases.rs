@@ -3,8 +3,8 @@
 //! A static that readers follow while it is assigned, and while it is cleared.
 
 use crate::alloc::KBox;
-use crate::linux::hash_table::HashTable;
 use crate::linux::rcu_static::RcuStatic;
+use crate::linux::store::Store;
 use crate::memory;
 use crate::model;
 use crate::model::Need;
@@ -63,20 +63,18 @@ fn end_needs_the_grace_period() {
     );
 }
 
-/// The module is unloaded while a reader is in the table: its end frees the nodes at once.
+/// The module is unloaded while a reader is in the store: its end frees the nodes at once.
 #[test]
-fn reader_may_use_the_table_until_its_section_ends() {
+fn reader_may_use_the_store_until_its_section_ends() {
     model::passes(|| {
-        let target = empty::<HashTable<u64>>();
-        let table = HashTable::new(1, 1).expect("memory");
-        assert_eq!(table.insert(64, 7), Ok(None));
-        let assigned = target.assign(KBox::new(table, GFP_KERNEL).expect("memory"));
+        let target = empty::<Store>();
+        let store = Store::new(1, 1).expect("memory");
+        assert_eq!(store.insert(64, &[7; 5]), Ok(()));
+        let assigned = target.assign(KBox::new(store, GFP_KERNEL).expect("memory"));
         let reader = thread::spawn(move || {
             let rcu = rcu::read_lock();
-            if let Some(table) = target.get(&rcu) {
-                let value = table.get(64, &rcu).expect("it stays");
-                memory::read(value);
-                assert_eq!(*value, 7);
+            if let Some(store) = target.get(&rcu) {
+                assert_eq!(store.get(64, &rcu), Some([7; 5]));
             }
         });
         drop(assigned);

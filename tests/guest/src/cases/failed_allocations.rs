@@ -6,6 +6,7 @@
 //! [`Boot::Faults`]: super::Boot::Faults
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fs;
 use std::ops::Range;
 
@@ -35,6 +36,9 @@ fn prepare() -> Failures {
     Failures::prepare()
 }
 
+/// Few idle records, each of which is allocated at the load.
+const PARAMETERS: &CStr = c"max_records=1000";
+
 /// The load that no failure reaches has allocated fewer times than this.
 const ALLOCATIONS: u32 = 5000;
 
@@ -47,7 +51,7 @@ fn each_failed_allocation_of_a_load_leaves_nothing_behind() {
     let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
     for number in 1..ALLOCATIONS {
         let file = module::open(module::PATH);
-        let (loaded, failed) = failures.nth(number, || module::insert_open(&file, c""));
+        let (loaded, failed) = failures.nth(number, || module::insert_open(&file, PARAMETERS));
         let outcome = match loaded {
             Ok(()) => "loaded".to_owned(),
             Err(error) => error.to_string(),
@@ -80,8 +84,12 @@ fn each_failed_allocation_of_a_load_leaves_nothing_behind() {
 
 const CONNECTIONS: u32 = 10_000;
 
-/// Connections with one interval between two failures.
-const BATCH: u32 = 1000;
+/// Connections that live at the same time, with one interval between two failures: more than there are
+/// idle records.
+const BATCH: u32 = 200;
+
+/// Batches between two lines of progress.
+const NOTED_BATCHES: u32 = 5;
 
 /// The seed of the intervals.
 const SEED: u32 = 17;
@@ -105,7 +113,7 @@ fn connections_live_on_while_records_cannot_be_allocated() {
     let mut failures = prepare();
     let net = Net::new();
     let listener = net.listen(Family::DualStack);
-    module::load();
+    module::load_with(PARAMETERS.to_str().expect("text"));
     let code = code_of_toa();
     let before = net.stats();
     let (mut failed, mut shown, mut hidden) = (0, 0, 0);
@@ -115,35 +123,36 @@ fn connections_live_on_while_records_cannot_be_allocated() {
         interval = interval.wrapping_mul(1_103_515_245).wrapping_add(12_345);
         let each = 2 + (interval >> 16) % 11;
         let ((), more) = failures.in_code(code.clone(), each, || {
+            let mut pairs = Vec::new();
             for number in 0..BATCH {
                 let way = Way::ALL[number as usize % Way::ALL.len()];
-                let (mut client, mut accepted) = net.pair(&listener, way);
+                let (client, accepted) = net.pair(&listener, way);
                 if accepted.name == accepted.family.name(client.address) {
                     shown += 1;
                 } else {
                     assert_eq!(accepted.name, Name::of(net.balancer_of(&accepted)));
                     hidden += 1;
                 }
-                sockets::exchange(&mut client, &mut accepted);
+                pairs.push((client, accepted));
+            }
+            for (client, accepted) in &mut pairs {
+                sockets::exchange(client, accepted);
             }
         });
         failed += more;
-        note(&format!(
-            "{} connections; of each {each} allocations one fails if it is toa's",
-            done + BATCH
-        ));
+        if (done / BATCH + 1) % NOTED_BATCHES == 0 {
+            note(&format!(
+                "{} connections; of each {each} allocations one fails if it is toa's",
+                done + BATCH
+            ));
+        }
     }
     net.wait_for_no_records();
     let change = net.stats().since(&before);
     note(&format!("{failed} failures; {change:?}"));
     assert!(0 < hidden && 0 < shown);
-    // CONFIG_DEBUG_OBJECTS also allocates, to track the head of a record that toa hands to
-    // `kvfree_call_rcu`, and copes without.
-    if fs::exists("/sys/kernel/debug/debug_objects").expect("debugfs") {
-        assert!(hidden < failed, "{hidden}, {failed}");
-    } else {
-        assert_eq!(hidden, failed);
-    }
+    // The worker's allocations fail too, and cost no connection its client.
+    assert!(hidden < failed, "{hidden}, {failed}");
     assert_eq!(shown + hidden, u64::from(CONNECTIONS));
     assert!(
         change.contains(&("record_alloc_failed", hidden as i64)),

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::thread;
 
+use crate::cases::processors::Pinned;
 use crate::ktap::note;
 use crate::net::Net;
 use crate::net::Way;
@@ -27,6 +28,7 @@ use crate::sockets::Listener;
 
 pub const CASES: &[Case] = cases![Loaded:
     ten_thousand_connections_each_show_their_own_client,
+    twenty_thousand_handshakes_of_one_processor_each_make_a_record,
     megabytes_pass_unharmed_both_ways,
 ];
 
@@ -35,8 +37,7 @@ const CONNECTIONS: usize = 10_000;
 /// Connections that wait to be accepted at the same time.
 const BATCH: usize = 100;
 
-/// Connections that are open at the same time: enough that many share a bucket of the module's
-/// table.
+/// Connections that are open at the same time.
 const OPEN: usize = 2_500;
 
 /// The number of different clients' addresses.
@@ -107,6 +108,35 @@ fn ten_thousand_connections_each_show_their_own_client() {
     let all = CONNECTIONS as i64;
     assert!(change.contains(&("syn_recv_sock_toa", all)), "{change:?}");
     assert!(change.contains(&("getname_toa_ok", 2 * all)), "{change:?}");
+}
+
+/// The idle records do not last for so many: the worker allocates more in the meantime.
+fn twenty_thousand_handshakes_of_one_processor_each_make_a_record() {
+    let net = Net::new();
+    let listener = net.listen(Family::DualStack);
+    let before = net.stats();
+    let all = 2 * CONNECTIONS;
+    let pinned = Pinned::to(0);
+    net.client.enter(|| {
+        for start in (0..all).step_by(OPEN) {
+            let batches = (start..start + OPEN).step_by(BATCH);
+            let pairs: Vec<_> = batches
+                .flat_map(|first| make_batch(&listener, first))
+                .collect();
+            for (client, _) in &pairs {
+                sockets::reset_at_end(&client.stream);
+            }
+            note(&format!("{} connections", start + OPEN));
+        }
+    });
+    drop(pinned);
+    net.wait_for_no_records();
+    let change = net.stats().since(&before);
+    assert!(change.contains(&("option_taken", all as i64)), "{change:?}");
+    assert!(
+        change.iter().all(|(row, _)| *row != "record_alloc_failed"),
+        "{change:?}"
+    );
 }
 
 const MEGABYTES: usize = 2;

@@ -344,16 +344,39 @@ fn connection_beyond_the_share_counts_as_record_table_full() {
     module::unload();
 }
 
+/// A module with few idle records. The namespaces' shares are larger than all that may be idle.
+pub const FEW_IDLE: &str = "max_records=1000";
+
+/// Makes connections until one has no record for lack of memory, and returns that one last.
+pub fn use_up_idle_records<T>(stage: &Stage, mut connect: impl FnMut() -> T) -> Vec<T> {
+    let before = stage.net.stats().get("record_alloc_failed");
+    let mut made = Vec::new();
+    while stage.net.stats().get("record_alloc_failed") == before {
+        assert!(made.len() < 250, "records are allocated all the same");
+        made.push(connect());
+    }
+    made
+}
+
 fn connection_without_memory_counts_as_record_alloc_failed() {
-    module::load();
+    module::load_with(FEW_IDLE);
     for stage in stages() {
         for &named in named(&stage) {
             let option = toa_option(TOA_KIND, named);
             let no_memory = TestModule::load("starve=1").expect("it loads");
-            check(&stage, &option, "record_alloc_failed");
-            assert_eq!(stage.net.stats().get("records_live"), 0);
+            let before = stage.net.stats();
+            let held = use_up_idle_records(&stage, || connect(&stage, &option));
+            let made = held.len() as i64;
+            let expected = [
+                ("syn_recv_sock_toa", made),
+                ("option_taken", made - 1),
+                ("record_alloc_failed", 1),
+            ];
+            assert_eq!(changes(&stage, &before), expected);
+            assert_eq!(stage.net.stats().get("records_live"), made as u64 - 1);
             drop(no_memory);
             check(&stage, &option, "option_taken");
+            drop(held);
             stage.net.wait_for_no_records();
         }
     }

@@ -64,6 +64,23 @@ impl Drop for SecondProcessor {
     }
 }
 
+/// A thread that runs on one processor until the value is dropped.
+pub struct Pinned;
+
+impl Pinned {
+    #[track_caller]
+    pub fn to(processor: usize) -> Self {
+        run_on(|number| number == processor);
+        Self
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        run_on(|_| true);
+    }
+}
+
 /// Restricts this thread to the processors that `admits` names.
 #[track_caller]
 fn run_on(admits: impl Fn(usize) -> bool) {

@@ -9,6 +9,8 @@ use crate::balancer::TOA_KIND;
 use crate::cases::command::toa;
 use crate::cases::impossible_clients::Stage;
 use crate::cases::options::NAMED;
+use crate::cases::outcomes::use_up_idle_records;
+use crate::cases::outcomes::FEW_IDLE;
 use crate::module;
 use crate::net::CLIENT_V6;
 use crate::runner::cases;
@@ -253,12 +255,13 @@ fn command_explains_connections_without_the_module() {
 }
 
 fn command_explains_a_lack_of_memory() {
-    module::load();
+    module::load_with(FEW_IDLE);
     {
         let stage = Stage::new(Family::DualStack, false);
         let starve = TestModule::load("starve=1").expect("it loads");
-        let (_accepted, peer) = connect(&stage, &good());
+        let made = use_up_idle_records(&stage, || connect(&stage, &good()));
         drop(starve);
+        let (_, peer) = made.last().expect("the one without a record");
         let (status, text) = why(&stage, &peer.to_string());
         assert_eq!(status, 1, "{text}");
         check_row(&text, WITHOUT_MEMORY, "see /proc/pressure/memory");

@@ -60,6 +60,16 @@ impl AtomicType for i64 {
     }
 }
 
+impl AtomicType for u64 {
+    fn to_bits(self) -> u64 {
+        self
+    }
+
+    fn from_bits(bits: u64) -> Self {
+        bits
+    }
+}
+
 impl<T> AtomicType for *mut T {
     fn to_bits(self) -> u64 {
         self.expose_provenance() as u64
@@ -91,7 +101,7 @@ thread_local! {
 }
 
 /// The most atomics that an execution uses.
-const MOST: usize = 32;
+const MOST: usize = 48;
 
 /// Begins an execution.
 pub(crate) fn begin() {
@@ -161,15 +171,19 @@ impl<T: AtomicType> Atomic<T> {
     }
 
     /// A load reads the memory that the atomic is in, and so does a store.
-    fn load_as(&self, ordering: Ordering) -> T {
+    pub(crate) fn load_as(&self, ordering: Ordering) -> T {
         memory::read(self);
         self.at(self.twin().difference.load(ordering))
     }
 
     pub(crate) fn store<O: Any>(&self, value: T, _: O) {
+        self.store_as(value, O::ordering());
+    }
+
+    pub(crate) fn store_as(&self, value: T, ordering: Ordering) {
         memory::read(self);
         let difference = self.difference_to(value);
-        self.twin().difference.store(difference, O::ordering());
+        self.twin().difference.store(difference, ordering);
     }
 }
 
@@ -177,11 +191,13 @@ impl<T: AtomicType> Atomic<T> {
 /// and a free that depends on the other one comes later.
 impl Atomic<i64> {
     pub(crate) fn fetch_add<O: Any>(&self, delta: i64, _: O) -> i64 {
+        self.fetch_add_as(delta, O::ordering())
+    }
+
+    pub(crate) fn fetch_add_as(&self, delta: i64, ordering: Ordering) -> i64 {
         memory::is_live(self);
-        self.at(self
-            .twin()
-            .difference
-            .fetch_add(delta as u64, O::ordering()))
+        let before = self.twin().difference.fetch_add(delta as u64, ordering);
+        self.at(before)
     }
 
     pub(crate) fn fetch_sub<O: Any>(&self, delta: i64, _: O) -> i64 {
