@@ -232,6 +232,8 @@ bench_objects() {
 	done
 	make_module "$dir/timed" TOA_FILL=1000000 TOA_TIME_LOCKS=1
 	cp "$dir/timed/toa.ko" "$dir/toa-timed.ko"
+	make_module "$dir/no-lookup" TOA_NO_LOOKUP=1
+	cp "$dir/no-lookup/toa.ko" "$dir/toa-no-lookup.ko"
 	rm -rf "$dir/overwrite"
 	cp -r "$REPO/tests/bench/overwrite" "$dir/overwrite"
 	"$SCRIPTS/root.sh" run "$BUILD_ROOT" \

@@ -56,7 +56,11 @@ fn measure() {
     println!("Linux {}, {} crate", release.trim(), module::kernel_crate());
     println!("{clock}");
     // A subject that does not work ends the run early.
-    for subject in SUBJECTS.into_iter().chain(FILLED.map(Subject::Filled)) {
+    for subject in SUBJECTS
+        .into_iter()
+        .chain([Subject::NoLookUp])
+        .chain(FILLED.map(Subject::Filled))
+    {
         drop(subject.start());
     }
     table::print_head();
@@ -96,6 +100,12 @@ fn vary(clock: &Clock) {
     }
     elsewhere.print("another namespace");
     policies.print("policies");
+    let mut unchecked = Table::default();
+    for subject in [Subject::Nothing, Subject::NoLookUp, Subject::Nothing] {
+        let _running = subject.start();
+        Load::new(clock, &host, subject).connections(&mut unchecked);
+    }
+    unchecked.print("without the look-up among the server's own addresses");
 }
 
 /// Measures the module with many records.

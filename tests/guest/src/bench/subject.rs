@@ -39,6 +39,8 @@ pub enum Subject {
     Toa,
     /// A build of toa.ko with this number of records.
     Filled(&'static str),
+    /// A build of toa.ko that does not look clients up among the server's own addresses.
+    NoLookUp,
     /// A build of toa.ko with records that measures sections with interrupts off.
     Timed,
     /// A C module that overwrites function pointers, IPv4 only.
@@ -46,6 +48,9 @@ pub enum Subject {
     /// Programs for socket events and getpeername.
     Ebpf,
 }
+
+/// A cap that admits the most records of [`Subject::Filled`]: the table has a bucket for each.
+const MOST: &str = "max_records=1000000";
 
 /// A subject that runs until the value is dropped.
 pub enum Running {
@@ -59,10 +64,11 @@ impl Subject {
     pub fn start(self) -> Running {
         match self {
             Self::Nothing => Running::Nothing,
-            Self::Toa => load(module::PATH, "toa"),
-            Self::Filled(records) => load(&format!("/toa/toa-{records}.ko"), "toa"),
-            Self::Timed => load("/toa/toa-timed.ko", "toa"),
-            Self::Overwrite => load(OVERWRITE, "toa_overwrite"),
+            Self::Toa => load(module::PATH, "", "toa"),
+            Self::Filled(records) => load(&format!("/toa/toa-{records}.ko"), MOST, "toa"),
+            Self::NoLookUp => load("/toa/toa-no-lookup.ko", "", "toa"),
+            Self::Timed => load("/toa/toa-timed.ko", MOST, "toa"),
+            Self::Overwrite => load(OVERWRITE, "", "toa_overwrite"),
             Self::Ebpf => Running::Programs {
                 _programs: Box::new(attach().unwrap_or_else(|error| panic!("{EBPF}: {error}"))),
             },
@@ -80,7 +86,10 @@ impl Subject {
 
     /// Whether this has the policy of `net.toa`.
     pub fn has_policy(self) -> bool {
-        matches!(self, Self::Toa | Self::Filled(_) | Self::Timed)
+        matches!(
+            self,
+            Self::Toa | Self::Filled(_) | Self::NoLookUp | Self::Timed
+        )
     }
 }
 
@@ -88,7 +97,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => "nothing",
-            Self::Toa | Self::Filled(_) | Self::Timed => "toa",
+            Self::Toa | Self::Filled(_) | Self::NoLookUp | Self::Timed => "toa",
             Self::Overwrite => "C hook",
             Self::Ebpf => "eBPF",
         })
@@ -96,8 +105,8 @@ impl fmt::Display for Subject {
 }
 
 #[track_caller]
-fn load(path: &str, name: &'static str) -> Running {
-    module::insert_file(path, "").unwrap_or_else(|error| panic!("insmod {path}: {error}"));
+fn load(path: &str, parameters: &str, name: &'static str) -> Running {
+    module::insert_file(path, parameters).unwrap_or_else(|error| panic!("insmod {path}: {error}"));
     Running::Module(name)
 }
 
