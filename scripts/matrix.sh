@@ -12,8 +12,7 @@
 #           appended, the module is only built:
 #           MATRIX="trixie-backports trixie-backports-rt:build"
 #
-# The small kernels run the short set of tests/short.txt, and the demonstration. A
-# PREEMPT_RT kernel before 7.x must be refused.
+# The small kernels run the short set of tests/short.txt, and the demonstration.
 #
 # Rows of other kernels stay as they are. A kernel that the archive does not have is
 # skipped, with the reason.
@@ -27,16 +26,11 @@ README=$REPO/README.md
 # All names, in the table's order.
 names() {
 	local suite
-	printf '%s\n' bullseye bullseye-amd64 bookworm bookworm-amd64 trixie trixie-amd64 trixie-rt
+	printf '%s\n' bullseye bullseye-amd64 bookworm bookworm-amd64 bookworm-rt trixie trixie-amd64 trixie-rt
 	for suite in trixie-backports forky sid experimental; do
 		printf '%s\n' "$suite" "$suite-amd64" "$suite-rt"
 	done
 	find "$REPO/tests/kernels" -name 'like-*.config' -printf '%f\n' | sed 's/\.config$//' | sort
-}
-
-# What the build prints for a kernel that toa does not support yet, or nothing.
-refusal_of() {
-	[[ $1 != trixie-rt ]] || echo "this PREEMPT_RT kernel has no kmalloc_nolock"
 }
 
 flavour_of() {
@@ -82,10 +76,6 @@ one() {
 	*) cat "$ROWS/$name.log" >&2 && exit "$status" ;;
 	esac
 	stage "module for $name" "$SCRIPTS/vm-test.sh" module 2>&1 | tee "$ROWS/$name.build" >&2 || status=$?
-	if [[ -n $(refusal_of "$name") && $status != "$ARCHIVE_UNAVAILABLE" ]]; then
-		refused "$name" "$status"
-		return
-	fi
 	case $status in
 	0) echo "1 0 0" >>"$RESULTS" ;;
 	"$ARCHIVE_UNAVAILABLE") exit "$status" ;;
@@ -99,19 +89,6 @@ one() {
 		row "$name" "$version, $(flavour_of "$name")" "built only"
 	else
 		tests "$name"
-	fi
-}
-
-# refused NAME STATUS: whether the build has stopped with the sentence.
-refused() {
-	local name=$1 sentence
-	sentence=$(refusal_of "$name")
-	if [[ $2 != 0 ]] && grep -qF -- "$sentence" "$ROWS/$name.build"; then
-		row "$name" "$version, $(flavour_of "$name")" "refused: $sentence"
-		echo "1 0 0" >>"$RESULTS"
-	else
-		row "$name" "$version, $(flavour_of "$name")" "not refused: see build/matrix/$name.build"
-		echo "0 1 0" >>"$RESULTS"
 	fi
 }
 

@@ -150,24 +150,6 @@ case_small_kernel_runs_the_short_set_and_the_demo() {
 	ROWS
 }
 
-case_real_time_kernel_of_an_old_version_must_be_refused() {
-	set_stage
-	builds "echo 'offsets.c:1:2: error: #error \"toa: this PREEMPT_RT kernel has no kmalloc_nolock, and more\"'; exit 2"
-	matrix 0 "1 passed, 0 failed, 0 skipped" "trixie-rt" <<-'ROWS'
-		| `trixie-rt` | 7.9-1, PREEMPT_RT | refused: this PREEMPT_RT kernel has no kmalloc_nolock |
-		| `sid` | 1.0-1, cloud | tested: 9 passed |
-		| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
-	ROWS
-	for build in "exit 0" "echo 'error: another'; exit 2"; do
-		builds "$build"
-		matrix 1 "0 passed, 1 failed, 0 skipped" "trixie-rt" <<-'ROWS'
-			| `trixie-rt` | 7.9-1, PREEMPT_RT | not refused: see build/matrix/trixie-rt.build |
-			| `sid` | 1.0-1, cloud | tested: 9 passed |
-			| `sid-rt` | 1.0-1, PREEMPT_RT | built only |
-		ROWS
-	done
-}
-
 case_without_an_archive_there_is_no_answer() {
 	set_stage
 	no_answer experimental

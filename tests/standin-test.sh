@@ -119,13 +119,6 @@ case_kernel_without_netfilter() {
 	stops_with "module.sh: this kernel is built without CONFIG_NETFILTER, which toa needs to answer getsockopt"
 }
 
-case_preempt_rt_before_7() {
-	local release=${KVER/cloud/rt}
-	[[ -e /lib/modules/$release/build ]] || release=${KVER/-cloud-/-rt-}
-	KVER=$release
-	stops_with "module.sh: this PREEMPT_RT kernel has no kmalloc_nolock, by which toa allocates records (7.0 and later have it): use the distribution's kernel without PREEMPT_RT"
-}
-
 case_headers_missing() {
 	KVER=9.9.9-amd64
 	stops_with "module.sh: the headers of 9.9.9-amd64 are missing (/lib/modules/9.9.9-amd64/build): apt install linux-headers-9.9.9-amd64"

@@ -434,14 +434,6 @@ impl Facts {
             return Point::new(NAME, State::Failed, format!("with {}", set.join(", ")))
                 .with("boot the distribution's kernel");
         }
-        if self.is_set("CONFIG_PREEMPT_RT") && self.version() < Some((7, 0)) {
-            return Point::new(
-                NAME,
-                State::Failed,
-                "PREEMPT_RT before 7.0 has no kmalloc_nolock",
-            )
-            .with("boot the kernel without PREEMPT_RT");
-        }
         let kernel_crate = if self.is_set("CONFIG_RUST") {
             "all are there, and the kernel has Rust"
         } else {
@@ -1083,16 +1075,6 @@ mod tests {
         let names: Vec<&str> = found.iter().map(|(name, ..)| name.as_str()).collect();
         assert_eq!(names, ["headers", "compilers", "toa.ko", "loaded", "trust"]);
         assert!(!facts.diagnose().healthy);
-    }
-
-    #[test]
-    fn preempt_rt_works_from_7_0_on() {
-        for (release, state) in [("6.12.1", State::Failed), ("7.0.1", State::Ok)] {
-            let mut facts = healthy();
-            facts.release = Some(release.to_owned());
-            facts.config = Some(CONFIG.to_owned() + "CONFIG_PREEMPT_RT=y\n");
-            assert_eq!(facts.features().state, state, "{release}");
-        }
     }
 
     #[test]
