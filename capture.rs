@@ -47,6 +47,24 @@ pub(crate) fn capture(records: &Records, child: &Sock, segment: &Segment) {
     let Some(net) = child.net() else {
         return;
     };
+    match net.data_if_first() {
+        // For servers that are mostly reached without a balancer.
+        Some(namespace) if has_none(namespace, segment) => namespace.stats.count(Outcome::NoOption),
+        _ => capture_any(records, child, segment, net),
+    }
+}
+
+/// Whether a segment has no option that counts, at first sight: none at all, or the timestamps that most
+/// clients send.
+#[inline(always)]
+fn has_none(namespace: &Namespace, segment: &Segment) -> bool {
+    let options = segment.options();
+    namespace.policy.is_default() && (options.is_empty() || option::is_aligned_timestamp(options))
+}
+
+/// Does the rest of [`capture`], in any namespace. Out of line, so that the short way saves no registers.
+#[inline(never)]
+fn capture_any(records: &Records, child: &Sock, segment: &Segment, net: &Net) {
     let namespace = net.data();
     let connection = NewConnection {
         records,
@@ -58,8 +76,7 @@ pub(crate) fn capture(records: &Records, child: &Sock, segment: &Segment) {
     let options = segment.options();
     let outcome = if !namespace.policy.is_default() {
         connection.by_policy(options)
-    } else if options.is_empty() {
-        // Short of the parser, for servers that are mostly reached without a balancer.
+    } else if has_none(namespace, segment) {
         Outcome::NoOption
     } else {
         connection.by_default(options)
@@ -78,13 +95,9 @@ struct NewConnection<'a> {
 }
 
 impl NewConnection<'_> {
-    /// Records the client under the default policy, or returns the reason why there is none. Out of
-    /// line, so that a segment without options saves few registers.
-    #[inline(never)]
+    /// Records the client under the default policy, or returns the reason why there is none.
+    #[inline(always)]
     fn by_default(self, options: &[u8]) -> Outcome {
-        if option::is_aligned_timestamp(options) {
-            return Outcome::NoOption;
-        }
         let rcu = rcu::read_lock();
         match option::first_client(options) {
             Some(claim) => self.settle_claim(&claim, &rcu),

@@ -13,6 +13,7 @@ use crate::linux::atomic::{
 pub(crate) type Count = AtomicI64;
 
 /// Adds one to all counts, or to none if one of them has reached its bound, which is then the error.
+#[inline(always)]
 pub(crate) fn take_one(counts: &[(&Count, i64)]) -> Result<(), i64> {
     for (taken, &(count, bound)) in counts.iter().enumerate() {
         if count.fetch_add(1, Relaxed) >= bound {
@@ -30,6 +31,7 @@ pub(crate) fn excess(count: &Count, part: &Count) -> i64 {
 }
 
 /// Subtracts one from all counts.
+#[inline(always)]
 pub(crate) fn give_one_back(counts: &[(&Count, i64)]) {
     for (count, _) in counts {
         count.fetch_sub(1, Relaxed);

@@ -180,7 +180,7 @@ PROTOTYPE(bool, cancel_work_sync, struct work_struct *);
 PROTOTYPE(int, __cpuhp_setup_state, enum cpuhp_state, const char *, bool, int (*)(unsigned int),
 	  int (*)(unsigned int), bool);
 PROTOTYPE(void, __cpuhp_remove_state, enum cpuhp_state, bool);
-PROTOTYPE(void, get_random_bytes, void *, size_t);
+PROTOTYPE(u64, get_random_u64, void);
 PROTOTYPE(void, schedule, void);
 PROTOTYPE(long, schedule_timeout_idle, long);
 PROTOTYPE(unsigned int, inet_addr_type_dev_table, struct net *, const struct net_device *, __be32);
@@ -267,6 +267,10 @@ _Static_assert(offsetof(struct tcp_sock, inet_conn) == 0 &&
 _Static_assert(offsetof(struct sock, sk_daddr) == offsetof(struct sock, __sk_common.skc_addrpair) &&
 	       offsetof(struct sock, sk_rcv_saddr) == offsetof(struct sock, __sk_common.skc_addrpair) + 4,
 	"toa: struct sock_common changed in this kernel: adapt linux/sock.rs");
+_Static_assert(sizeof(enum cpuhp_state) == sizeof(int),
+	"toa: enum cpuhp_state changed in this kernel: adapt linux/cpu_hotplug.rs");
+_Static_assert(WORK_STRUCT_NO_POOL == (unsigned long)WORK_OFFQ_POOL_NONE << WORK_OFFQ_POOL_SHIFT,
+	"toa: struct work_struct changed in this kernel: adapt linux/c.rs");
 /* The bit-field skc_net_refcnt lies in the byte between these two fields. */
 _Static_assert(offsetof(struct sock_common, skc_bound_dev_if) -
 	       offsetof(struct sock_common, skc_state) == 2,
@@ -375,8 +379,6 @@ void toa_offsets(void)
 	CONSTANT(WORK_CPU_UNBOUND, WORK_CPU_UNBOUND);
 
 	/* linux/cpu_hotplug.rs. C's functions take the enumerator as an int. */
-	_Static_assert(sizeof(enum cpuhp_state) == sizeof(int),
-		"toa: enum cpuhp_state changed in this kernel: adapt linux/cpu_hotplug.rs");
 	CONSTANT(CPUHP_BP_PREPARE_DYN, CPUHP_BP_PREPARE_DYN);
 
 	/* linux/percpu.rs, linux/rcu_pointer.rs */
@@ -450,8 +452,6 @@ void toa_offsets(void)
 	OFFSET_OF(WORK_DATA, struct work_struct, data, 8);
 	OFFSET_OF(WORK_ENTRY, struct work_struct, entry, 16);
 	OFFSET_OF(WORK_FUNC, struct work_struct, func, 8);
-	_Static_assert(WORK_STRUCT_NO_POOL == (unsigned long)WORK_OFFQ_POOL_NONE << WORK_OFFQ_POOL_SHIFT,
-		"toa: struct work_struct changed in this kernel: adapt linux/c.rs");
 	CONSTANT(WORK_OFFQ_POOL_NONE, WORK_OFFQ_POOL_NONE);
 	CONSTANT(WORK_OFFQ_POOL_SHIFT, WORK_OFFQ_POOL_SHIFT);
 #ifdef CONFIG_LOCKDEP

@@ -235,7 +235,7 @@ impl Records {
         Ok(())
     }
 
-    /// Returns false if `sk` has no record. Mostly one load. Any context.
+    /// Returns false if `sk` has no record, in most cases: see [`SockTable::may_contain`]. Any context.
     #[inline(always)]
     pub(crate) fn may_have(&self, sk: &Sock) -> bool {
         self.table.may_contain(sk)
@@ -266,15 +266,16 @@ impl Records {
         let stats = &namespace.stats;
         let taken = match self.full_share(namespace) {
             Some(share) => Err(share),
-            None => self.with_bounds(namespace, take_one),
+            None => self.take(namespace),
         };
         if let Err(bound) = taken {
             self.log_full(bound, net, namespace);
             return Outcome::RecordTableFull;
         }
-        // A socket is recorded once, when it is made. A record of an earlier one at the same address would be one
-        // too many.
-        self.forget(sk);
+        // A socket is recorded once, when it is made, and its record goes before the socket.
+        if cfg!(debug_assertions) && self.table.get(sk, &rcu::read_lock()).is_some() {
+            log!(ERR, "BUG: a new socket has a record\n");
+        }
         let cpu = stats.record_made();
         let record = Record {
             client: *client,
@@ -288,7 +289,7 @@ impl Records {
                 Outcome::OptionTaken
             }
             Err(_) => {
-                self.with_bounds(namespace, give_one_back);
+                self.give_back(namespace);
                 stats.record_gone(cpu);
                 Outcome::RecordAllocFailed
             }
@@ -384,11 +385,41 @@ impl Records {
 
     /// Counts a record that left the table.
     fn removed(&self, record: &Record, namespace: &Namespace) {
-        self.with_bounds(namespace, give_one_back);
+        self.give_back(namespace);
         if let Some(cpu) = PossibleCpu::from_number(record.cpu) {
             namespace.stats.record_gone(cpu);
         }
         count_ipv6(&namespace.stats, Counter::Ip6AddressFree, record.client);
+    }
+
+    /// Counts a record of `namespace` that is to be made. The error is the bound that is reached.
+    #[inline(always)]
+    fn take(&self, namespace: &Namespace) -> Result<(), i64> {
+        match namespace.owner {
+            Owner::First => take_one(&[(&self.live, self.shares.all)]),
+            _ => self.take_in_bounds(namespace),
+        }
+    }
+
+    /// Counts a record that is gone.
+    #[inline(always)]
+    fn give_back(&self, namespace: &Namespace) {
+        match namespace.owner {
+            Owner::First => give_one_back(&[(&self.live, self.shares.all)]),
+            _ => self.give_back_in_bounds(namespace),
+        }
+    }
+
+    /// Does as [`Records::take`] for any namespace. Out of line, so that the first one's code is short.
+    #[inline(never)]
+    fn take_in_bounds(&self, namespace: &Namespace) -> Result<(), i64> {
+        self.with_bounds(namespace, take_one)
+    }
+
+    /// Does as [`Records::give_back`] for any namespace.
+    #[inline(never)]
+    fn give_back_in_bounds(&self, namespace: &Namespace) {
+        self.with_bounds(namespace, give_one_back);
     }
 
     /// Calls `f` with the counts that a record of `namespace` is in, each with its bound: the

@@ -12,7 +12,10 @@ use crate::{
         rcu,
         task, //
     },
-    namespace::Sock,
+    namespace::{
+        Net,
+        Sock, //
+    },
     records::{
         Found,
         Records, //
@@ -54,8 +57,17 @@ pub(crate) fn peer(records: &Records, sk: &Sock, form: Form, strict: bool) -> Op
 #[inline(always)]
 fn count(sk: &Sock, counter: Counter) {
     if let Some(net) = sk.net() {
-        net.data().stats.inc(counter);
+        match net.data_if_first() {
+            Some(namespace) => namespace.stats.inc(counter),
+            None => count_elsewhere(net, counter),
+        }
     }
+}
+
+/// Counts in any namespace. Out of line, so that the first one's code is short.
+#[inline(never)]
+fn count_elsewhere(net: &Net, counter: Counter) {
+    net.data().stats.inc(counter);
 }
 
 /// Returns the reason why a record must not be used, if there is one.

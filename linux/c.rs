@@ -549,7 +549,7 @@ extern "C" {
         multi_instance: bool,
     ) -> c_int;
     pub(crate) fn __cpuhp_remove_state(state: c_int, invoke: bool);
-    pub(crate) fn get_random_bytes(buf: *mut c_void, len: usize);
+    pub(crate) fn get_random_u64() -> u64;
     pub(crate) fn schedule();
     pub(crate) fn schedule_timeout_idle(timeout: c_long) -> c_long;
     pub(crate) fn inet_addr_type_dev_table(

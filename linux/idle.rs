@@ -36,6 +36,7 @@ use crate::linux::{
     }, //
 };
 use core::ptr::NonNull;
+use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
 
 /// The nodes of a batch.
@@ -177,9 +178,9 @@ struct Pool {
 impl Pool {
     /// Fills the reserve. May sleep.
     fn new(cap: usize) -> Result<Self> {
-        let cpus = possible_cpus().count();
+        let cpus = nr_cpu_ids() as usize;
         let fewest = cpus.saturating_mul(2).saturating_add(FEWEST);
-        let most = (cap / 64 / BATCH).clamp(fewest, MOST.max(fewest));
+        let most = (cap / 64 / BATCH).min(MOST).max(fewest);
         let pool = Self {
             local: PerCpu::new()?,
             reserve: Reserve {

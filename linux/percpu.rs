@@ -4,7 +4,13 @@
 //!
 //! C header: [`include/linux/percpu.h`](srctree/include/linux/percpu.h)
 
-use crate::linux::c;
+use crate::linux::{
+    atomic::{
+        AtomicU64,
+        Ordering, //
+    },
+    c, //
+};
 #[cfg(target_arch = "x86_64")]
 use core::arch::asm;
 use core::mem::{
@@ -196,7 +202,7 @@ impl<const N: usize> PerCpu<Counters<N>> {
 }
 
 /// A number that any CPU may change, 0 at first. It wraps around.
-pub(crate) struct Gauge(Atomic<u64>);
+pub(crate) struct Gauge(AtomicU64);
 
 // SAFETY: Zero is a valid atomic integer.
 unsafe impl Zeroable for Gauge {}
@@ -204,12 +210,12 @@ unsafe impl Zeroable for Gauge {}
 impl Gauge {
     /// Adds `delta`. Any context.
     pub(crate) fn add(&self, delta: u64) {
-        self.0.add(delta, Relaxed);
+        self.0.fetch_add(delta, Ordering::Relaxed);
     }
 
     /// The number. Any context.
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 }
 

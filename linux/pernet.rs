@@ -24,6 +24,7 @@ use crate::linux::{
     },
     task, //
 };
+use core::hint::assert_unchecked;
 use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{
@@ -213,12 +214,24 @@ impl<T: PerNet> Net<T> {
     /// The module's data in this namespace, which stays as long as the namespace. Any context.
     #[inline(always)]
     pub(crate) fn data(&self) -> &T {
-        if self.is_first() {
-            // SAFETY: By the type invariants the namespace has a `T`, which stays. Its address was stored before
-            // anything could reach it.
-            unsafe { &*T::id().first.load(Ordering::Relaxed) }
-        } else {
-            self.data_by_rcu()
+        match self.data_if_first() {
+            Some(data) => data,
+            None => self.data_by_rcu(),
+        }
+    }
+
+    /// The module's data in this namespace if it is the first one. Any context.
+    #[inline(always)]
+    pub(crate) fn data_if_first(&self) -> Option<&T> {
+        if !self.is_first() {
+            return None;
+        }
+        let data = T::id().first.load(Ordering::Relaxed);
+        // SAFETY: By the type invariants the namespace has a `T`, which stays. Its address was stored before
+        // anything could reach it.
+        unsafe {
+            assert_unchecked(!data.is_null());
+            Some(&*data)
         }
     }
 

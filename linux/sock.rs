@@ -20,6 +20,7 @@ use crate::{
         pernet::Net, //
     }, //
 };
+use core::hint::assert_unchecked;
 use core::marker::PhantomData;
 use core::slice;
 use kernel::ffi::{
@@ -104,6 +105,18 @@ fields! { InetSock:
     PINET6: usize = TOA_INET_PINET6;
 }
 
+/// Whether `sk_protocol` and then `sk_type` are the halves of an aligned word.
+const PROTOCOL_AND_TYPE_ADJOIN: bool =
+    c::TOA_SOCK_TYPE == c::TOA_SOCK_PROTOCOL + 2 && c::TOA_SOCK_PROTOCOL % 4 == 0;
+
+/// That word, if they are.
+// SAFETY: The field of `sk_protocol` is there, and is aligned for a `u16`, which is all that is read
+// unless the other one follows it and both are aligned.
+const PROTOCOL_AND_TYPE: Field<InetSock, u32> = unsafe { Field::at(c::TOA_SOCK_PROTOCOL) };
+
+/// Its value in a TCP socket. The machine is little-endian.
+const TCP_AND_STREAM: u32 = c::TOA_IPPROTO_TCP as u32 | (c::TOA_SOCK_STREAM as u32) << 16;
+
 /// C's `struct ipv6_pinfo`.
 #[cfg(CONFIG_IPV6)]
 struct Ipv6Pinfo;
@@ -166,21 +179,34 @@ impl<T> Sock<T> {
     /// The namespace, if the socket holds a reference on it: then the namespace outlives the
     /// socket, and so does its data. Most kernel sockets, and the children of kernel listeners
     /// that did not ask for one, hold none.
+    #[inline(always)]
     pub(crate) fn net(&self) -> Option<&Net<T>> {
         // The bit is never cleared. Kernel code may set it later (`sk_net_refcnt_upgrade`), which
         // makes the namespace stay all the same.
         let counted = self.read(&NET_REFCNT) & c::TOA_SOCK_NET_REFCNT_MASK as u8 != 0;
+        if !counted {
+            return None;
+        }
         let net = self.read(&NET) as *const c_void;
         // SAFETY: The socket's reference keeps the namespace while the socket is alive: its setup is
-        // complete and its exit has not begun. By the type invariant it has the data.
-        counted.then(|| unsafe { Net::from_raw(net) })
+        // complete and its exit has not begun. So the pointer is not null. By the type invariant the
+        // namespace has the data.
+        unsafe {
+            assert_unchecked(!net.is_null());
+            Some(Net::from_raw(net))
+        }
     }
 
     /// Whether this is a TCP socket; the subflows of MPTCP are, its own sockets are not, nor are
     /// raw sockets of TCP's protocol.
+    #[inline(always)]
     pub(crate) fn is_tcp(&self) -> bool {
-        self.read(&PROTOCOL) == c::TOA_IPPROTO_TCP as u16
-            && self.read(&TYPE) == c::TOA_SOCK_STREAM as u16
+        if PROTOCOL_AND_TYPE_ADJOIN {
+            self.read(&PROTOCOL_AND_TYPE) == TCP_AND_STREAM
+        } else {
+            self.read(&PROTOCOL) == c::TOA_IPPROTO_TCP as u16
+                && self.read(&TYPE) == c::TOA_SOCK_STREAM as u16
+        }
     }
 
     /// Whether the connection is over: also that of a child which the kernel disposed of while it

@@ -20,7 +20,6 @@ use crate::{
     }, //
 };
 use core::marker::PhantomData;
-use core::mem::size_of_val;
 use kernel::ffi::c_void;
 use kernel::prelude::*;
 
@@ -139,10 +138,8 @@ impl<T> Entry<'_, T> {
     }
 }
 
-/// Fills an array with random words. Process context.
+/// Returns an array of random words. Any context.
 pub(crate) fn random_words<const N: usize>() -> [u64; N] {
-    let mut words = [0; N];
-    // SAFETY: The array is valid for writes of its size.
-    unsafe { c::get_random_bytes(words.as_mut_ptr().cast(), size_of_val(&words)) };
-    words
+    // SAFETY: An FFI call without requirements.
+    [(); N].map(|()| unsafe { c::get_random_u64() })
 }

@@ -42,6 +42,7 @@ use crate::linux::{
     },
     rcu, //
 };
+use core::hint::assert_unchecked;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
@@ -104,7 +105,8 @@ impl Store {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(cap: usize, locks: usize) -> Result<Self> {
-        let count = cap.clamp(1, MOST_BUCKETS).next_power_of_two();
+        let count = cap.clamp(1, MOST_BUCKETS);
+        let count = count.checked_next_power_of_two().ok_or(EINVAL)?;
         let locks = locks.max(1).checked_next_power_of_two().ok_or(EINVAL)?;
         let mut buckets = KVVec::with_capacity(count, GFP_KERNEL)?;
         for index in 0..count {
@@ -124,20 +126,12 @@ impl Store {
         self.buckets.len()
     }
 
-    /// Returns false if no record of `key` is in the store. One load where the bucket is empty.
+    /// Returns false if the bucket of `key` is empty, so that no record of it is in the store. One load, and
+    /// no RCU section.
     #[inline(always)]
     pub(crate) fn may_contain(&self, key: usize) -> bool {
-        let index = self.index(key);
-        self.bucket(index).is_some_and(|bucket| {
-            // A bucket's own link is the address of a node or the bucket's own marker.
-            !is_marker(bucket.load(Acquire)) && self.walk_for(key, index, bucket)
-        })
-    }
-
-    /// Returns whether a walk finds a record of `key`, or fails.
-    #[inline(never)]
-    fn walk_for(&self, key: usize, index: usize, bucket: &AtomicUsize) -> bool {
-        !matches!(find(key, index, bucket, &rcu::read_lock()), Ok(None))
+        self.bucket(self.index(key))
+            .is_some_and(|bucket| !is_marker(bucket.load(Acquire)))
     }
 
     /// Finds the record of `key`. One load where the bucket is empty.
@@ -326,6 +320,8 @@ impl Store {
 
     #[inline(always)]
     fn bucket(&self, index: usize) -> Option<&AtomicUsize> {
+        // SAFETY: By the type invariant there is at least one bucket.
+        unsafe { assert_unchecked(!self.buckets.is_empty()) };
         self.buckets.get(index)
     }
 
@@ -340,8 +336,8 @@ impl Store {
 impl Drop for Store {
     /// Frees all nodes, and yields the processor now and then. May sleep. No hook runs any more.
     fn drop(&mut self) {
-        let mut freed = 0_usize;
-        for (index, bucket) in self.buckets.iter().enumerate() {
+        let mut steps = 0_usize;
+        for bucket in &self.buckets {
             let mut next = bucket.load(Acquire);
             while !is_marker(next) {
                 let Some(node) = NonNull::new(next as *mut Node) else {
@@ -353,10 +349,11 @@ impl Drop for Store {
                 // INVARIANT (IdleNode): The whole chain is ours.
                 // SAFETY: As above.
                 self.idle.free(unsafe { IdleNode::from_raw(node) });
-                freed = freed.wrapping_add(1);
-                yield_after(freed);
+                steps = steps.wrapping_add(1);
+                yield_after(steps);
             }
-            yield_after(index);
+            steps = steps.wrapping_add(1);
+            yield_after(steps);
         }
     }
 }
