@@ -10,7 +10,8 @@
 //! A scenario is a closure of a few threads in a file `*_cases.rs`. [`model::passes`] runs it in all
 //! orders. [`model::fails_without`] weakens what the scenario rests on, and the run must fail.
 //!
-//! The host tests limit the switches between threads. `make loom-test` does not.
+//! The host tests limit the switches between threads. `make loom-test` does so for the store only, and to a
+//! higher number.
 //!
 //! To add a file of the module, name it here or in `linux.rs`, and add what the file uses to this crate:
 //! an operation to `sync/atomic.rs`, a C function to `linux/c.rs`. If it rests on something else, add

@@ -131,14 +131,23 @@ fn report(what: &str) {
 /// The most switches from a thread that could run on, in the short form.
 const SWITCHES: usize = 2;
 
+/// The most switches with TOA_LOOM=all in scenarios of the store, which access too many atomics for all
+/// orders.
+const SWITCHES_OF_STORE: usize = 3;
+
 /// Runs a scenario in all orders if TOA_LOOM=all, and otherwise in those with at most [`SWITCHES`].
 fn run(lacking: Option<Need>, scenario: impl Fn() + Send + Sync + 'static) {
     LACKING.set(lacking);
     let executions = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&executions);
     let mut builder = loom::model::Builder::new();
+    let is_of_store = std::thread::current()
+        .name()
+        .is_some_and(|name| name.starts_with("store_cases::"));
     if env::var("TOA_LOOM").as_deref() != Ok("all") {
         builder.preemption_bound = Some(SWITCHES);
+    } else if is_of_store {
+        builder.preemption_bound = Some(SWITCHES_OF_STORE);
     }
     builder.check(move || {
         count.fetch_add(1, Ordering::Relaxed);
