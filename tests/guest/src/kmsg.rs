@@ -68,12 +68,20 @@ fn message(record: &[u8]) -> String {
     text.to_owned()
 }
 
-/// Returns the alarms among lines. While allocations fail on purpose, the kernel's report of one
-/// (`warn_alloc`) is none, although it has a trace.
+/// The kernel's reports of failed allocations that have a trace: those of `warn_alloc`, and that of a slab
+/// cache which cannot be made (`__kmem_cache_create_args`).
+const REPORTS: [&str; 3] = [
+    "vmalloc error:",
+    "page allocation failure:",
+    "(toa_record) failed with error -12",
+];
+
+/// Returns the alarms among lines. While allocations fail on purpose, the kernel's report of one is none,
+/// although it has a trace.
 pub fn alarms(lines: &[String], allocations_fail: bool) -> Vec<&String> {
     let mut trace_of_report = false;
     let is_alarm = |line: &&String| {
-        if line.contains("vmalloc error:") || line.contains("page allocation failure:") {
+        if REPORTS.iter().any(|report| line.contains(report)) {
             trace_of_report = allocations_fail;
         }
         if trace_of_report && line.contains("Call Trace:") {
@@ -109,10 +117,15 @@ mod tests {
             "Call Trace:",
             "WARNING: kernel/module.c:1 at f",
             "Call Trace:",
+            "__kmem_cache_create_args(toa_record) failed with error -12",
+            "Call Trace:",
         ]
         .map(str::to_owned);
         assert_eq!(alarms(&lines, true), [&lines[2], &lines[3]]);
-        assert_eq!(alarms(&lines, false), [&lines[1], &lines[2], &lines[3]]);
+        assert_eq!(
+            alarms(&lines, false),
+            [&lines[1], &lines[2], &lines[3], &lines[5]]
+        );
     }
 
     #[test]
