@@ -77,12 +77,13 @@ impl Failures {
         (result, left.trim() == "0")
     }
 
-    /// Runs `work` while each `interval`-th allocation of the kernel fails, if code between two
-    /// addresses is on its stack. Returns the number of failures.
+    /// Runs `work` while one of `each` allocations of the kernel fails by chance, if code between two
+    /// addresses is on its stack. Returns the number of failures. By chance, because a worker whose batch
+    /// ends at each failure would keep step with a count.
     pub fn in_code<T>(
         &mut self,
         code: Range<u64>,
-        interval: u32,
+        each: u32,
         work: impl FnOnce() -> T,
     ) -> (T, u64) {
         const MANY: u64 = 1_000_000;
@@ -90,8 +91,8 @@ impl Failures {
         set(FAILSLAB, "stacktrace-depth", "32");
         set(FAILSLAB, "require-start", &format!("{:#x}", code.start));
         set(FAILSLAB, "require-end", &format!("{:#x}", code.end));
-        set(FAILSLAB, "interval", &interval.to_string());
-        set(FAILSLAB, "probability", "100");
+        set(FAILSLAB, "interval", "1");
+        set(FAILSLAB, "probability", &(100 / each).to_string());
         set(FAILSLAB, "times", &MANY.to_string());
         let result = work();
         let text = fs::read_to_string(format!("{FAILSLAB}/times")).expect("the rest");
