@@ -20,6 +20,7 @@ pub(crate) mod parameter;
 pub(crate) mod percpu;
 pub(crate) mod pernet;
 pub(crate) mod proc_net;
+pub(crate) mod random;
 pub(crate) mod ratelimit;
 pub(crate) mod raw_spinlock;
 pub(crate) mod rcu;

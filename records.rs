@@ -22,12 +22,10 @@ use crate::{
         memory,
         node::Words,
         percpu::PossibleCpu,
+        random,
         rcu,
         rcu_static::RcuStatic,
-        sock_table::{
-            random_words,
-            SockTable, //
-        }, //
+        sock_table::SockTable, //
     },
     namespace::{
         Namespace,
@@ -195,7 +193,7 @@ impl Records {
         };
         Ok(Self {
             table: SockTable::new(usize::try_from(max).unwrap_or(usize::MAX), locks())?,
-            key: tag::Key::new(random_words()),
+            key: tag::Key::new(random::words()),
             shares: Shares::of(i64::try_from(max).unwrap_or(i64::MAX)),
             live: Count::new(0),
             others: Count::new(0),

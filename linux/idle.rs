@@ -12,7 +12,6 @@ use crate::linux::{
         AtomicUsize,
         Ordering::Relaxed, //
     },
-    c,
     cpu_hotplug::{
         self,
         Offline,
@@ -30,6 +29,7 @@ use crate::linux::{
         RawSpinLocks, //
     },
     slab_cache::SlabCache,
+    task,
     worker::{
         Work,
         Worker, //
@@ -40,7 +40,7 @@ use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
 
 /// The nodes of a batch.
-pub(crate) const BATCH: usize = 16;
+const BATCH: usize = 16;
 
 /// The most batches of the reserve: 256 KiB of nodes, and 1 MiB on PREEMPT_RT, where no hook allocates.
 const MOST: usize = if cfg!(CONFIG_PREEMPT_RT) { 1024 } else { 256 };
@@ -316,7 +316,7 @@ impl Pool {
                     return;
                 };
                 self.free_linked(batch.address());
-                yield_processor();
+                task::yield_processor();
             }
         }
         if self.reserve.count() < low {
@@ -331,7 +331,7 @@ impl Pool {
                 return;
             };
             self.reserve.give(batch);
-            yield_processor();
+            task::yield_processor();
         }
     }
 }
@@ -393,10 +393,4 @@ impl Reserve {
         self.first.store(batch.address(), Relaxed);
         self.count.store(self.count().wrapping_add(1), Relaxed);
     }
-}
-
-fn yield_processor() {
-    // SAFETY: Process context that may sleep, and the task is running: the call returns when the task is
-    // scheduled again.
-    unsafe { c::schedule() };
 }

@@ -14,7 +14,8 @@ use crate::{
         pernet::{
             Net,
             PerNet, //
-        }, //
+        },
+        task, //
     }, //
 };
 use core::marker::PhantomData;
@@ -246,9 +247,8 @@ unsafe extern "C" fn next<S: Table>(
     // SAFETY: By the function's safety requirements.
     let number = unsafe { position.read() }.wrapping_add(1);
     if number % SHOWN_AT_ONCE == 0 {
-        // SAFETY: Process context that may sleep: only the file's mutex is held. The task is running,
-        // so the call returns when the task is scheduled again.
-        unsafe { c::schedule() };
+        // Only the file's mutex is held.
+        task::yield_processor();
     }
     // SAFETY: By the function's safety requirements.
     unsafe {

@@ -137,9 +137,3 @@ impl<T> Entry<'_, T> {
         Some(sk.tuple())
     }
 }
-
-/// Returns an array of random words. Any context.
-pub(crate) fn random_words<const N: usize>() -> [u64; N] {
-    // SAFETY: An FFI call without requirements.
-    [(); N].map(|()| unsafe { c::get_random_u64() })
-}

@@ -25,7 +25,6 @@ use crate::linux::{
             Release, //
         }, //
     },
-    c,
     idle::{
         Idle,
         IdleNode, //
@@ -40,7 +39,8 @@ use crate::linux::{
         RawSpinLock,
         RawSpinLocks, //
     },
-    rcu, //
+    rcu,
+    task, //
 };
 use core::hint::assert_unchecked;
 use core::ptr::NonNull;
@@ -94,7 +94,7 @@ enum Link<'rcu> {
     Node(&'rcu Node),
 }
 
-/// The end of a walk in another chain.
+/// The end of a walk in another chain, or at a node that changed.
 struct CarriedOff;
 
 impl Store {
@@ -139,16 +139,10 @@ impl Store {
     pub(crate) fn get(&self, key: usize, rcu: &rcu::Guard) -> Option<Words> {
         let index = self.index(key);
         let bucket = self.bucket(index)?;
-        match find(key, index, bucket, rcu) {
-            Ok(None) => return None,
-            Ok(Some(place)) => {
-                if let Some(words) = place.node.get(key) {
-                    return Some(words);
-                }
-            }
-            Err(CarriedOff) => {}
+        match read(key, index, bucket, rcu) {
+            Ok(words) => words,
+            Err(CarriedOff) => self.get_again(key, index, bucket, rcu),
         }
-        self.get_again(key, index, bucket, rcu)
     }
 
     /// Does the same where a first walk failed.
@@ -161,19 +155,13 @@ impl Store {
         rcu: &rcu::Guard,
     ) -> Option<Words> {
         for _ in 1..TRIES {
-            match find(key, index, bucket, rcu) {
-                Ok(None) => return None,
-                Ok(Some(place)) => {
-                    if let Some(words) = place.node.get(key) {
-                        return Some(words);
-                    }
-                }
-                Err(CarriedOff) => {}
+            if let Ok(words) = read(key, index, bucket, rcu) {
+                return words;
             }
         }
         let _held = self.lock(index)?.lock();
         // Nothing carries a walk off now.
-        find(key, index, bucket, rcu).ok()??.node.get(key)
+        read(key, index, bucket, rcu).ok()?
     }
 
     /// Adds a record. The key must not be 0, and have none.
@@ -361,9 +349,7 @@ impl Drop for Store {
 /// Yields the processor after each [`AT_ONCE`] steps. Process context that may sleep.
 fn yield_after(steps: usize) {
     if steps % AT_ONCE == AT_ONCE - 1 {
-        // SAFETY: By the function's contract. The task is running: the call returns when the task is
-        // scheduled again.
-        unsafe { c::schedule() };
+        task::yield_processor();
     }
 }
 
@@ -422,6 +408,20 @@ fn find<'rcu>(
         Ok(None)
     } else {
         Err(CarriedOff)
+    }
+}
+
+/// Copies the words of the key's record.
+#[inline(always)]
+fn read(
+    key: usize,
+    index: usize,
+    bucket: &AtomicUsize,
+    rcu: &rcu::Guard,
+) -> Result<Option<Words>, CarriedOff> {
+    match find(key, index, bucket, rcu)? {
+        None => Ok(None),
+        Some(place) => place.node.get(key).map(Some).ok_or(CarriedOff),
     }
 }
 

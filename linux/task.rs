@@ -50,6 +50,13 @@ pub(crate) fn current_process() -> i32 {
     unsafe { task.byte_add(c::TOA_TASK_TGID).cast::<i32>().read() }
 }
 
+/// Lets other tasks run. Process context that may sleep: no lock of a spinning kind, and no RCU section.
+pub(crate) fn yield_processor() {
+    // SAFETY: By the function's contract. The task is running, so the call returns when the task is
+    // scheduled again.
+    unsafe { c::schedule() };
+}
+
 /// Whether the current task has CAP_NET_ADMIN in the initial user namespace.
 pub(crate) fn may_administer_the_host() -> bool {
     // SAFETY: The initial user namespace lives for ever.

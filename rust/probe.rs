@@ -48,7 +48,7 @@ impl kernel::Module for Probe {
         count.store(CpuId::current().as_u32().into(), Relaxed);
         to_result(from_result(|| Ok(0)))?;
         let mut list = KVec::with_capacity(1, GFP_KERNEL)?;
-        list.extend_from_slice(b"toa", GFP_ATOMIC | __GFP_NOWARN)?;
+        list.extend_from_slice(b"toa", GFP_KERNEL)?;
         let words: KVVec<u64> = KVVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?;
         let _: (*mut u64, usize, usize) = words.into_raw_parts();
         let value: u32 = *module_parameters::probe.value().borrow();

@@ -46,21 +46,11 @@ pub mod flags {
     use super::Flags;
     use crate::bindings;
 
-    /// Users can not sleep and need the allocation to succeed.
-    ///
-    /// A lower watermark is applied to allow access to "atomic reserves".
-    pub const GFP_ATOMIC: Flags = Flags(bindings::GFP_ATOMIC);
-
     /// Typical for kernel-internal allocations. The caller may sleep.
     pub const GFP_KERNEL: Flags = Flags(bindings::GFP_KERNEL);
 
     /// [`GFP_KERNEL`], with the allocation accounted to kmemcg.
     pub const GFP_KERNEL_ACCOUNT: Flags = Flags(bindings::GFP_KERNEL_ACCOUNT);
-
-    /// Suppresses allocation failure reports.
-    ///
-    /// This is normally or'd with other flags.
-    pub const __GFP_NOWARN: Flags = Flags(bindings::__GFP_NOWARN);
 }
 
 /// The kernel's allocators.

@@ -107,7 +107,6 @@ void toa_kernel_offsets(void)
 	/* alloc.rs */
 	CONSTANT(GFP_KERNEL, (__force unsigned int)GFP_KERNEL);
 	CONSTANT(GFP_KERNEL_ACCOUNT, (__force unsigned int)GFP_KERNEL_ACCOUNT);
-	CONSTANT(GFP_ATOMIC, (__force unsigned int)GFP_ATOMIC);
 	CONSTANT(GFP_NOWARN_FLAG, (__force unsigned int)__GFP_NOWARN);
 	CONSTANT(GFP_NORETRY_FLAG, (__force unsigned int)__GFP_NORETRY);
 	CONSTANT(KMALLOC_MINALIGN, ARCH_KMALLOC_MINALIGN);

@@ -21,7 +21,8 @@ use crate::{
             Assignment,
             RcuStatic, //
         },
-        store::Store, //
+        store::Store,
+        task, //
     },
     namespace::Namespace, //
 };
@@ -132,7 +133,7 @@ impl Filled {
         let here = first_namespace();
         for number in 0..records.count {
             if number % YOUNG == 0 {
-                yield_processor();
+                task::yield_processor();
             }
             records.add_in_time(number, here)?;
         }
@@ -184,11 +185,6 @@ fn first_namespace() -> u32 {
     unsafe { pernet::Net::<()>::from_raw((&raw const c::init_net).cast()) }.number()
 }
 
-fn yield_processor() {
-    // SAFETY: The callers run in process context, and may sleep.
-    unsafe { c::schedule() };
-}
-
 /// Adds and removes records until the thread is stopped.
 ///
 /// # Safety
@@ -199,7 +195,7 @@ unsafe extern "C" fn churn(_data: *mut c_void) -> c_int {
     let mut turn = 0_usize;
     while !kthread::should_stop() {
         if turn % 64 == 0 {
-            yield_processor();
+            task::yield_processor();
         }
         let rcu = rcu::read_lock();
         let Some(records) = RECORDS.get(&rcu) else {

@@ -27,7 +27,6 @@ pub(crate) mod flags {
 
     pub(crate) const GFP_KERNEL: Flags = Flags;
     pub(crate) const GFP_KERNEL_ACCOUNT: Flags = Flags;
-    pub(crate) const __GFP_NOWARN: Flags = Flags;
 }
 
 use flags::Flags;

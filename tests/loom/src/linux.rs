@@ -14,6 +14,12 @@ pub(crate) mod family;
 pub(crate) mod node;
 #[path = "../../../linux/raw_spinlock.rs"]
 pub(crate) mod raw_spinlock;
+/// The model's own tasks.
+pub(crate) mod task {
+    pub(crate) fn yield_processor() {
+        loom::thread::yield_now();
+    }
+}
 /// The model's own sections.
 pub(crate) mod rcu {
     pub(crate) use crate::sync::rcu::*;

@@ -37,6 +37,9 @@ thread_local! {
     /// The need that the model on this thread of the host lacks.
     static LACKING: Cell<Option<Need>> = const { Cell::new(None) };
 
+    /// The most switches that [`within_switches`] allows.
+    static MOST_SWITCHES: Cell<Option<usize>> = const { Cell::new(None) };
+
     /// Whether a failure of the model is expected.
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 
@@ -131,9 +134,13 @@ fn report(what: &str) {
 /// The most switches from a thread that could run on, in the short form.
 const SWITCHES: usize = 2;
 
-/// The most switches with TOA_LOOM=all in scenarios of the store, which access too many atomics for all
-/// orders.
-const SWITCHES_OF_STORE: usize = 3;
+/// Calls `test`, whose scenarios run with at most so many switches if TOA_LOOM=all: they access too many
+/// atomics for all orders.
+pub(crate) fn within_switches(most: usize, test: impl FnOnce()) {
+    MOST_SWITCHES.set(Some(most));
+    test();
+    MOST_SWITCHES.set(None);
+}
 
 /// Runs a scenario in all orders if TOA_LOOM=all, and otherwise in those with at most [`SWITCHES`].
 fn run(lacking: Option<Need>, scenario: impl Fn() + Send + Sync + 'static) {
@@ -141,14 +148,10 @@ fn run(lacking: Option<Need>, scenario: impl Fn() + Send + Sync + 'static) {
     let executions = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&executions);
     let mut builder = loom::model::Builder::new();
-    let is_of_store = std::thread::current()
-        .name()
-        .is_some_and(|name| name.starts_with("store_cases::"));
-    if env::var("TOA_LOOM").as_deref() != Ok("all") {
-        builder.preemption_bound = Some(SWITCHES);
-    } else if is_of_store {
-        builder.preemption_bound = Some(SWITCHES_OF_STORE);
-    }
+    builder.preemption_bound = match env::var("TOA_LOOM").as_deref() {
+        Ok("all") => MOST_SWITCHES.get(),
+        _ => Some(SWITCHES),
+    };
     builder.check(move || {
         count.fetch_add(1, Ordering::Relaxed);
         begin();

@@ -66,6 +66,21 @@ fn must_find(store: &Store, key: usize) {
     assert!(finds(store, key), "a record that stays is missed");
 }
 
+/// The most switches between threads with TOA_LOOM=all.
+const SWITCHES: usize = 3;
+
+fn passes(scenario: impl Fn() + Send + Sync + 'static) {
+    model::within_switches(SWITCHES, || model::passes(scenario));
+}
+
+fn fails(expected: &str, scenario: impl Fn() + Send + Sync + 'static) {
+    model::within_switches(SWITCHES, || model::fails(expected, scenario));
+}
+
+fn fails_without(need: Need, expected: &str, scenario: impl Fn() + Send + Sync + 'static) {
+    model::within_switches(SWITCHES, || model::fails_without(need, expected, scenario));
+}
+
 /// A record is inserted before another one while a reader looks for both.
 fn insert_beside_a_reader() {
     let [old, new] = [key(0, 0), key(1, 0)];
@@ -81,23 +96,23 @@ fn insert_beside_a_reader() {
 
 #[test]
 fn reader_finds_complete_records_and_those_behind_them() {
-    model::passes(insert_beside_a_reader);
+    passes(insert_beside_a_reader);
 }
 
 #[test]
 fn insert_needs_its_release() {
-    model::fails_without(Need::Release, "", insert_beside_a_reader);
+    fails_without(Need::Release, "", insert_beside_a_reader);
 }
 
 #[test]
 fn look_up_needs_its_acquire() {
-    model::fails_without(Need::Acquire, "", insert_beside_a_reader);
+    fails_without(Need::Acquire, "", insert_beside_a_reader);
 }
 
 /// A record is removed while a reader looks for it and for the one behind it.
 #[test]
 fn reader_on_a_removed_record_finds_the_one_behind_it() {
-    model::passes(|| {
+    passes(|| {
         let [old, new] = [key(0, 0), key(1, 0)];
         let store = store_of(1, &[old, new]);
         let reader = beside(&store, move |store| {
@@ -127,12 +142,12 @@ fn use_again_beside_a_reader() {
 
 #[test]
 fn reader_never_returns_the_words_of_a_later_record() {
-    model::passes(use_again_beside_a_reader);
+    passes(use_again_beside_a_reader);
 }
 
 #[test]
 fn use_of_memory_again_needs_its_release() {
-    model::fails_without(
+    fails_without(
         Need::Release,
         "the words of another record",
         use_again_beside_a_reader,
@@ -141,7 +156,7 @@ fn use_of_memory_again_needs_its_release() {
 
 #[test]
 fn second_look_at_the_key_needs_the_acquires() {
-    model::fails_without(
+    fails_without(
         Need::Acquire,
         "the words of another record",
         use_again_beside_a_reader,
@@ -151,7 +166,7 @@ fn second_look_at_the_key_needs_the_acquires() {
 /// A reader stands on a record that moves to the other bucket.
 #[test]
 fn reader_that_is_carried_off_finds_what_stays() {
-    model::passes(|| {
+    passes(|| {
         let [stays, moves, other] = [key(0, 0), key(1, 0), key(0, 1)];
         let store = store_of(2, &[stays, moves]);
         let reader = beside(&store, move |store| must_find(store, stays));
@@ -191,19 +206,19 @@ fn use_again_beside_a_walk(before: bool) {
 
 #[test]
 fn walk_returns_what_stays_while_memory_before_it_is_used_again() {
-    model::passes(|| use_again_beside_a_walk(true));
+    passes(|| use_again_beside_a_walk(true));
 }
 
 #[test]
 fn walk_returns_once_what_stays_while_memory_behind_it_is_used_again() {
-    model::passes(|| use_again_beside_a_walk(false));
+    passes(|| use_again_beside_a_walk(false));
 }
 
 /// A reader that holds no socket walks over a bucket while a socket dies, and the next one at its address
 /// gets a record in the same memory.
 #[test]
 fn walk_returns_no_mixture_of_two_records_of_one_key() {
-    model::passes(|| {
+    passes(|| {
         let key = key(0, 0);
         let next = words_of(key).map(|word| word + 1000);
         let store = store_of(1, &[key]);
@@ -222,7 +237,7 @@ fn walk_returns_no_mixture_of_two_records_of_one_key() {
 /// A reader walks over a bucket while it is carried off to the other one, and back.
 #[test]
 fn walk_returns_no_record_of_another_bucket() {
-    model::passes(|| {
+    passes(|| {
         let [stays, goes, comes] = [key(0, 0), key(1, 0), key(2, 0)];
         let [other, third] = [key(0, 1), key(1, 1)];
         let store = store_of(2, &[other, stays, goes]);
@@ -255,18 +270,18 @@ fn two_removes() {
 
 #[test]
 fn neighbours_are_removed_at_the_same_time() {
-    model::passes(two_removes);
+    passes(two_removes);
 }
 
 #[test]
 fn removes_need_the_buckets_lock() {
-    model::fails_without(Need::SpinLocks, "", two_removes);
+    fails_without(Need::SpinLocks, "", two_removes);
 }
 
 /// A record is removed while the memory of the one before it is used again.
 #[test]
 fn remove_behind_a_record_whose_memory_is_used_again() {
-    model::passes(|| {
+    passes(|| {
         let [last, before, new] = [key(0, 0), key(1, 0), key(2, 0)];
         let store = store_of(1, &[last, before]);
         let writer = beside(&store, move |store| {
@@ -292,12 +307,12 @@ fn insert_and_remove() {
 
 #[test]
 fn writers_of_one_bucket_lose_nothing() {
-    model::passes(insert_and_remove);
+    passes(insert_and_remove);
 }
 
 #[test]
 fn writers_need_the_buckets_lock() {
-    model::fails_without(Need::SpinLocks, "", insert_and_remove);
+    fails_without(Need::SpinLocks, "", insert_and_remove);
 }
 
 /// A child is recorded under its socket's lock, and dies. `dies` takes that lock first, or does not.
@@ -321,7 +336,7 @@ fn forget(child: &AtomicBool, store: &Store) {
 
 #[test]
 fn dying_socket_finds_its_record_without_the_buckets_lock() {
-    model::passes(|| {
+    passes(|| {
         record_and_die(|lock, child, store| {
             let _locked = lock.lock().unwrap();
             forget(child, store);
@@ -331,7 +346,7 @@ fn dying_socket_finds_its_record_without_the_buckets_lock() {
 
 #[test]
 fn dying_socket_needs_its_own_lock() {
-    model::fails("the record is missed", || {
+    fails("the record is missed", || {
         record_and_die(|_, child, store| forget(child, store));
     });
 }

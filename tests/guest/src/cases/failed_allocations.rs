@@ -84,14 +84,13 @@ fn each_failed_allocation_of_a_load_leaves_nothing_behind() {
 
 const CONNECTIONS: u32 = 10_000;
 
-/// Connections that live at the same time, with one interval between two failures: more than there are
-/// idle records.
+/// Connections that live at the same time, with one rate of failures: more than there are idle records.
 const BATCH: u32 = 200;
 
 /// Batches between two lines of progress.
 const NOTED_BATCHES: u32 = 5;
 
-/// The seed of the intervals.
+/// The seed of the rates.
 const SEED: u32 = 17;
 
 /// The module's code.
@@ -117,11 +116,11 @@ fn connections_live_on_while_records_cannot_be_allocated() {
     let code = code_of_toa();
     let before = net.stats();
     let (mut failed, mut shown, mut hidden) = (0, 0, 0);
-    let mut interval = SEED;
+    let mut rate = SEED;
     for done in (0..CONNECTIONS).step_by(BATCH as usize) {
         // Between 2 and 12, by a linear congruence.
-        interval = interval.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-        let each = 2 + (interval >> 16) % 11;
+        rate = rate.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        let each = 2 + (rate >> 16) % 11;
         let ((), more) = failures.in_code(code.clone(), each, || {
             let mut pairs = Vec::new();
             for number in 0..BATCH {

@@ -70,11 +70,6 @@ pub(crate) unsafe fn up(semaphore: *mut semaphore) {
     lock::at(semaphore.addr()).unlock();
 }
 
-/// Yields the processor.
-pub(crate) unsafe fn schedule() {
-    loom::thread::yield_now();
-}
-
 /// Waits for a grace period.
 pub(crate) unsafe fn synchronize_rcu() {
     rcu::grace_period();
