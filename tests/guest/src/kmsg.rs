@@ -69,18 +69,35 @@ fn message(record: &[u8]) -> String {
 }
 
 /// The kernel's reports of failed allocations that have a trace: those of `warn_alloc`, and that of a slab
-/// cache which cannot be made (`__kmem_cache_create_args`).
+/// cache which cannot be made (`__kmem_cache_create_args`), with ENOMEM or EINVAL.
 const REPORTS: [&str; 3] = [
     "vmalloc error:",
     "page allocation failure:",
-    "(toa_record) failed with error -12",
+    "(toa_record) failed with error -",
 ];
 
-/// Returns the alarms among lines. While allocations fail on purpose, the kernel's report of one is none,
-/// although it has a trace.
-pub fn alarms(lines: &[String], allocations_fail: bool) -> Vec<&String> {
+/// The lines of the log before an alarm that its message shows, and those behind it: the headings of a trace,
+/// and its functions.
+const AROUND: (usize, usize) = (6, 16);
+
+/// Returns the alarms among lines, each with those around it. While allocations fail on purpose, the kernel's
+/// report of one is none, although it has a trace.
+pub fn alarms(lines: &[String], allocations_fail: bool) -> Vec<String> {
+    let (before, behind) = AROUND;
+    let excerpt = |index: usize| {
+        let end = lines.len().min(index + behind + 1);
+        lines[index.saturating_sub(before)..end].join("\n")
+    };
+    places(lines, allocations_fail)
+        .into_iter()
+        .map(excerpt)
+        .collect()
+}
+
+/// The indices of the alarms.
+fn places(lines: &[String], allocations_fail: bool) -> Vec<usize> {
     let mut trace_of_report = false;
-    let is_alarm = |line: &&String| {
+    let mut is_alarm = |line: &String| {
         if REPORTS.iter().any(|report| line.contains(report)) {
             trace_of_report = allocations_fail;
         }
@@ -90,7 +107,13 @@ pub fn alarms(lines: &[String], allocations_fail: bool) -> Vec<&String> {
         }
         is_alarm(line)
     };
-    lines.iter().filter(is_alarm).collect()
+    let mut places = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        if is_alarm(line) {
+            places.push(index);
+        }
+    }
+    places
 }
 
 fn is_alarm(line: &str) -> bool {
@@ -117,15 +140,22 @@ mod tests {
             "Call Trace:",
             "WARNING: kernel/module.c:1 at f",
             "Call Trace:",
-            "__kmem_cache_create_args(toa_record) failed with error -12",
+            "__kmem_cache_create_args(toa_record) failed with error -22",
             "Call Trace:",
         ]
         .map(str::to_owned);
-        assert_eq!(alarms(&lines, true), [&lines[2], &lines[3]]);
-        assert_eq!(
-            alarms(&lines, false),
-            [&lines[1], &lines[2], &lines[3], &lines[5]]
-        );
+        assert_eq!(places(&lines, true), [2, 3]);
+        assert_eq!(places(&lines, false), [1, 2, 3, 5]);
+    }
+
+    #[test]
+    fn an_alarm_comes_with_the_lines_around_it() {
+        let lines: Vec<String> = (0..40)
+            .map(|line| format!("line {line}{}", if line == 10 { " BUG: x" } else { "" }))
+            .collect();
+        let alarms = alarms(&lines, false);
+        assert_eq!(alarms.len(), 1);
+        assert!(alarms[0].starts_with("line 4\n") && alarms[0].ends_with("\nline 26"));
     }
 
     #[test]
