@@ -123,12 +123,15 @@ impl Listener {
 
     /// Makes a listener from a socket whose options the caller has set.
     pub fn from(socket: Socket, family: Family, port: u16) -> Self {
+        Self::try_from(socket, family, port).expect("the port is free")
+    }
+
+    /// Does the same, or returns the error of bind.
+    pub fn try_from(socket: Socket, family: Family, port: u16) -> io::Result<Self> {
         socket.set_reuse_address(true).expect("SO_REUSEADDR");
-        socket
-            .bind(&SocketAddr::new(family.any(), port).into())
-            .expect("the port is free");
+        socket.bind(&SocketAddr::new(family.any(), port).into())?;
         socket.listen(1024).expect("it listens");
-        Self { socket, family }
+        Ok(Self { socket, family })
     }
 
     /// Waits for a connection.

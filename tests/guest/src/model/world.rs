@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::fs;
+use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::mem;
@@ -343,7 +344,7 @@ impl<'a> World<'a> {
                 self.accept(family, slot, connection, reply)
             }
             Step::Relisten { family } => {
-                self.relisten(family);
+                self.relisten(family)?;
                 for slot in Slot::all().filter(|slot| model.get(*slot).is_none()) {
                     self.leave(slot);
                 }
@@ -472,11 +473,20 @@ impl<'a> World<'a> {
         Some(SocketAddr::new(remote.ip().to_canonical(), remote.port()))
     }
 
-    fn relisten(&mut self, family: Family) {
+    fn relisten(&mut self, family: Family) -> Outcome {
         let place = place(family);
-        let old = self.listeners.remove(place);
-        drop(old);
-        self.listeners.insert(place, listener(family));
+        drop(self.listeners.remove(place));
+        let (new, outcome) = match listener(family) {
+            Ok(new) => (new, Ok(())),
+            Err(error) => {
+                // For the scripts after this one.
+                self.end_all();
+                let new = listener(family).expect("the port is free without connections");
+                (new, Err(format!("another listener: {error}").into()))
+            }
+        };
+        self.listeners.insert(place, new);
+        outcome
     }
 
     /// Removes a connection whose server's end is closed. Its peer is closed when the host has
@@ -817,7 +827,7 @@ impl<'a> World<'a> {
         self.end_all();
         for &(family, _) in Family::WORDS {
             if model.waiting(family) > 0 {
-                self.relisten(family);
+                self.relisten(family)?;
             }
         }
         self.administer(Step::Cookies { on: false })?;
@@ -895,16 +905,18 @@ fn set_tls(fd: RawFd) -> std::io::Result<()> {
     sys::set_option_bytes(fd, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls")
 }
 
-fn listener(family: Family) -> Listener {
-    let listener = Listener::new(family, server_port(family));
+fn listener(family: Family) -> io::Result<Listener> {
+    let listener = Listener::try_from(sockets::socket(family), family, server_port(family))?;
     let fd = listener.socket.as_raw_fd();
-    sys::set_option(fd, libc::IPPROTO_TCP, TCP_SAVE_SYN, 1).expect("TCP_SAVE_SYN");
-    listener
+    sys::set_option(fd, libc::IPPROTO_TCP, TCP_SAVE_SYN, 1)?;
+    Ok(listener)
 }
 
 fn listeners() -> Vec<Listener> {
     let families = Family::WORDS.iter();
-    families.map(|(family, _)| listener(*family)).collect()
+    families
+        .map(|(family, _)| listener(*family).expect("a listener"))
+        .collect()
 }
 
 /// A new socket of accept, whose calls never block for long.
