@@ -29,6 +29,7 @@ pub(crate) mod rcu_shared;
 pub(crate) mod rcu_static;
 pub(crate) mod read_once;
 pub(crate) mod slab_cache;
+pub(crate) mod slots;
 pub(crate) mod sock;
 pub(crate) mod sock_table;
 pub(crate) mod sockopt;

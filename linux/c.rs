@@ -252,9 +252,11 @@ impl ratelimit_state {
 }
 
 impl kmem_cache_args {
-    /// The arguments that C's `kmem_cache_create` has without any.
-    pub(crate) fn defaults() -> Self {
-        Self::zeroed()
+    /// The defaults, but for the alignment of objects.
+    pub(crate) fn aligned(align: c_uint) -> Self {
+        let mut args = Self::zeroed();
+        args.set::<_, TOA_KMEM_CACHE_ARGS_ALIGN>(align);
+        args
     }
 }
 

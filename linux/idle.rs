@@ -2,10 +2,9 @@
 
 //! Idle nodes, so that no hook needs the allocator.
 //!
-//! Each CPU keeps up to two batches of them, which only code with interrupts off on this CPU touches. It
-//! trades whole batches with a reserve, under the reserve's lock. A worker allocates batches when the
-//! reserve runs low, and frees some when it holds many. Each operation of a hook is a few instructions,
-//! whatever the lengths.
+//! Each CPU keeps up to [`AT_HAND`] of them in [`Slots`]. It trades batches with a reserve, under the
+//! reserve's lock. A worker allocates batches when the reserve runs low, and frees some when it holds many.
+//! Each operation of a hook is a few instructions, but for one in some that trades a batch.
 
 use crate::linux::{
     atomic::{
@@ -24,11 +23,11 @@ use crate::linux::{
         PossibleCpu, //
     },
     raw_spinlock::{
-        self,
         LockClass,
         RawSpinLocks, //
     },
     slab_cache::SlabCache,
+    slots::Slots,
     task,
     worker::{
         Work,
@@ -39,8 +38,11 @@ use core::ptr::NonNull;
 use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
 
-/// The nodes of a batch.
+/// The most nodes of a batch.
 const BATCH: usize = 16;
+
+/// The most idle nodes of a CPU.
+const AT_HAND: usize = 32;
 
 /// The most batches of the reserve: 256 KiB of nodes, and 1 MiB on PREEMPT_RT, where no hook allocates.
 const MOST: usize = if cfg!(CONFIG_PREEMPT_RT) { 1024 } else { 256 };
@@ -48,7 +50,7 @@ const MOST: usize = if cfg!(CONFIG_PREEMPT_RT) { 1024 } else { 256 };
 /// The fewest batches that the reserve may hold, whatever the cap, beside two for each CPU.
 const FEWEST: usize = 2;
 
-/// Taken while a bucket's lock is held, or alone.
+/// Taken alone.
 static LOCK: LockClass = LockClass::new(c"toa_idle");
 
 /// A node that only its owner uses, and that is in no bucket.
@@ -83,27 +85,22 @@ impl IdleNode {
     }
 }
 
-/// Idle nodes of a CPU: addresses of first nodes, whose [`Node::link`]s lead to the others. 0 is none.
+/// Idle nodes of a CPU, by their addresses.
 ///
 /// # Invariants
 ///
-/// Only the CPU itself, with interrupts off, changes it while it runs. `current` leads to `len` idle
-/// nodes, and `spare` to none or to a whole batch. Nothing else leads to them.
-struct Local {
-    current: AtomicUsize,
-    len: AtomicUsize,
-    spare: AtomicUsize,
-}
+/// Each address in the slots is that of an idle node, and nothing else leads to it.
+struct Local(Slots<AT_HAND>);
 
 // SAFETY: Zeroes are valid atomic integers, and stand for no nodes.
 unsafe impl Zeroable for Local {}
 
-/// Whole batches that any CPU may take.
+/// Batches that any CPU may take.
 ///
 /// # Invariants
 ///
 /// Changed under the lock. `first` leads to `count` first nodes by their [`Node::batch`]es, each of
-/// which leads to a batch of idle nodes. Nothing else leads to them.
+/// which leads to a batch of idle nodes by their [`Node::link`]s. Nothing else leads to them.
 struct Reserve {
     lock: RawSpinLocks,
     first: AtomicUsize,
@@ -132,16 +129,34 @@ impl Idle {
         })
     }
 
-    /// Takes an idle node. The guard shows that interrupts are off.
+    /// Takes an idle node. Any context but NMI; no lock of ours may be held.
     #[inline(always)]
-    pub(crate) fn take(&self, off: &raw_spinlock::Guard<'_>) -> Option<IdleNode> {
-        self.pool.get().take(off)
+    pub(crate) fn take(&self) -> Option<IdleNode> {
+        let pool = self.pool.get();
+        pool.take_at_hand().or_else(|| self.refill())
     }
 
-    /// Gives a node back. The guard shows that interrupts are off.
+    /// Gives a node back. Any context but NMI; no lock of ours may be held.
     #[inline(always)]
-    pub(crate) fn give(&self, node: IdleNode, off: &raw_spinlock::Guard<'_>) {
-        self.pool.get().give(node, off);
+    pub(crate) fn give(&self, node: IdleNode) {
+        if let Some(other) = self.pool.get().give_at_hand(node) {
+            self.make_room(other);
+        }
+    }
+
+    /// Takes a node of the reserve, and its batch to this CPU.
+    #[inline(never)]
+    fn refill(&self) -> Option<IdleNode> {
+        let node = self.pool.get().refill();
+        self.balance_soon();
+        node
+    }
+
+    /// Gives a batch to the reserve: a node that has no place at hand, and others that have.
+    #[inline(never)]
+    fn make_room(&self, node: IdleNode) {
+        self.pool.get().make_room(node);
+        self.balance_soon();
     }
 
     /// Allocates a node from the cache, in the contexts of hooks. The last resort: it may take the
@@ -157,9 +172,8 @@ impl Idle {
         self.pool.get().free(node);
     }
 
-    /// Asks for a run of the worker if it has something to do. No lock of ours may be held.
-    #[inline(always)]
-    pub(crate) fn balance_soon(&self) {
+    /// Asks for a run of the worker if it has something to do.
+    fn balance_soon(&self) {
         if self.pool.get().is_out_of_balance() {
             self.pool.wake();
         }
@@ -200,64 +214,41 @@ impl Pool {
     }
 
     #[inline(always)]
-    fn take(&self, off: &raw_spinlock::Guard<'_>) -> Option<IdleNode> {
-        let local = self.local.local();
-        let node = match NonNull::new(local.current.load(Relaxed) as *mut Node) {
-            Some(node) => node,
-            None => self.refill(local, off)?,
-        };
-        // INVARIANT: By the invariant of `Local`, of which the node is no longer a part.
-        let node = IdleNode(node);
-        local.current.store(node.node().link(), Relaxed);
-        let len = local.len.load(Relaxed).wrapping_sub(1);
-        local.len.store(len, Relaxed);
+    fn take_at_hand(&self) -> Option<IdleNode> {
+        idle(self.local.local().0.take())
+    }
+
+    /// Returns a node that has no place.
+    #[inline(always)]
+    fn give_at_hand(&self, node: IdleNode) -> Option<IdleNode> {
+        idle(self.local.local().0.give(node.address()))
+    }
+
+    fn refill(&self) -> Option<IdleNode> {
+        let node = self.reserve.take()?;
+        let mut rest = idle(node.node().link());
+        while let Some(node) = rest {
+            rest = idle(node.node().link());
+            if let Some(other) = self.give_at_hand(node) {
+                self.make_room(other);
+            }
+        }
         Some(node)
     }
 
-    /// Makes the spare batch, or one of the reserve, the CPU's current one. Returns its first node.
-    #[inline(never)]
-    fn refill(&self, local: &Local, _off: &raw_spinlock::Guard<'_>) -> Option<NonNull<Node>> {
-        let spare = NonNull::new(local.spare.load(Relaxed) as *mut Node);
-        let batch = match spare {
-            Some(batch) => {
-                local.spare.store(0, Relaxed);
-                batch
-            }
-            None => self.reserve.take()?.0,
-        };
-        local.current.store(batch.as_ptr() as usize, Relaxed);
-        local.len.store(BATCH, Relaxed);
-        Some(batch)
-    }
-
-    #[inline(always)]
-    fn give(&self, node: IdleNode, off: &raw_spinlock::Guard<'_>) {
-        let local = self.local.local();
-        if local.len.load(Relaxed) == BATCH {
-            self.make_room(local, off);
+    fn make_room(&self, mut first: IdleNode) {
+        first.node().set_link(0);
+        for _ in 1..BATCH {
+            let Some(node) = self.take_at_hand() else {
+                break;
+            };
+            node.node().set_link(first.address());
+            first = node;
         }
-        node.node().set_link(local.current.load(Relaxed));
-        local.current.store(node.address(), Relaxed);
-        let len = local.len.load(Relaxed).wrapping_add(1);
-        local.len.store(len, Relaxed);
-    }
-
-    /// Makes the CPU's current batch, which is whole, its spare one. A batch that was spare goes to the
-    /// reserve.
-    #[inline(never)]
-    fn make_room(&self, local: &Local, _off: &raw_spinlock::Guard<'_>) {
-        let spare = NonNull::new(local.spare.load(Relaxed) as *mut Node);
-        local.spare.store(local.current.load(Relaxed), Relaxed);
-        local.current.store(0, Relaxed);
-        local.len.store(0, Relaxed);
-        if let Some(batch) = spare {
-            // INVARIANT: By the invariant of `Local`, of which the batch is no longer a part.
-            self.reserve.give(IdleNode(batch));
-        }
+        self.reserve.give(first);
     }
 
     /// Whether the worker has something to do.
-    #[inline(always)]
     fn is_out_of_balance(&self) -> bool {
         let (low, high) = self.bounds;
         let count = self.reserve.count();
@@ -269,22 +260,19 @@ impl Pool {
         unsafe { self.cache.free(node.0) };
     }
 
-    /// Frees the nodes of a CPU that runs nothing of ours.
+    /// Frees the nodes of a CPU that went offline, or of any if no hook runs any more. A task that left the
+    /// CPU just before may still give it a node, which the CPU has when it is back.
     fn free_local(&self, cpu: PossibleCpu) {
-        let local = self.local.cpu(cpu);
-        for first in [&local.current, &local.spare] {
-            self.free_linked(first.load(Relaxed));
-            first.store(0, Relaxed);
+        for node in self.local.cpu(cpu).0.drain().filter_map(idle) {
+            self.free(node);
         }
-        local.len.store(0, Relaxed);
     }
 
     /// Frees the nodes that [`Node::link`]s lead to.
-    fn free_linked(&self, mut first: usize) {
-        while let Some(node) = NonNull::new(first as *mut Node) {
-            // INVARIANT: The callers' nodes are idle, and nothing else leads to them.
-            let node = IdleNode(node);
-            first = node.node().link();
+    fn free_linked(&self, first: usize) {
+        let mut rest = idle(first);
+        while let Some(node) = rest {
+            rest = idle(node.node().link());
             self.free(node);
         }
     }
@@ -334,6 +322,14 @@ impl Pool {
             task::yield_processor();
         }
     }
+}
+
+/// The node of an address that nothing else leads to any more, by the invariants of [`Local`], [`Reserve`] and
+/// batches. 0 is none.
+#[inline(always)]
+fn idle(address: usize) -> Option<IdleNode> {
+    // INVARIANT: The callers take the address out of one of these.
+    NonNull::new(address as *mut Node).map(IdleNode)
 }
 
 impl Work for Pool {

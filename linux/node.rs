@@ -4,10 +4,10 @@
 //!
 //! The cache has SLAB_TYPESAFE_BY_RCU. Memory that is a [`Node`] at some time of an RCU read-side
 //! section is a [`Node`] until the section ends, of this record or of another one. So all of it is
-//! atomic, and a reader checks the key once more after it copied the words ([`Node::get`]):
+//! atomic, and a reader checks the key once more after it copied the words ([`Node::words_of`]):
 //!
-//! - [`Node::fill`] stores the words before the key, and [`Node::clear`] stores key 0 before anything
-//!   of the next record. Each store is a release, each load of a reader an acquire.
+//! - [`Node::fill`] stores the words before [`Node::set_key`] the key, and [`Node::clear`] stores key 0
+//!   before anything of the next record. Each store is a release, each load of a reader an acquire.
 //! - A reader that finds its key also reads the words that were stored before that key. If it reads a
 //!   word of a later record, it also reads the key 0 before it, or a later key.
 //! - The same key comes back only with the next socket at the same address, so not while a reader holds a
@@ -32,9 +32,9 @@ pub(crate) type Words = [u64; WORDS];
 /// A record, or one that is idle.
 #[repr(C)]
 pub(crate) struct Node {
-    /// The next node's address, or the bucket's marker.
+    /// The next node's address, or a marker.
     next: AtomicUsize,
-    /// 0 while the node is in no bucket.
+    /// The socket's address while the node is in its chain, and 0 otherwise.
     key: AtomicUsize,
     words: [AtomicU64; WORDS],
 }
@@ -52,27 +52,35 @@ impl Node {
         self.key.load(Acquire)
     }
 
-    /// Returns the words if the node has the key before and after they are read.
+    /// Returns the words of a node whose key was just loaded and found to be `key`, if it has the key
+    /// afterwards too.
     #[inline(always)]
-    pub(crate) fn get(&self, key: usize) -> Option<Words> {
-        if self.key() != key {
-            return None;
-        }
-        let words = self.words.each_ref().map(|word| word.load(Acquire));
+    pub(crate) fn words_of(&self, key: usize) -> Option<Words> {
+        let words = self.words();
         (self.key.load(Relaxed) == key).then_some(words)
     }
 
-    /// Makes an idle node a record. The caller has the node to itself, and publishes it by a release.
+    /// The words: those of one record only while nothing fills the node.
     #[inline(always)]
-    pub(crate) fn fill(&self, key: usize, words: &Words, next: usize) {
+    pub(crate) fn words(&self) -> Words {
+        self.words.each_ref().map(|word| word.load(Acquire))
+    }
+
+    /// Gives an idle node the words of a record. The caller has the node to itself.
+    #[inline(always)]
+    pub(crate) fn fill(&self, words: &Words) {
         for (place, word) in self.words.iter().zip(words) {
             place.store(*word, Release);
         }
-        self.next.store(next, Release);
+    }
+
+    /// Gives the node its key. The caller has filled it, and put it into the key's chain.
+    #[inline(always)]
+    pub(crate) fn set_key(&self, key: usize) {
         self.key.store(key, Release);
     }
 
-    /// Makes `next` follow the node. The caller holds the bucket's lock.
+    /// Makes `next` follow the node. The caller holds the bucket's lock, or has the node to itself.
     #[inline(always)]
     pub(crate) fn set_next(&self, next: usize) {
         self.next.store(next, Release);
@@ -84,10 +92,10 @@ impl Node {
         self.key.store(0, Release);
     }
 
-    /// Clears new memory.
-    pub(crate) fn init(&self) {
+    /// Clears new memory. `nowhere` is the end of no chain.
+    pub(crate) fn init(&self, nowhere: usize) {
         self.clear();
-        self.set_next(0);
+        self.set_next(nowhere);
     }
 
     /// The address of the next idle node of the batch, or 0: the first word.

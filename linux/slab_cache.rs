@@ -6,7 +6,11 @@
 
 use crate::linux::{
     c,
-    node::Node, //
+    node::Node,
+    store::{
+        NODE_ALIGN,
+        NOWHERE, //
+    }, //
 };
 use core::mem::size_of;
 use core::ptr::NonNull;
@@ -42,14 +46,15 @@ impl SlabCache {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         let (name, size) = (NAME.as_ptr().cast(), size_of::<Node>() as c_uint);
+        let align = NODE_ALIGN as c_uint;
         let flags = c::TOA_SLAB_RECORDS as c_uint;
         // SAFETY: Process context that may sleep. The name is static, the arguments are C's defaults.
         let cache = unsafe {
             if c::TOA_HAS_KMEM_CACHE_CREATE_ARGS != 0 {
-                let mut args = c::kmem_cache_args::defaults();
+                let mut args = c::kmem_cache_args::aligned(align);
                 c::__kmem_cache_create_args(name, size, &raw mut args, flags)
             } else {
-                c::kmem_cache_create(name, size, 0, flags, None)
+                c::kmem_cache_create(name, size, align, flags, None)
             }
         };
         // INVARIANT: Just made.
@@ -89,7 +94,7 @@ impl SlabCache {
         let node = node.cast::<Node>();
         // SAFETY: The memory has the size and alignment of a node. Readers may stand on it: all accesses
         // are atomic. Its bits are atomic integers whatever they are.
-        unsafe { node.as_ref() }.init();
+        unsafe { node.as_ref() }.init(NOWHERE);
         Some(node)
     }
 

@@ -16,7 +16,10 @@ use crate::{
         node::Words,
         rcu,
         sock::Sock,
-        store::Store, //
+        store::{
+            CarriedOff,
+            Store, //
+        }, //
     }, //
 };
 use core::marker::PhantomData;
@@ -61,6 +64,16 @@ impl<T> SockTable<T> {
         self.store.buckets()
     }
 
+    /// Finds the record of a socket in most cases: see [`Store::get_at_once`].
+    #[inline(always)]
+    pub(crate) fn get_at_once(
+        &self,
+        sk: &Sock<T>,
+        rcu: &rcu::Guard,
+    ) -> Result<Option<Words>, CarriedOff> {
+        self.store.get_at_once(sk.id(), rcu)
+    }
+
     /// Finds the record of a socket.
     #[inline(always)]
     pub(crate) fn get(&self, sk: &Sock<T>, rcu: &rcu::Guard) -> Option<Words> {
@@ -79,14 +92,14 @@ impl<T> SockTable<T> {
     ///
     /// `ENOMEM`: nothing has changed then.
     #[inline(always)]
-    pub(crate) fn insert(&self, sk: &Sock<T>, words: &Words) -> Result {
+    pub(crate) fn insert(&self, sk: &Sock<T>, words: impl FnOnce() -> Words) -> Result {
         self.store.insert(sk.id(), words)
     }
 
     /// Removes the record of a socket and returns it. The socket is locked, or dies.
     #[inline(always)]
-    pub(crate) fn remove(&self, sk: &Sock<T>, rcu: &rcu::Guard) -> Option<Words> {
-        self.store.remove(sk.id(), rcu)
+    pub(crate) fn remove(&self, sk: &Sock<T>) -> Option<Words> {
+        self.store.remove(sk.id())
     }
 
     /// Calls `f` with the records of a bucket: see [`Store::for_each`].
@@ -117,8 +130,8 @@ impl<T> SockTable<T> {
 
     /// Adds a record of no socket, for `make bench`: of an IPv4 connection, whose tag has the addresses.
     #[cfg(toa_fill)]
-    pub(crate) fn insert_foreign(&self, key: usize, words: &Words) -> Result {
-        self.store.insert(key, words)
+    pub(crate) fn insert_foreign(&self, key: usize, words: Words) -> Result {
+        self.store.insert(key, || words)
     }
 }
 

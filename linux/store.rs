@@ -4,14 +4,18 @@
 //!
 //! A bucket is a chain of [`Node`]s that ends in a marker, which names the bucket. A removed node goes to
 //! the idle nodes of its CPU, without a grace period, and may soon be in another chain, which carries a
-//! reader off there. Such a walk ends in the other bucket's marker, or in 0 on a new node, and begins
-//! again; after a few such walks the reader takes the bucket's lock. This is the rule of C's
+//! reader off there. Such a walk ends in the other bucket's marker, or on a new node, and begins again; after a few such walks the reader takes the bucket's lock. This is the rule of C's
 //! `hlist_nulls` (`Documentation/RCU/rculist_nulls.rst`).
 //!
-//! Writers hold one of a set of raw spinlocks, chosen by the bucket, for a few instructions. An insert
-//! makes its node the first of the chain. A remove finds the node before it takes the lock, and checks
-//! under the lock that the place is still the same. No chain is walked with interrupts off, except where
-//! the walks without the lock failed.
+//! An insert takes no lock. It makes its node the first of the chain by one compare-and-swap, and then
+//! gives the node its key. Removes hold one of a set of raw spinlocks, chosen by the bucket, for a few
+//! instructions. The first node of a chain is removed at once. Any other one is found before the lock is
+//! taken, and the place is checked under it. No chain is walked with interrupts off, except where the walks
+//! without the lock failed.
+//!
+//! Beside the first node's address a bucket has a filter: a bit for each of a few classes of keys, which is
+//! set if the chain may have a key of that class. So most sockets without a record are known by one load,
+//! also where most buckets are in use.
 //!
 //! Everything but the making and the end of a store may be called in softirq, in an ftrace handler or in
 //! a tracepoint probe, with preemption on or off, also on PREEMPT_RT.
@@ -20,9 +24,8 @@ use crate::linux::{
     atomic::{
         AtomicUsize,
         Ordering::{
-            Acquire,
-            Relaxed,
-            Release, //
+            AcqRel,
+            Acquire, //
         }, //
     },
     idle::{
@@ -34,7 +37,7 @@ use crate::linux::{
         Words, //
     },
     raw_spinlock::{
-        self,
+        Guard,
         LockClass,
         RawSpinLock,
         RawSpinLocks, //
@@ -42,7 +45,6 @@ use crate::linux::{
     rcu,
     task, //
 };
-use core::hint::assert_unchecked;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
@@ -64,20 +66,45 @@ const AT_ONCE: usize = 1 << 14;
 /// The records of a bucket that [`Store::for_each`] copies without the lock.
 const COPIED: usize = 12;
 
+/// A bucket's bits that are no part of the link: one for each class of keys. A node's address has none.
+const FILTER: usize = 0b1111;
+
+/// The bit of a link that is a marker. The bits above it are the bucket's index.
+const MARKER: u32 = 5;
+
+/// The alignment of nodes: the bits below are those of filters and markers.
+pub(crate) const NODE_ALIGN: usize = 2 << MARKER;
+
+/// The link of a node that was in no chain yet: a marker that no bucket has.
+pub(crate) const NOWHERE: usize = usize::MAX;
+
 /// The store.
 ///
 /// # Invariants
 ///
-/// - Each link, in `buckets` or in a node's `next`, is the marker of a bucket, 0, or the address of a
-///   node of the cache. What is a node at some time of an RCU section is one until the section ends.
-/// - A chain that begins in a bucket ends in that bucket's marker. A node is in a chain if and only if its
-///   key is not 0, and then in that of its key's bucket. Keys and links of chains are written only under
-///   the bucket's lock, but for keys and links of nodes that are in no chain.
-/// - `buckets` and `locks` have a power of two of elements, at least one, and never change.
+/// - Each link, in `buckets` without the [`FILTER`] or in a node's `next`, is the marker of a bucket,
+///   [`NOWHERE`], or the address of a node of the cache. What is a node at some time of an RCU section is one until the
+///   section ends.
+/// - A chain that begins in a bucket ends in that bucket's marker. A node whose key is not 0 is in its key's
+///   chain, or its remover holds the bucket's lock.
+/// - Nodes leave a chain only under the bucket's lock, and `next` of nodes in a chain changes only under it.
+/// - The filter of a bucket has the bit of each key in its chain.
+/// - `buckets` and `locks` have a power of two of elements, at least one, and never change. `mask` is the
+///   index of the last bucket.
 pub(crate) struct Store {
     buckets: KVVec<AtomicUsize>,
+    mask: usize,
     locks: RawSpinLocks,
     idle: Idle,
+}
+
+/// The bucket of a key.
+#[derive(Clone, Copy)]
+struct Home<'a> {
+    bucket: &'a AtomicUsize,
+    index: usize,
+    /// The bit of the key's class.
+    class: usize,
 }
 
 /// The place of a node in its chain.
@@ -95,7 +122,7 @@ enum Link<'rcu> {
 }
 
 /// The end of a walk in another chain, or at a node that changed.
-struct CarriedOff;
+pub(crate) struct CarriedOff;
 
 impl Store {
     /// Allocates a store for at most `cap` records, of one bucket for each, rounded up to a power of two, but
@@ -115,6 +142,7 @@ impl Store {
         }
         // INVARIANT: Powers of two, and all chains empty.
         Ok(Self {
+            mask: count.wrapping_sub(1),
             buckets,
             locks: RawSpinLocks::new(locks, &LOCKS)?,
             idle: Idle::new(cap)?,
@@ -126,144 +154,150 @@ impl Store {
         self.buckets.len()
     }
 
-    /// Returns false if the bucket of `key` is empty, so that no record of it is in the store. One load, and
-    /// no RCU section.
+    /// Returns false if the filter of the key's bucket lacks the key, so that no record of it is in the store.
+    /// One load, and no RCU section.
     #[inline(always)]
     pub(crate) fn may_contain(&self, key: usize) -> bool {
-        self.bucket(self.index(key))
-            .is_some_and(|bucket| !is_marker(bucket.load(Acquire)))
+        let home = self.home(key);
+        home.bucket.load(Acquire) & home.class != 0
     }
 
-    /// Finds the record of `key`. One load where the bucket is empty.
+    /// Finds the record of `key`, unless that takes more than one walk.
+    #[inline(always)]
+    pub(crate) fn get_at_once(
+        &self,
+        key: usize,
+        rcu: &rcu::Guard,
+    ) -> Result<Option<Words>, CarriedOff> {
+        read(key, self.home(key), rcu)
+    }
+
+    /// Finds the record of `key`.
     #[inline(always)]
     pub(crate) fn get(&self, key: usize, rcu: &rcu::Guard) -> Option<Words> {
-        let index = self.index(key);
-        let bucket = self.bucket(index)?;
-        match read(key, index, bucket, rcu) {
+        match read(key, self.home(key), rcu) {
             Ok(words) => words,
-            Err(CarriedOff) => self.get_again(key, index, bucket, rcu),
+            Err(CarriedOff) => self.get_again(key, rcu),
         }
     }
 
     /// Does the same where a first walk failed.
     #[cold]
-    fn get_again(
-        &self,
-        key: usize,
-        index: usize,
-        bucket: &AtomicUsize,
-        rcu: &rcu::Guard,
-    ) -> Option<Words> {
+    fn get_again(&self, key: usize, rcu: &rcu::Guard) -> Option<Words> {
+        let home = self.home(key);
         for _ in 1..TRIES {
-            if let Ok(words) = read(key, index, bucket, rcu) {
+            if let Ok(words) = read(key, home, rcu) {
                 return words;
             }
         }
-        let _held = self.lock(index)?.lock();
+        let _held = self.lock(home.index)?.lock();
         // Nothing carries a walk off now.
-        read(key, index, bucket, rcu).ok()?
+        read(key, home, rcu).ok()?
     }
 
-    /// Adds a record. The key must not be 0, and have none.
+    /// Adds a record of `words`. The key must not be 0, and have none. No lock.
     ///
     /// # Errors
     ///
     /// `ENOMEM`: nothing has changed then.
     #[inline(always)]
-    pub(crate) fn insert(&self, key: usize, words: &Words) -> Result {
-        let index = self.index(key);
-        let bucket = self.bucket(index).ok_or(EINVAL)?;
-        let lock = self.lock(index).ok_or(EINVAL)?;
-        let held = lock.lock();
-        match self.idle.take(&held) {
-            Some(node) => link(node, key, words, bucket, &held),
-            None => {
-                drop(held);
-                let node = self.idle.allocate().ok_or(ENOMEM);
-                self.idle.balance_soon();
-                link(node?, key, words, bucket, &lock.lock());
-                return Ok(());
+    pub(crate) fn insert(&self, key: usize, words: impl FnOnce() -> Words) -> Result {
+        let node = match self.idle.take() {
+            Some(node) => node,
+            None => self.idle.allocate().ok_or(ENOMEM)?,
+        };
+        let node = node.into_raw();
+        let home = self.home(key);
+        let address = node.as_ptr() as usize;
+        // SAFETY: By the invariant of `IdleNode` the node is ours. Readers may stand on it: all of it is
+        // atomic.
+        let node = unsafe { node.as_ref() };
+        node.fill(&words());
+        let mut first = home.bucket.load(Acquire);
+        loop {
+            node.set_next(first & !FILTER);
+            let bucket = address | first & FILTER | home.class;
+            // INVARIANT: The node is complete but for its key before it is reachable, and leads to the chain
+            // as it is. Its class is in the filter. If this fails, another CPU changed the bucket.
+            match home
+                .bucket
+                .compare_exchange_weak(first, bucket, AcqRel, Acquire)
+            {
+                Ok(_) => break,
+                Err(other) => first = other,
             }
         }
-        drop(held);
-        self.idle.balance_soon();
+        // INVARIANT: Only now, so that a remover of the next node never takes this one for its predecessor
+        // while it is in no chain.
+        node.set_key(key);
         Ok(())
     }
 
     /// Removes the record of `key` and returns it. No other call removes a record of this key at the same
-    /// time.
+    /// time, and the one that inserted it has ended.
     #[inline(always)]
-    pub(crate) fn remove(&self, key: usize, rcu: &rcu::Guard) -> Option<Words> {
-        let index = self.index(key);
-        let bucket = self.bucket(index)?;
-        let lock = self.lock(index)?;
-        let words = self.unlink(key, index, bucket, lock, rcu)?;
-        self.idle.balance_soon();
+    pub(crate) fn remove(&self, key: usize) -> Option<Words> {
+        let home = self.home(key);
+        let lock = self.lock(home.index)?;
+        let held = lock.lock();
+        let first = unlink_first(key, home, &held);
+        drop(held);
+        let node = match first {
+            Some(node) => node,
+            None => self.unlink_behind(key)?,
+        };
+        // SAFETY: The node is in no chain, and so ours. Readers may stand on it: all of it is atomic.
+        let words = unsafe { node.as_ref() }.words();
+        // INVARIANT (IdleNode): Just unlinked and cleared, under the lock of the bucket that it was in.
+        // SAFETY: As above.
+        self.idle.give(unsafe { IdleNode::from_raw(node) });
         Some(words)
     }
 
-    #[inline(always)]
-    fn unlink(
-        &self,
-        key: usize,
-        index: usize,
-        bucket: &AtomicUsize,
-        lock: &RawSpinLock,
-        rcu: &rcu::Guard,
-    ) -> Option<Words> {
+    /// Unlinks a node that may have others before it.
+    #[inline(never)]
+    fn unlink_behind(&self, key: usize) -> Option<NonNull<Node>> {
+        let home = self.home(key);
+        let lock = self.lock(home.index)?;
+        let rcu = rcu::read_lock();
         for _ in 0..TRIES {
-            match find(key, index, bucket, rcu) {
+            match find(key, home, &rcu) {
                 Ok(None) => return None,
                 Ok(Some(place)) => {
                     let held = lock.lock();
-                    if self.is_current(&place, key, index) {
-                        return self.take_out(&place, key, &held);
+                    if self.is_current(&place, key, home) {
+                        if let Some(node) = unlink(&place, &held) {
+                            return Some(node);
+                        }
                     }
                 }
                 Err(CarriedOff) => {}
             }
         }
         let held = lock.lock();
-        let place = find(key, index, bucket, rcu).ok()??;
-        self.take_out(&place, key, &held)
+        // The first time an insert may come before the node. Then the node has one before it, which stays.
+        for _ in 0..2 {
+            let place = find(key, home, &rcu).ok()??;
+            if let Some(node) = unlink(&place, &held) {
+                return Some(node);
+            }
+        }
+        None
     }
 
     /// Whether a place that was found before the bucket's lock was taken is one of this chain, and the
     /// key's.
-    #[inline(always)]
-    fn is_current(&self, place: &Place<'_>, key: usize, index: usize) -> bool {
+    fn is_current(&self, place: &Place<'_>, key: usize, home: Home<'_>) -> bool {
         let node = core::ptr::from_ref(place.node) as usize;
         let leads_here = match place.link {
-            Link::Bucket(bucket) => bucket.load(Relaxed) == node,
+            Link::Bucket(bucket) => bucket.load(Acquire) & !FILTER == node,
             // By the type invariant the key shows whether a node is in a chain, and in which one.
             Link::Node(before) => {
                 let other = before.key();
-                other != 0 && self.index(other) == index && before.next() == node
+                other != 0 && self.home(other).index == home.index && before.next() == node
             }
         };
         leads_here && place.node.key() == key
-    }
-
-    /// Takes a node out of its chain, and makes it idle.
-    #[inline(always)]
-    fn take_out(
-        &self,
-        place: &Place<'_>,
-        key: usize,
-        held: &raw_spinlock::Guard<'_>,
-    ) -> Option<Words> {
-        let words = place.node.get(key)?;
-        let next = place.node.next();
-        match place.link {
-            Link::Bucket(bucket) => bucket.store(next, Release),
-            Link::Node(before) => before.set_next(next),
-        }
-        place.node.clear();
-        // INVARIANT (IdleNode): Just unlinked and cleared, under the lock of the bucket that it was in.
-        // SAFETY: As above.
-        let node = unsafe { IdleNode::from_raw(NonNull::from(place.node)) };
-        self.idle.give(node, held);
-        Some(words)
     }
 
     /// Calls `f` with the records of a bucket. A record that is in the store during the whole call comes
@@ -277,12 +311,12 @@ impl Store {
         rcu: &rcu::Guard,
         mut f: impl FnMut(usize, &Words),
     ) {
-        let (Some(bucket), Some(lock)) = (self.bucket(index), self.lock(index)) else {
+        let (Some(bucket), Some(lock)) = (self.buckets.get(index), self.lock(index)) else {
             return;
         };
         let mut copies = [(0, Words::default()); COPIED];
         for _ in 0..TRIES {
-            if let Some(count) = copy(index, bucket, &mut copies, |key| self.index(key), rcu) {
+            if let Some(count) = copy(index, bucket, &mut copies, |key| self.home(key).index, rcu) {
                 for (key, words) in copies.iter().take(count) {
                     f(*key, words);
                 }
@@ -290,27 +324,30 @@ impl Store {
             }
         }
         let _held = lock.lock();
-        let mut next = bucket.load(Relaxed);
+        let mut next = bucket.load(Acquire) & !FILTER;
         // SAFETY: Each link is loaded below in the section of `rcu`, from the bucket or a node.
         while let Some(node) = unsafe { node_at(next, rcu) } {
+            // The key is 0 while the node is inserted.
             let key = node.key();
-            if let Some(words) = node.get(key) {
-                f(key, &words);
+            if key != 0 {
+                f(key, &node.words());
             }
             next = node.next();
         }
     }
 
+    /// The bucket of a key, and the key's class: low bits of the hash and its two highest.
     #[inline(always)]
-    fn index(&self, key: usize) -> usize {
-        hash(key) & self.buckets.len().wrapping_sub(1)
-    }
-
-    #[inline(always)]
-    fn bucket(&self, index: usize) -> Option<&AtomicUsize> {
-        // SAFETY: By the type invariant there is at least one bucket.
-        unsafe { assert_unchecked(!self.buckets.is_empty()) };
-        self.buckets.get(index)
+    fn home(&self, key: usize) -> Home<'_> {
+        let hash = hash(key);
+        let index = hash as usize & self.mask;
+        // SAFETY: By the type invariant `mask` is the index of the last bucket.
+        let bucket = unsafe { self.buckets.get_unchecked(index) };
+        Home {
+            bucket,
+            index,
+            class: 1 << (hash >> (u32::BITS - FILTER.count_ones().ilog2())),
+        }
     }
 
     /// The lock of a bucket: low bits choose it, so one bucket always has the same lock, also where there
@@ -326,7 +363,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         let mut steps = 0_usize;
         for bucket in &self.buckets {
-            let mut next = bucket.load(Acquire);
+            let mut next = bucket.load(Acquire) & !FILTER;
             while !is_marker(next) {
                 let Some(node) = NonNull::new(next as *mut Node) else {
                     break;
@@ -353,15 +390,15 @@ fn yield_after(steps: usize) {
     }
 }
 
-/// The end of a bucket's chain. Nodes have even addresses.
+/// The end of a bucket's chain. An empty bucket has it with an empty filter.
 #[inline(always)]
 fn marker(index: usize) -> usize {
-    (index << 1) | 1
+    (index << (MARKER + 1)) | 1 << MARKER
 }
 
 #[inline(always)]
 fn is_marker(link: usize) -> bool {
-    link & 1 != 0
+    link & (1 << MARKER) != 0
 }
 
 /// The node that a link leads to, if it is no end.
@@ -374,23 +411,21 @@ unsafe fn node_at(link: usize, _rcu: &rcu::Guard) -> Option<&Node> {
     if is_marker(link) {
         return None;
     }
-    // SAFETY: By the function's safety requirements and the invariant of `Store` the link is 0 or the
-    // address of a node, which was one at some time of the section, and so is one until the section ends.
-    // The acquire of the link orders the node's first values before what is read here. All of it is
-    // atomic.
-    unsafe { (link as *const Node).as_ref() }
+    // SAFETY: By the function's safety requirements and the invariant of `Store` the link is the address of a
+    // node, which was one at some time of the section, and so is one until the section ends. The acquire of
+    // the link orders the node's first values before what is read here. All of it is atomic.
+    Some(unsafe { &*(link as *const Node) })
 }
 
 /// Walks over a chain to the key's node.
 #[inline(always)]
 fn find<'rcu>(
     key: usize,
-    index: usize,
-    bucket: &'rcu AtomicUsize,
+    home: Home<'rcu>,
     rcu: &'rcu rcu::Guard,
 ) -> Result<Option<Place<'rcu>>, CarriedOff> {
-    let mut link = Link::Bucket(bucket);
-    let mut next = bucket.load(Acquire);
+    let mut link = Link::Bucket(home.bucket);
+    let mut next = home.bucket.load(Acquire) & !FILTER;
     let mut left = STEPS;
     // SAFETY: Each link is loaded in the section of `rcu`, from the bucket or a node.
     while let Some(node) = unsafe { node_at(next, rcu) } {
@@ -404,7 +439,7 @@ fn find<'rcu>(
         link = Link::Node(node);
         next = node.next();
     }
-    if next == marker(index) {
+    if next == marker(home.index) {
         Ok(None)
     } else {
         Err(CarriedOff)
@@ -413,15 +448,10 @@ fn find<'rcu>(
 
 /// Copies the words of the key's record.
 #[inline(always)]
-fn read(
-    key: usize,
-    index: usize,
-    bucket: &AtomicUsize,
-    rcu: &rcu::Guard,
-) -> Result<Option<Words>, CarriedOff> {
-    match find(key, index, bucket, rcu)? {
+fn read(key: usize, home: Home<'_>, rcu: &rcu::Guard) -> Result<Option<Words>, CarriedOff> {
+    match find(key, home, rcu)? {
         None => Ok(None),
-        Some(place) => place.node.get(key).map(Some).ok_or(CarriedOff),
+        Some(place) => place.node.words_of(key).map(Some).ok_or(CarriedOff),
     }
 }
 
@@ -436,19 +466,20 @@ fn copy(
     rcu: &rcu::Guard,
 ) -> Option<usize> {
     let mut count = 0_usize;
-    let mut next = bucket.load(Acquire);
+    let mut next = bucket.load(Acquire) & !FILTER;
     // SAFETY: Each link is loaded in the section of `rcu`, from the bucket or a node.
     while let Some(node) = unsafe { node_at(next, rcu) } {
         let key = node.key();
-        // A node of no bucket or of another one, or one of this bucket for the second time.
+        // A node that is inserted, of no bucket, or of another one, or one of this bucket for the second
+        // time.
         if key == 0 || of(key) != index || copies.iter().take(count).any(|copy| copy.0 == key) {
             return None;
         }
         // Nothing holds the socket: the key may be that of its memory's next one, whose record came between
         // two words. Then a second copy differs, because it has all words that the first one has, or later
         // ones.
-        let words = node.get(key)?;
-        if node.get(key)? != words {
+        let words = node.words_of(key)?;
+        if node.key() != key || node.words_of(key)? != words {
             return None;
         }
         *copies.get_mut(count)? = (key, words);
@@ -458,26 +489,52 @@ fn copy(
     (next == marker(index)).then_some(count)
 }
 
-/// Makes an idle node the first of a bucket's chain.
+/// Unlinks the first node of a chain if it is the key's. The guard shows that the bucket's lock is held.
 #[inline(always)]
-fn link(
-    node: IdleNode,
-    key: usize,
-    words: &Words,
-    bucket: &AtomicUsize,
-    _held: &raw_spinlock::Guard<'_>,
-) {
-    let node = node.into_raw();
-    // SAFETY: By the invariant of `IdleNode` the node is ours.
-    unsafe { node.as_ref() }.fill(key, words, bucket.load(Relaxed));
-    // INVARIANT: The node is complete before it is reachable, and leads to the chain as it was.
-    bucket.store(node.as_ptr() as usize, Release);
+fn unlink_first(key: usize, home: Home<'_>, held: &Guard<'_>) -> Option<NonNull<Node>> {
+    let first = home.bucket.load(Acquire) & !FILTER;
+    if is_marker(first) {
+        return None;
+    }
+    // SAFETY: By the invariant of `Store` this is a node of the chain, which stays in it while the lock is
+    // held: no RCU section is needed.
+    let node = unsafe { &*(first as *const Node) };
+    if node.key() != key {
+        return None;
+    }
+    let link = Link::Bucket(home.bucket);
+    unlink(&Place { link, node }, held)
+}
+
+/// Takes a node out of its chain, and clears it. The place must be current, and the guard shows that it stays
+/// so, except that inserts come before the first node: then this returns `None`.
+#[inline(always)]
+fn unlink(place: &Place<'_>, _held: &Guard<'_>) -> Option<NonNull<Node>> {
+    let node = place.node;
+    let next = node.next();
+    match place.link {
+        Link::Bucket(bucket) => {
+            let first = bucket.load(Acquire);
+            if first & !FILTER != core::ptr::from_ref(node) as usize {
+                return None;
+            }
+            // The other nodes' classes stay in the filter, and so may those of nodes that are gone, until the
+            // chain is empty.
+            let classes = if is_marker(next) { 0 } else { first & FILTER };
+            bucket
+                .compare_exchange(first, next | classes, AcqRel, Acquire)
+                .ok()?;
+        }
+        Link::Node(before) => before.set_next(next),
+    }
+    node.clear();
+    Some(NonNull::from(node))
 }
 
 /// Spreads the bits of an address: Fibonacci hashing, as `hash_64` of `include/linux/hash.h`.
 /// Slab objects are aligned, so the high half of the product, where most bits of the key meet, is
 /// what is used.
 #[inline(always)]
-fn hash(key: usize) -> usize {
-    (key as u64).wrapping_mul(0x61C8_8646_80B5_83EB) as usize >> 32
+fn hash(key: usize) -> u32 {
+    ((key as u64).wrapping_mul(0x61C8_8646_80B5_83EB) >> u32::BITS) as u32
 }

@@ -170,7 +170,7 @@ impl Records {
     /// Adds a record whose client has that number. Any context.
     fn add(&self, number: usize, namespace: u32) -> Result {
         let words: Words = [number as u64, namespace.into(), 0, 0, 0];
-        self.table.insert(key(number), &words)
+        self.table.insert(key(number), || words)
     }
 }
 
@@ -209,7 +209,7 @@ unsafe extern "C" fn churn(_data: *mut c_void) -> c_int {
             records.churned.add(1, Relaxed);
         }
         if let Some(old) = turn.checked_sub(YOUNG) {
-            records.table.remove(key(number(old)), &rcu);
+            records.table.remove(key(number(old)));
         }
         turn = turn.wrapping_add(1);
     }

@@ -45,6 +45,7 @@ mod linux {
     pub(crate) mod rcu_pointer;
     pub(crate) mod rcu_static;
     pub(crate) mod slab_cache;
+    pub(crate) mod slots;
     pub(crate) mod sockopt;
     pub(crate) mod store;
     pub(crate) mod sysctl;

@@ -56,4 +56,5 @@ mod atomic_cases;
 mod counts_cases;
 mod rcu_shared_cases;
 mod rcu_static_cases;
+mod slots_cases;
 mod store_cases;

@@ -32,6 +32,8 @@ pub(crate) mod rcu_shared;
 #[allow(dead_code)]
 #[path = "../../../linux/rcu_static.rs"]
 pub(crate) mod rcu_static;
+#[path = "../../../linux/slots.rs"]
+pub(crate) mod slots;
 #[allow(dead_code)]
 #[path = "../../../linux/store.rs"]
 pub(crate) mod store;

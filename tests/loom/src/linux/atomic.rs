@@ -12,6 +12,8 @@ fn weakened(ordering: Ordering) -> Ordering {
     match ordering {
         Ordering::Acquire if model::lacks(Need::Acquire) => Ordering::Relaxed,
         Ordering::Release if model::lacks(Need::Release) => Ordering::Relaxed,
+        Ordering::AcqRel if model::lacks(Need::Acquire) => Ordering::Release,
+        Ordering::AcqRel if model::lacks(Need::Release) => Ordering::Acquire,
         ordering => ordering,
     }
 }
@@ -62,5 +64,34 @@ impl AtomicUsize {
 
     pub(crate) fn store(&self, value: usize, ordering: Ordering) {
         self.0.store_as(value as u64, weakened(ordering));
+    }
+
+    pub(crate) fn swap(&self, value: usize, ordering: Ordering) -> usize {
+        self.0.swap_as(value as u64, weakened(ordering)) as usize
+    }
+
+    pub(crate) fn compare_exchange(
+        &self,
+        expected: usize,
+        value: usize,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<usize, usize> {
+        let [success, failure] = [success, failure].map(weakened);
+        self.0
+            .compare_exchange_as(expected as u64, value as u64, success, failure)
+            .map(|before| before as usize)
+            .map_err(|before| before as usize)
+    }
+
+    /// Never fails without a reason here.
+    pub(crate) fn compare_exchange_weak(
+        &self,
+        expected: usize,
+        value: usize,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<usize, usize> {
+        self.compare_exchange(expected, value, success, failure)
     }
 }

@@ -209,6 +209,30 @@ impl Atomic<i64> {
     }
 }
 
+impl Atomic<u64> {
+    pub(crate) fn swap_as(&self, value: u64, ordering: Ordering) -> u64 {
+        memory::is_live(self);
+        let difference = self.difference_to(value);
+        self.at(self.twin().difference.swap(difference, ordering))
+    }
+
+    pub(crate) fn compare_exchange_as(
+        &self,
+        expected: u64,
+        value: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        memory::is_live(self);
+        let [expected, value] = [expected, value].map(|value| self.difference_to(value));
+        self.twin()
+            .difference
+            .compare_exchange(expected, value, success, failure)
+            .map(|before| self.at(before))
+            .map_err(|before| self.at(before))
+    }
+}
+
 /// The place of an atomic value.
 pub(crate) struct Place<'a, T>(&'a Atomic<T>);
 
