@@ -8,10 +8,10 @@
 use crate::linux::percpu::{
     possible_cpus,
     Counters,
-    Gauge,
     PerCpu,
     PossibleCpu, //
 };
+use core::mem;
 use kernel::fmt;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
@@ -98,8 +98,11 @@ rows! {
 /// The number of DPVS's rows in [`Counter`].
 const OF_DPVS: usize = 6;
 
-/// The number of counters: those of [`Counter`], then those of [`Outcome`].
-const COUNTERS: usize = Counter::ROWS.len() + Outcome::ROWS.len();
+/// The counter of the records that are gone: behind those of [`Counter`] and of [`Outcome`].
+const RECORDS_GONE: usize = Counter::ROWS.len() + Outcome::ROWS.len();
+
+/// The number of counters.
+const COUNTERS: usize = RECORDS_GONE + 1;
 
 /// The row of [`Stats::records_live`].
 const RECORDS_LIVE: &str = "records_live";
@@ -114,42 +117,42 @@ impl fmt::Display for Heading {
 }
 
 /// The counters of a namespace.
-pub(crate) struct Stats {
-    counters: PerCpu<Counters<COUNTERS>>,
-    /// Records that are there now, counted for the CPU that made them.
-    records_live: PerCpu<Gauge>,
-}
+pub(crate) struct Stats(PerCpu<Counters<COUNTERS>>);
 
 impl Stats {
     /// All zero. May sleep.
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            counters: PerCpu::new()?,
-            records_live: PerCpu::new()?,
-        })
+        Ok(Self(PerCpu::new()?))
     }
 
     /// Counts a connection on this CPU. Any context.
     pub(crate) fn count(&self, outcome: Outcome) {
-        self.counters.increment(place(outcome));
+        self.0.increment(place(outcome));
     }
 
     /// Adds one on this CPU. Any context.
     pub(crate) fn inc(&self, counter: Counter) {
-        self.counters.increment(counter as usize);
+        self.0.increment(counter as usize);
     }
 
-    /// Counts a record that is made, on this CPU, and returns the CPU. Any context.
-    pub(crate) fn record_made(&self) -> PossibleCpu {
-        let (records_live, cpu) = self.records_live.this_cpu();
-        records_live.add(1);
-        cpu
+    /// Counts a record that is gone, on this CPU. Each that is made counts as [`Outcome::OptionTaken`]. Any
+    /// context.
+    #[inline(always)]
+    pub(crate) fn record_gone(&self) {
+        self.0.increment(RECORDS_GONE);
     }
 
-    /// Counts a record that is gone, on the CPU that [`Stats::record_made`] returned. Any context.
-    pub(crate) fn record_gone(&self, cpu: PossibleCpu) {
-        // Wraps around: the sum over the CPUs is right.
-        self.records_live.cpu(cpu).add(u64::MAX);
+    /// The records that are there now. Those that come or go during the call count or not.
+    fn records_live(&self) -> u64 {
+        let sum = |index| {
+            possible_cpus()
+                .map(|cpu| self.get(cpu, index))
+                .fold(0, u64::wrapping_add)
+        };
+        // In this order: a record that goes now must not be missing among those that were made.
+        let gone: u64 = sum(RECORDS_GONE);
+        let made: u64 = sum(place(Outcome::OptionTaken));
+        made.wrapping_sub(gone)
     }
 
     /// Writes the table. It is no snapshot: counters move while it is written.
@@ -171,12 +174,15 @@ impl Stats {
             show_row(seq, row, |cpu| self.get(cpu, place(outcome)));
         }
         Counter::ROWS.iter().skip(OF_DPVS).for_each(counter);
-        show_row(seq, RECORDS_LIVE, |cpu| self.records_live.cpu(cpu).get());
+        // A record may be gone on another CPU than the one that made it, so no CPU has a number: the first
+        // column is that of all.
+        let (mut live, none) = (self.records_live(), 0);
+        show_row(seq, RECORDS_LIVE, |_| mem::replace(&mut live, none));
     }
 
     /// A counter of a CPU.
     fn get(&self, cpu: PossibleCpu, index: usize) -> u64 {
-        self.counters.cpu(cpu).get(index)
+        self.0.cpu(cpu).get(index)
     }
 
     /// The connections of a CPU whose segment carried a client, or those of all others.
@@ -190,7 +196,7 @@ impl Stats {
 }
 
 /// Writes a row: `value` for each CPU.
-fn show_row(seq: &SeqFile, row: &str, value: impl Fn(PossibleCpu) -> u64) {
+fn show_row(seq: &SeqFile, row: &str, mut value: impl FnMut(PossibleCpu) -> u64) {
     seq_print!(seq, "{:<25}:", row);
     for cpu in possible_cpus() {
         seq_print!(seq, "{:>10} ", value(cpu));

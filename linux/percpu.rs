@@ -4,13 +4,7 @@
 //!
 //! C header: [`include/linux/percpu.h`](srctree/include/linux/percpu.h)
 
-use crate::linux::{
-    atomic::{
-        AtomicU64,
-        Ordering, //
-    },
-    c, //
-};
+use crate::linux::c;
 #[cfg(target_arch = "x86_64")]
 use core::arch::asm;
 use core::mem::{
@@ -18,10 +12,7 @@ use core::mem::{
     size_of, //
 };
 use core::ptr::NonNull;
-use kernel::cpu::{
-    nr_cpu_ids,
-    CpuId, //
-};
+use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
 use kernel::sync::atomic::{
     Atomic,
@@ -39,13 +30,6 @@ pub(crate) struct PossibleCpu(u16);
 const _: () = assert!(c::TOA_NR_CPUS as u32 <= u16::MAX as u32 + 1);
 
 impl PossibleCpu {
-    /// The CPU that runs this. Any context; the task may move to another CPU afterwards.
-    pub(crate) fn current() -> Self {
-        // INVARIANT: A CPU that runs code is online, and so possible. CPU numbers are below
-        // NR_CPUS, so the cast keeps the number.
-        Self(CpuId::current().as_u32() as u16)
-    }
-
     /// The CPU with a number that [`PossibleCpu::number`] returned, or that of another possible CPU.
     pub(crate) fn from_number(number: u16) -> Option<Self> {
         // INVARIANT: The CPU was found in the mask.
@@ -139,13 +123,9 @@ impl<T: Zeroable + Sync> PerCpu<T> {
     /// preemption are off.
     #[cfg(not(target_arch = "x86_64"))]
     pub(crate) fn local(&self) -> &T {
-        self.this_cpu().0
-    }
-
-    /// The `T` of the CPU that runs this, and the CPU. Any context; the task may move afterwards.
-    pub(crate) fn this_cpu(&self) -> (&T, PossibleCpu) {
-        let cpu = PossibleCpu::current();
-        (self.cpu(cpu), cpu)
+        // INVARIANT: A CPU that runs code is online, and so possible. CPU numbers are below NR_CPUS, so the
+        // cast keeps the number.
+        self.cpu(PossibleCpu(kernel::cpu::CpuId::current().as_u32() as u16))
     }
 }
 
@@ -194,28 +174,9 @@ impl<const N: usize> PerCpu<Counters<N>> {
     #[cfg(not(target_arch = "x86_64"))]
     pub(crate) fn increment(&self, index: usize) {
         // Atomic, for a task that moves to another CPU before the addition.
-        let (counters, _) = self.this_cpu();
-        if let Some(counter) = counters.0.get(index) {
+        if let Some(counter) = self.local().0.get(index) {
             counter.add(1, Relaxed);
         }
-    }
-}
-
-/// A number that any CPU may change, 0 at first. It wraps around.
-pub(crate) struct Gauge(AtomicU64);
-
-// SAFETY: Zero is a valid atomic integer.
-unsafe impl Zeroable for Gauge {}
-
-impl Gauge {
-    /// Adds `delta`. Any context.
-    pub(crate) fn add(&self, delta: u64) {
-        self.0.fetch_add(delta, Ordering::Relaxed);
-    }
-
-    /// The number. Any context.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
