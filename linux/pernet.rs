@@ -29,6 +29,7 @@ use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{
     AtomicPtr,
+    AtomicUsize,
     Ordering, //
 };
 use kernel::ffi::{
@@ -91,6 +92,51 @@ macro_rules! net_id {
 
 pub(crate) use net_id;
 
+/// The namespaces whose data hooks find without RCU: 1 KiB.
+const NEAR: usize = 64;
+
+/// A place of a namespace with its data.
+///
+/// # Invariants
+///
+/// If `net` is that of a live namespace, it was stored after `data`, which is the namespace's and stays until
+/// its end. Both are taken away before that, and not stored again.
+struct Near<T> {
+    net: AtomicUsize,
+    /// Null if the place is free.
+    data: AtomicPtr<T>,
+}
+
+impl<T> Near<T> {
+    const fn none() -> Self {
+        Self {
+            net: AtomicUsize::new(0),
+            data: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Takes the place, if it is free, for a namespace that nothing uses yet.
+    fn take(&self, net: *const c::net, data: &T) {
+        let data = ptr::from_ref(data).cast_mut();
+        let free =
+            self.data
+                .compare_exchange(ptr::null_mut(), data, Ordering::Acquire, Ordering::Relaxed);
+        if free.is_ok() {
+            // INVARIANT: Later than the data, by the release.
+            self.net.store(net.addr(), Ordering::Release);
+        }
+    }
+
+    /// Frees the place if it is that of a namespace, which ends.
+    fn free(&self, net: *const c::net) {
+        if self.net.load(Ordering::Relaxed) == net.addr() {
+            self.net.store(0, Ordering::Relaxed);
+            // Release: who takes the place next stores its namespace later than the 0.
+            self.data.store(ptr::null_mut(), Ordering::Release);
+        }
+    }
+}
+
 /// The index of `T` in the array of a namespace's pointers (`struct net_generic`). The kernel
 /// chooses it at the registration, before it calls anything that reads it.
 pub(crate) struct NetId<T> {
@@ -101,6 +147,8 @@ pub(crate) struct NetId<T> {
     registered: Atomic<u32>,
     /// The data of the first namespace, whose counters most hooks increment. Null if it has none.
     first: AtomicPtr<T>,
+    /// The data of some others.
+    near: [Near<T>; NEAR],
     /// The data of all namespaces.
     family: Family<T>,
 }
@@ -113,6 +161,7 @@ impl<T> NetId<T> {
             registrations: Atomic::new(0),
             registered: Atomic::new(0),
             first: AtomicPtr::new(ptr::null_mut()),
+            near: [const { Near::none() }; NEAR],
             family: Family::new(),
         }
     }
@@ -120,6 +169,14 @@ impl<T> NetId<T> {
     /// Locks the data of all namespaces against changes of their family. Process context; sleeps.
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         self.family.lock()
+    }
+
+    /// The only place that a namespace can have.
+    #[inline(always)]
+    fn near(&self, net: *const c::net) -> &Near<T> {
+        // Fibonacci hashing, as `hash_64` of `include/linux/hash.h`.
+        let hash = (net.addr() as u64).wrapping_mul(0x61C8_8646_80B5_83EB);
+        &self.near[(hash >> (u64::BITS - NEAR.ilog2())) as usize % NEAR]
     }
 
     #[inline(always)]
@@ -216,8 +273,20 @@ impl<T: PerNet> Net<T> {
     pub(crate) fn data(&self) -> &T {
         match self.data_if_first() {
             Some(data) => data,
-            None => self.data_by_rcu(),
+            None => self.data_of_another(),
         }
+    }
+
+    /// The module's data in this namespace, in fewer instructions for another one than the first.
+    #[inline(always)]
+    pub(crate) fn data_of_another(&self) -> &T {
+        let near = T::id().near(self.as_ptr());
+        if near.net.load(Ordering::Acquire) == self.as_ptr().addr() {
+            // SAFETY: By the invariants of `Near` and of this type: the namespace lives, so its place is not
+            // taken away, and the pointer is to its data.
+            return unsafe { &*near.data.load(Ordering::Relaxed) };
+        }
+        self.data_by_rcu()
     }
 
     /// The module's data in this namespace if it is the first one. Any context.
@@ -381,10 +450,13 @@ unsafe extern "C" fn init<T: Sysctls>(net: *mut c::net) -> c_int {
                 member: Member::new(data),
             })
         };
+        // SAFETY: Just written.
+        let data = unsafe { (*slot).member.data() };
         if ptr::eq(net, &raw const c::init_net) {
-            // SAFETY: Just written.
-            let first = ptr::from_ref(unsafe { (*slot).member.data() });
-            T::id().first.store(first.cast_mut(), Ordering::Relaxed);
+            let first = ptr::from_ref(data).cast_mut();
+            T::id().first.store(first, Ordering::Relaxed);
+        } else {
+            T::id().near(net).take(net, data);
         }
         // SAFETY: Just written.
         unsafe { join::<T>(net, slot) };
@@ -399,7 +471,7 @@ unsafe extern "C" fn init<T: Sysctls>(net: *mut c::net) -> c_int {
             Err(error) => {
                 // SAFETY: Written above. No file is left, and the kernel does not call `exit` for
                 // a namespace whose `init` has failed.
-                unsafe { remove(slot) };
+                unsafe { remove(net, slot) };
                 Err(error)
             }
         }
@@ -450,7 +522,7 @@ unsafe extern "C" fn exit<T: Sysctls>(net: *mut c::net) {
     // SAFETY: By the function's safety requirements. The RCU section ends with the look-up.
     let slot = unsafe { slot::<T>(net, &rcu::read_lock()) };
     // SAFETY: Made by `init`, and nothing else reaches it.
-    unsafe { remove(slot) };
+    unsafe { remove(net, slot) };
 }
 
 /// Removes the files, and then the data. Process context; sleeps.
@@ -458,7 +530,8 @@ unsafe extern "C" fn exit<T: Sysctls>(net: *mut c::net) {
 /// # Safety
 ///
 /// [`init`] must have written the slot, and nothing but the files and the family may reach it.
-unsafe fn remove<T: Sysctls>(slot: *mut Slot<T>) {
+unsafe fn remove<T: Sysctls>(net: *const c::net, slot: *mut Slot<T>) {
+    T::id().near(net).free(net);
     // SAFETY: By the function's safety requirements. Nothing else reads the field, and its drop waits
     // for the readers and writers of the files, which may still look at `member`.
     drop(unsafe { (&raw mut (*slot).files).replace(None) });
