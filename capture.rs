@@ -47,170 +47,178 @@ pub(crate) fn capture(records: &Records, child: &Sock, segment: &Segment) {
     let Some(net) = child.net() else {
         return;
     };
-    match net.data_if_first() {
-        // For servers that are mostly reached without a balancer.
-        Some(namespace) if has_none(namespace, segment) => namespace.stats.count(Outcome::NoOption),
-        _ => capture_any(records, child, segment, net),
+    let Some(namespace) = net.data_if_first() else {
+        return capture_elsewhere(records, child, segment, net);
+    };
+    if !namespace.policy.is_default() {
+        return capture_by_policy(records, child, segment, namespace);
+    }
+    let options = segment.options();
+    // For servers that are mostly reached without a balancer.
+    if has_none(options) {
+        namespace.stats.count(Outcome::NoOption);
+    } else {
+        match segment.is_ipv6() {
+            false => capture_by_default::<true>(records, child, segment, namespace, options),
+            true => capture_by_default::<false>(records, child, segment, namespace, options),
+        }
     }
 }
 
-/// Whether a segment has no option that counts, at first sight: none at all, or the timestamps that most
-/// clients send.
+/// Whether a list has no option that counts by default, at first sight: none at all, or the timestamps that
+/// most clients send.
 #[inline(always)]
-fn has_none(namespace: &Namespace, segment: &Segment) -> bool {
-    let options = segment.options();
-    namespace.policy.is_default() && (options.is_empty() || option::is_aligned_timestamp(options))
+fn has_none(options: &[u8]) -> bool {
+    options.is_empty() || option::is_aligned_timestamp(options)
 }
 
-/// Does the rest of [`capture`], in any namespace. Out of line, so that the short way saves no registers.
+/// Does as [`capture`] in any namespace. Out of line, so that the first one's code is short; so are the two
+/// others.
 #[inline(never)]
-fn capture_any(records: &Records, child: &Sock, segment: &Segment, net: &Net) {
-    let namespace = net.data();
-    let connection = NewConnection {
-        records,
-        child,
-        segment,
-        net,
-        namespace,
-    };
+fn capture_elsewhere(records: &Records, child: &Sock, segment: &Segment, net: &Net) {
+    let namespace = net.data_of_another();
+    if !namespace.policy.is_default() {
+        return capture_by_policy(records, child, segment, namespace);
+    }
     let options = segment.options();
-    let outcome = if !namespace.policy.is_default() {
-        connection.by_policy(options)
-    } else if has_none(namespace, segment) {
-        Outcome::NoOption
+    if has_none(options) {
+        namespace.stats.count(Outcome::NoOption);
     } else {
-        connection.by_default(options)
+        capture_by_default::<false>(records, child, segment, namespace, options);
+    }
+}
+
+/// Does so where the policy is the default one, but for the trusted hosts: for IPv4 segments in the first
+/// namespace only (`COMMON`), or for all.
+#[inline(never)]
+fn capture_by_default<const COMMON: bool>(
+    records: &Records,
+    child: &Sock,
+    segment: &Segment,
+    namespace: &Namespace,
+    options: &[u8],
+) {
+    let outcome = match option::first_client(options) {
+        Some(Claim::Client(client)) if is_trusted(child, namespace) => {
+            record::<COMMON>(records, child, segment, namespace, client)
+        }
+        // Each reason, in the order in which they count.
+        _ => by_default(records, child, segment, namespace),
     };
     namespace.stats.count(outcome);
 }
 
-/// A child with the segment that created it.
-#[derive(Clone, Copy)]
-struct NewConnection<'a> {
-    records: &'a Records,
-    child: &'a Sock,
-    segment: &'a Segment,
-    net: &'a Net,
-    namespace: &'a Namespace,
+/// Does so under a policy that was written.
+#[inline(never)]
+fn capture_by_policy(records: &Records, child: &Sock, segment: &Segment, namespace: &Namespace) {
+    let policy = &namespace.policy;
+    let outcome = if policy.is_enabled() {
+        let rcu = rcu::read_lock();
+        let parsed = policy.find_client(segment.options(), &rcu);
+        settle(records, child, segment, namespace, &parsed)
+    } else {
+        Outcome::Disabled
+    };
+    namespace.stats.count(outcome);
 }
 
-impl NewConnection<'_> {
-    /// Records the client under the default policy, or returns the reason why there is none.
-    #[inline(always)]
-    fn by_default(self, options: &[u8]) -> Outcome {
-        let rcu = rcu::read_lock();
-        match option::first_client(options) {
-            Some(claim) => self.settle_claim(&claim, &rcu),
-            None => self.by_default_rules(options, &rcu),
-        }
-    }
+/// Records the client in any options by the default rules, or returns the reason why there is none.
+#[inline(never)]
+fn by_default(
+    records: &Records,
+    child: &Sock,
+    segment: &Segment,
+    namespace: &Namespace,
+) -> Outcome {
+    let parsed = option::find_client(segment.options(), &kinds::Default, Pick::First);
+    settle(records, child, segment, namespace, &parsed)
+}
 
-    /// Does the same for any options.
-    #[inline(never)]
-    fn by_default_rules(self, options: &[u8], rcu: &rcu::Guard) -> Outcome {
-        let parsed = option::find_client(options, &kinds::Default, Pick::First);
-        self.settle(&parsed, rcu)
+/// Records the client in the options, or returns the reason why there is none.
+fn settle(
+    records: &Records,
+    child: &Sock,
+    segment: &Segment,
+    namespace: &Namespace,
+    parsed: &ParsedOptions,
+) -> Outcome {
+    if parsed.duplicate {
+        namespace.stats.inc(Counter::Duplicate);
     }
-
-    /// Does the same under a policy that was written. Out of line, so that the code for the default
-    /// one is short.
-    #[inline(never)]
-    fn by_policy(self, options: &[u8]) -> Outcome {
-        let policy = &self.namespace.policy;
-        if !policy.is_enabled() {
-            return Outcome::Disabled;
-        }
-        let rcu = rcu::read_lock();
-        let parsed = policy.find_client(options, &rcu);
-        self.settle(&parsed, &rcu)
-    }
-
-    /// Records the client in the options, or returns the reason why there is none.
-    #[inline(always)]
-    fn settle(self, parsed: &ParsedOptions, rcu: &rcu::Guard) -> Outcome {
-        if parsed.duplicate {
-            self.namespace.stats.inc(Counter::Duplicate);
-        }
-        match &parsed.claim {
-            Some(claim) => self.settle_claim(claim, rcu),
-            None if parsed.malformed => Outcome::Malformed,
-            None => self.missing(rcu),
-        }
-    }
-
-    /// Records the client that an option names, or returns the reason why not.
-    #[inline(always)]
-    fn settle_claim(self, claim: &Claim, rcu: &rcu::Guard) -> Outcome {
-        if !self.is_trusted(rcu) {
-            return Outcome::Untrusted;
-        }
-        match claim {
-            Claim::Client(client) => self.record(client, rcu),
-            Claim::Address(client) => self.record_address(client, rcu),
-            Claim::Impossible => Outcome::ImpossibleClient,
-        }
-    }
-
-    /// Returns the reason why options without one of a kind that counts carry no client. Out of line,
-    /// so that the other ways save fewer registers.
-    #[inline(never)]
-    fn missing(self, rcu: &rcu::Guard) -> Outcome {
-        let options = self.segment.options();
-        if self.namespace.policy.has_other_kind(options, rcu) {
-            Outcome::KindNotConfigured
-        } else if !option::has_room(options, self.segment.is_ipv6()) {
-            Outcome::NoOptionHeaderFull
+    let Some(claim) = parsed.claim else {
+        return if parsed.malformed {
+            Outcome::Malformed
         } else {
-            Outcome::NoOption
-        }
+            missing(segment, namespace)
+        };
+    };
+    if !is_trusted(child, namespace) {
+        return Outcome::Untrusted;
     }
+    let client = match claim {
+        Claim::Client(client) => client,
+        // The port is the connection's.
+        Claim::Address(client) => Endpoint::new(client.address(), child.connection().peer.port()),
+        Claim::Impossible => return Outcome::ImpossibleClient,
+    };
+    record::<false>(records, child, segment, namespace, client)
+}
 
-    /// Whether the source of the segment may name clients.
-    #[inline(always)]
-    fn is_trusted(self, rcu: &rcu::Guard) -> bool {
-        match self.namespace.policy.trusted(rcu) {
-            None => true,
-            Some(hosts) => hosts.contains(self.child.connection().peer.address()),
-        }
+/// Returns the reason why options without one of a kind that counts carry no client.
+fn missing(segment: &Segment, namespace: &Namespace) -> Outcome {
+    let options = segment.options();
+    if namespace.policy.has_other_kind(options, &rcu::read_lock()) {
+        Outcome::KindNotConfigured
+    } else if !option::has_room(options, segment.is_ipv6()) {
+        Outcome::NoOptionHeaderFull
+    } else {
+        Outcome::NoOption
     }
+}
 
-    /// Records a client without a port, whose port is the connection's.
-    #[inline(never)]
-    fn record_address(self, client: &Endpoint, rcu: &rcu::Guard) -> Outcome {
-        let port = self.child.connection().peer.port();
-        self.record(&Endpoint::new(client.address(), port), rcu)
+/// Whether the connection's other end may name clients.
+#[inline(always)]
+fn is_trusted(child: &Sock, namespace: &Namespace) -> bool {
+    namespace.policy.trusts_any_host() || is_among_trusted(child, namespace)
+}
+
+/// Whether that end is one of the trusted hosts. Out of line, so that other ways save fewer registers.
+#[inline(never)]
+fn is_among_trusted(child: &Sock, namespace: &Namespace) -> bool {
+    match namespace.policy.trusted(&rcu::read_lock()) {
+        None => true,
+        Some(hosts) => hosts.contains(child.connection().peer.address()),
     }
+}
 
-    /// Records a client, unless this segment may not name it.
-    #[inline(always)]
-    fn record(self, client: &Endpoint, rcu: &rcu::Guard) -> Outcome {
-        let Self {
-            records,
-            child,
-            net,
-            namespace,
-            ..
-        } = self;
-        match self.refuse(*client, rcu) {
-            None => records.record(child, client, net, namespace),
-            Some(reason) => reason,
-        }
+/// Records a client that a trusted host names, or returns the reason why this segment may not name it.
+/// `COMMON`: the segment is an IPv4 one in the first namespace.
+#[inline(always)]
+fn record<const COMMON: bool>(
+    records: &Records,
+    child: &Sock,
+    segment: &Segment,
+    namespace: &Namespace,
+    client: Endpoint,
+) -> Outcome {
+    let policy = &namespace.policy;
+    // No balancer is known that turns IPv4 clients into IPv6 connections. An IPv6 client can make
+    // a balancer forward an 8-byte option of the client's, where the balancer's 20 bytes do not
+    // fit.
+    if !COMMON && segment.is_ipv6() && client.address_v4().is_some() && !policy.admits_nat46() {
+        return Outcome::ForeignLength;
     }
-
-    /// Returns the reason why this segment may not name `client`, if there is one.
-    #[inline(always)]
-    fn refuse(self, client: Endpoint, rcu: &rcu::Guard) -> Option<Outcome> {
-        let Self { net, segment, .. } = self;
-        let policy = &self.namespace.policy;
-        // No balancer is known that turns IPv4 clients into IPv6 connections. An IPv6 client can make
-        // a balancer forward an 8-byte option of the client's, where the balancer's 20 bytes do not
-        // fit.
-        if segment.is_ipv6() && client.address_v4().is_some() && !policy.admits_nat46() {
-            return Some(Outcome::ForeignLength);
-        }
-        if own_address::is_own(net, segment, client, policy.refused_addresses(), rcu) {
-            return Some(Outcome::ImpossibleClient);
-        }
-        None
+    // `capture` found it.
+    let Some(net) = child.net() else {
+        return Outcome::NoOption;
+    };
+    if own_address::is_own(net, segment, client, || policy.refused_addresses()) {
+        return Outcome::ImpossibleClient;
+    }
+    if COMMON {
+        // The child of an IPv4 segment has the addresses of an IPv4 socket.
+        records.record::<COMMON>(child, || child.tuple_v4(), client, net, namespace)
+    } else {
+        records.record::<COMMON>(child, || child.tuple(), client, net, namespace)
     }
 }

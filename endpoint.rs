@@ -12,10 +12,13 @@ use core::net::{
 /// The bits of ::ffff:0.0.0.0.
 const MAPPED: u128 = 0xffff << u32::BITS;
 
-/// The IPv4-mapped form of an address. By its bits, as is [`Endpoint::address_v4`]: core's own
+/// The IPv4-mapped form of an address. By its words, as is [`Endpoint::address_v4`]: core's own
 /// conversions go byte by byte, which hooks would do at each look-up.
 const fn mapped(address: Ipv4Addr) -> Ipv6Addr {
-    Ipv6Addr::from_bits(MAPPED | address.to_bits() as u128)
+    // In the order of memory.
+    let prefix = MAPPED.to_be();
+    let address = (u32::from_ne_bytes(address.octets()) as u128) << (u128::BITS - u32::BITS);
+    Ipv6Addr::from_bits(u128::from_be(prefix | address))
 }
 
 /// An IP address and a TCP port. An IPv4 address is kept in its IPv4-mapped form (RFC 4291

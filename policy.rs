@@ -272,6 +272,12 @@ impl Policy {
         }
     }
 
+    /// Whether any host may name clients.
+    #[inline(always)]
+    pub(crate) fn trusts_any_host(&self) -> bool {
+        !self.trusted.is_some()
+    }
+
     /// Returns the hosts that may name clients, or `None` for any host.
     #[inline(always)]
     pub(crate) fn trusted<'rcu>(&self, rcu: &'rcu rcu::Guard) -> Option<Set<'rcu>> {

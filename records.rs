@@ -15,13 +15,16 @@ use crate::{
         Tuple, //
     },
     linux::{
+        callbacks::{
+            Form,
+            Unsure, //
+        },
         log::{
             self,
             log, //
         },
         memory,
         node::Words,
-        percpu::PossibleCpu,
         random,
         rcu,
         rcu_static::RcuStatic,
@@ -63,23 +66,20 @@ struct Record {
     tag: Tag,
     /// The number of the socket's namespace, which the socket holds: 4 bytes.
     namespace: u32,
-    /// The number of the CPU whose counters have this record as live: 2 bytes.
-    cpu: u16,
 }
 
 impl From<&Record> for Words {
     #[inline(always)]
     fn from(record: &Record) -> Self {
-        let address = record.client.address().to_bits();
+        // In the order of memory: no byte moves.
+        let address = u128::from_ne_bytes(record.client.address().octets());
         let [first, second] = record.tag;
         [
             first,
             second,
             address as u64,
             (address >> u64::BITS) as u64,
-            u64::from(record.client.port())
-                | u64::from(record.cpu) << 16
-                | u64::from(record.namespace) << 32,
+            u64::from(record.client.port()) | u64::from(record.namespace) << 32,
         ]
     }
 }
@@ -89,10 +89,9 @@ impl From<&Words> for Record {
     fn from(&[first, second, low, high, rest]: &Words) -> Self {
         let address = u128::from(low) | u128::from(high) << u64::BITS;
         Self {
-            client: Endpoint::new(Ipv6Addr::from_bits(address), rest as u16),
+            client: Endpoint::new(Ipv6Addr::from(address.to_ne_bytes()), rest as u16),
             tag: [first, second],
             namespace: (rest >> 32) as u32,
-            cpu: (rest >> 16) as u16,
         }
     }
 }
@@ -224,11 +223,10 @@ impl Records {
                 client: Endpoint::from_v4(Ipv4Addr::from_bits(number), 1),
                 tag: [number.into(), 0],
                 namespace: 0,
-                cpu: PossibleCpu::current().number(),
             };
             // No socket lies in the lower half of the address space.
             let key = (number as usize).wrapping_mul(SOCKET);
-            self.table.insert_foreign(key, &(&record).into())?;
+            self.table.insert_foreign(key, (&record).into())?;
         }
         Ok(())
     }
@@ -237,6 +235,30 @@ impl Records {
     #[inline(always)]
     pub(crate) fn may_have(&self, sk: &Sock) -> bool {
         self.table.may_contain(sk)
+    }
+
+    /// Returns the client of the connection that `sk` has now, or `None` if there is no record, in most cases.
+    /// In all others [`Records::find`] finds out more. `form` is that of the socket's names. Any context.
+    #[inline(always)]
+    pub(crate) fn find_at_once(
+        &self,
+        sk: &Sock,
+        form: Form,
+        rcu: &rcu::Guard,
+    ) -> Result<Option<Endpoint>, Unsure> {
+        let Some(words) = self.table.get_at_once(sk, rcu).map_err(|_| Unsure)? else {
+            return Ok(None);
+        };
+        let record = Record::from(&words);
+        let tuple = match form {
+            // A socket of AF_INET, so that its family need not be read.
+            Form::V4 => sk.tuple_v4(),
+            Form::V6 => sk.tuple(),
+        };
+        if self.key.tag(&tuple) != record.tag {
+            return Err(Unsure);
+        }
+        Ok(Some(record.client))
     }
 
     /// Returns the record of `sk`. Any context.
@@ -251,20 +273,23 @@ impl Records {
         })
     }
 
-    /// Records that `client` is behind `sk`, whose namespace is `net` with the data `namespace`. Softirq;
+    /// Records that `client` is behind `sk`, whose connection is `tuple`, and whose namespace is `net` with
+    /// the data `namespace`: the first one if `FIRST`. Softirq;
     /// the socket is locked.
-    #[inline(never)]
-    pub(crate) fn record(
+    #[inline(always)]
+    pub(crate) fn record<const FIRST: bool>(
         &self,
         sk: &Sock,
-        client: &Endpoint,
+        tuple: impl FnOnce() -> Tuple,
+        client: Endpoint,
         net: &Net,
         namespace: &Namespace,
     ) -> Outcome {
         let stats = &namespace.stats;
-        let taken = match self.full_share(namespace) {
-            Some(share) => Err(share),
-            None => self.take(namespace),
+        let taken = if FIRST {
+            self.take_for_first(namespace)
+        } else {
+            self.take(namespace)
         };
         if let Err(bound) = taken {
             self.log_full(bound, net, namespace);
@@ -274,21 +299,21 @@ impl Records {
         if cfg!(debug_assertions) && self.table.get(sk, &rcu::read_lock()).is_some() {
             log!(ERR, "BUG: a new socket has a record\n");
         }
-        let cpu = stats.record_made();
-        let record = Record {
-            client: *client,
-            tag: self.key.tag(&sk.tuple()),
-            namespace: net.number(),
-            cpu: cpu.number(),
+        // Built when there is a node, so that less is live when there is none at hand.
+        let words = || {
+            Words::from(&Record {
+                client,
+                tag: self.key.tag(&tuple()),
+                namespace: net.number(),
+            })
         };
-        match self.table.insert(sk, &(&record).into()) {
+        match self.table.insert(sk, words) {
             Ok(()) => {
-                count_ipv6(stats, Counter::Ip6AddressAlloc, *client);
+                count_ipv6(stats, Counter::Ip6AddressAlloc, client);
                 Outcome::OptionTaken
             }
             Err(_) => {
                 self.give_back(namespace);
-                stats.record_gone(cpu);
                 Outcome::RecordAllocFailed
             }
         }
@@ -326,10 +351,8 @@ impl Records {
 
     /// Returns the share of the first namespace if the namespace holds it. It is not counted by itself,
     /// so while it has all records that the others leave, nothing more than that is counted.
+    #[inline(always)]
     fn full_share(&self, namespace: &Namespace) -> Option<i64> {
-        if namespace.owner != Owner::First {
-            return None;
-        }
         let share = namespace.share.load();
         // The first share: the count of all is the bound.
         if share >= self.shares.all {
@@ -371,7 +394,7 @@ impl Records {
 
     #[inline(never)]
     fn forget_recorded(&self, sk: &Sock) {
-        let Some(words) = self.table.remove(sk, &rcu::read_lock()) else {
+        let Some(words) = self.table.remove(sk) else {
             return;
         };
         let record = Record::from(&words);
@@ -384,18 +407,24 @@ impl Records {
     /// Counts a record that left the table.
     fn removed(&self, record: &Record, namespace: &Namespace) {
         self.give_back(namespace);
-        if let Some(cpu) = PossibleCpu::from_number(record.cpu) {
-            namespace.stats.record_gone(cpu);
-        }
+        namespace.stats.record_gone();
         count_ipv6(&namespace.stats, Counter::Ip6AddressFree, record.client);
     }
 
     /// Counts a record of `namespace` that is to be made. The error is the bound that is reached.
-    #[inline(always)]
     fn take(&self, namespace: &Namespace) -> Result<(), i64> {
         match namespace.owner {
-            Owner::First => take_one(&[(&self.live, self.shares.all)]),
-            _ => self.take_in_bounds(namespace),
+            Owner::First => self.take_for_first(namespace),
+            _ => self.with_bounds(namespace, take_one),
+        }
+    }
+
+    /// Does the same for the first namespace.
+    #[inline(always)]
+    fn take_for_first(&self, namespace: &Namespace) -> Result<(), i64> {
+        match self.full_share(namespace) {
+            Some(share) => Err(share),
+            None => take_one(&[(&self.live, self.shares.all)]),
         }
     }
 
@@ -408,13 +437,7 @@ impl Records {
         }
     }
 
-    /// Does as [`Records::take`] for any namespace. Out of line, so that the first one's code is short.
-    #[inline(never)]
-    fn take_in_bounds(&self, namespace: &Namespace) -> Result<(), i64> {
-        self.with_bounds(namespace, take_one)
-    }
-
-    /// Does as [`Records::give_back`] for any namespace.
+    /// Does as [`Records::give_back`] for any namespace. Out of line, so that the first one's code is short.
     #[inline(never)]
     fn give_back_in_bounds(&self, namespace: &Namespace) {
         self.with_bounds(namespace, give_one_back);

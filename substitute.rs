@@ -8,7 +8,10 @@
 use crate::{
     endpoint::Endpoint,
     linux::{
-        callbacks::Form,
+        callbacks::{
+            Form,
+            Unsure, //
+        },
         rcu,
         task, //
     },
@@ -34,12 +37,45 @@ pub(crate) fn may_have_peer(records: &Records, sk: &Sock) -> bool {
     false
 }
 
+/// Does as [`peer`] in most cases, but for the count, which is [`answered`]'s.
+#[inline(always)]
+pub(crate) fn peer_at_once(
+    records: &Records,
+    sk: &Sock,
+    form: Form,
+    strict: impl FnOnce() -> bool,
+    rcu: &rcu::Guard,
+) -> Result<Option<Endpoint>, Unsure> {
+    if task::is_kernel_thread() {
+        return Err(Unsure);
+    }
+    let Some(client) = records.find_at_once(sk, form, rcu)? else {
+        return Ok(None);
+    };
+    if !fits(client, form) || !sk.has_peer(strict()) {
+        return Err(Unsure);
+    }
+    Ok(Some(client))
+}
+
+/// Counts what [`peer_at_once`] returned: a client, or none.
+#[inline(always)]
+pub(crate) fn answered(sk: &Sock, with_client: bool) {
+    count(
+        sk,
+        if with_client {
+            Counter::GetnameToaOk
+        } else {
+            Counter::GetnameToaEmpty
+        },
+    );
+}
+
 /// Returns the client behind `sk`, a TCP socket, or `None` if the kernel is to answer. `strict` is the
 /// question of getpeername, which has no answer for a connection that is over. Any context.
 ///
 /// The socket's fields are read one by one, without the socket's lock. If another thread disconnects
 /// the socket during the call, the answer is that from before, or the kernel's.
-#[inline(always)]
 pub(crate) fn peer(records: &Records, sk: &Sock, form: Form, strict: bool) -> Option<Endpoint> {
     let found = records.find(sk, &rcu::read_lock());
     let (client, counter) = match found {
@@ -52,6 +88,12 @@ pub(crate) fn peer(records: &Records, sk: &Sock, form: Form, strict: bool) -> Op
     };
     count(sk, counter);
     client
+}
+
+/// Whether an answer has room for the client.
+#[inline(always)]
+fn fits(client: Endpoint, form: Form) -> bool {
+    form != Form::V4 || client.address_v4().is_some()
 }
 
 #[inline(always)]
@@ -67,16 +109,15 @@ fn count(sk: &Sock, counter: Counter) {
 /// Counts in any namespace. Out of line, so that the first one's code is short.
 #[inline(never)]
 fn count_elsewhere(net: &Net, counter: Counter) {
-    net.data().stats.inc(counter);
+    net.data_of_another().stats.inc(counter);
 }
 
 /// Returns the reason why a record must not be used, if there is one.
-#[inline(always)]
 fn refuse(found: &Found, form: Form) -> Option<Counter> {
     if !found.is_current {
         return Some(Counter::GetnameToaMismatch);
     }
-    if form == Form::V4 && found.client.address_v4().is_none() {
+    if !fits(found.client, form) {
         return Some(Counter::GetnameToaBypass);
     }
     // nfsd, dlm, ksmbd and their like authorize and identify nodes by the address.

@@ -41,7 +41,7 @@ impl Key {
 
     /// NH: the sum of the products of pairs, each word with its key's word added. The third pair is that of
     /// the ports and 0.
-    #[inline(never)]
+    #[inline(always)]
     fn hash(&self, peer: [u64; 2], local: [u64; 2], ports: u64) -> Tag {
         let product = |first: u64, second: u64| u128::from(first) * u128::from(second);
         let [a, b, c, d, e, f] = self.0;

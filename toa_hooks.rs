@@ -8,8 +8,10 @@ use crate::{
     linux::{
         callbacks::{
             Callbacks,
-            Form, //
+            Form,
+            Unsure, //
         },
+        rcu,
         rcu_static::RcuStatic,
         sock::Segment, //
     },
@@ -69,6 +71,21 @@ impl Callbacks for Hooks {
     }
 
     #[inline(always)]
+    fn peer_at_once(
+        records: &Records,
+        sk: &Sock,
+        form: Form,
+        strict: impl FnOnce() -> bool,
+        rcu: &rcu::Guard,
+    ) -> Result<Option<Endpoint>, Unsure> {
+        substitute::peer_at_once(records, sk, form, strict, rcu)
+    }
+
+    #[inline(always)]
+    fn answered(sk: &Sock, with_peer: bool) {
+        substitute::answered(sk, with_peer);
+    }
+
     fn peer(records: &Records, sk: &Sock, form: Form, strict: bool) -> Option<Endpoint> {
         substitute::peer(records, sk, form, strict)
     }

@@ -19,6 +19,7 @@ use crate::{
         },
         log::log,
         pernet,
+        rcu,
         rcu_static::{
             Assignment,
             RcuStatic, //
@@ -59,6 +60,9 @@ pub(crate) enum Form {
     V6,
 }
 
+/// A question that needs a longer answer than most.
+pub(crate) struct Unsure;
+
 /// The module's side of the kernel's calls. Only `getsockopt` may sleep or take a lock that sleeps on
 /// PREEMPT_RT: the removal of the hooks relies on it, see [`Hooked`].
 pub(crate) trait Callbacks: 'static {
@@ -92,6 +96,19 @@ pub(crate) trait Callbacks: 'static {
     /// Returns false if the kernel is to answer a question for the peer of a TCP socket: [`Callbacks::peer`]
     /// is not called then. Any context.
     fn may_have_peer(state: &Self::State, sk: &Sock<Self::PerNet>) -> bool;
+
+    /// Does as [`Callbacks::peer`] in most cases. [`Unsure`] leaves the question to that, with the same
+    /// arguments and without the section. Any context.
+    fn peer_at_once(
+        state: &Self::State,
+        sk: &Sock<Self::PerNet>,
+        form: Form,
+        strict: impl FnOnce() -> bool,
+        rcu: &rcu::Guard,
+    ) -> Result<Option<Endpoint>, Unsure>;
+
+    /// A question got what [`Callbacks::peer_at_once`] returned: a peer, or none. Any context.
+    fn answered(sk: &Sock<Self::PerNet>, with_peer: bool);
 
     /// Returns the peer of a TCP socket in the kernel's place, or `None` if the kernel is to answer.
     /// `strict` is the question of getpeername, which has no answer for a connection that is over. An
@@ -383,14 +400,41 @@ unsafe impl<F: Family, T: Callbacks> Hooked for Getname<F, T> {
     }
 }
 
-/// The rest of the hook on a getname function: writes the name, and sends the call to a function that
-/// returns the name's length. Out of line, so that the calls that end before it save no registers.
+/// The rest of the hook on a getname function. Out of line, so that the calls that end before it save no
+/// registers. Its section lasts until the end, so that it saves few itself.
 #[inline(never)]
 fn answer<F: Family, T: Callbacks>(call: &mut Call, state: &T::State, sk: &Sock<T::PerNet>) {
-    let strict = call.argument2() as c_int == 1;
-    let Some(peer) = T::peer(state, sk, F::FORM, strict) else {
-        return;
-    };
+    let rcu = rcu::read_lock();
+    match T::peer_at_once(state, sk, F::FORM, || is_strict(call), &rcu) {
+        Ok(Some(peer)) => {
+            redirect::<F, _>(call, sk, peer);
+            T::answered(sk, true);
+        }
+        Ok(None) => T::answered(sk, false),
+        Err(Unsure) => {
+            drop(rcu);
+            answer_any::<F, T>(call, state, sk);
+        }
+    }
+}
+
+/// Answers any question.
+#[inline(never)]
+fn answer_any<F: Family, T: Callbacks>(call: &mut Call, state: &T::State, sk: &Sock<T::PerNet>) {
+    if let Some(peer) = T::peer(state, sk, F::FORM, is_strict(call)) {
+        redirect::<F, _>(call, sk, peer);
+    }
+}
+
+/// Whether the question is that of getpeername.
+#[inline(always)]
+fn is_strict(call: &Call) -> bool {
+    call.argument2() as c_int == 1
+}
+
+/// Writes the name of `peer`, and sends the call to a function that returns the name's length.
+#[inline(always)]
+fn redirect<F: Family, T>(call: &mut Call, sk: &Sock<T>, peer: Endpoint) {
     let Some(name) = F::name(sk, peer) else {
         return;
     };

@@ -44,22 +44,23 @@ pub(crate) fn is_own<T>(
     net: &Net<T>,
     segment: &Segment,
     client: Endpoint,
-    refused: Refused,
-    rcu: &rcu::Guard,
+    refused: impl FnOnce() -> Refused,
 ) -> bool {
     // For `make bench` (`TOA_NO_LOOKUP=1`).
     if cfg!(toa_no_lookup) {
         return false;
     }
+    let refused = refused();
+    let rcu = rcu::read_lock();
     match client.address_v4() {
-        Some(address) => match kind_v4(net, device(net, segment, rcu), address) as usize {
+        Some(address) => match kind_v4(net, device(net, segment, &rcu), address) as usize {
             c::TOA_RTN_UNICAST => false,
             c::TOA_RTN_LOCAL => refused == Refused::OwnAndGroups,
             _ => true,
         },
         // `Endpoint::is_possible_source` refuses multicast addresses.
         None if refused == Refused::Groups => false,
-        None => is_own_v6(net, device(net, segment, rcu), client.address()),
+        None => is_own_v6(net, device(net, segment, &rcu), client.address()),
     }
 }
 

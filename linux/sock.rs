@@ -219,15 +219,14 @@ impl<T> Sock<T> {
     /// `strict` is `peer == 1`, the call of getpeername: then a connection that is gone, or not
     /// there yet, has none.
     pub(crate) fn has_peer(&self, strict: bool) -> bool {
-        let gone = [c::TOA_TCP_CLOSE, c::TOA_TCP_SYN_SENT].contains(&self.read(&STATE).into());
-        self.read(&DPORT) != 0 && !(strict && gone)
+        const GONE: u32 = 1 << c::TOA_TCP_CLOSE | 1 << c::TOA_TCP_SYN_SENT;
+        self.read(&DPORT) != 0 && !(strict && GONE >> (self.read(&STATE) % 32) & 1 != 0)
     }
 
     /// The connection's two ends, as the socket has them. A dual-stack socket whose peer has an IPv4
     /// address also has the addresses of an IPv4 socket.
     #[inline(always)]
     pub(crate) fn tuple(&self) -> Tuple {
-        let ports = [self.read(&DPORT), self.read(&SPORT)];
         #[cfg(CONFIG_IPV6)]
         if self.is_inet6() {
             let peer = self.read(&V6_DADDR);
@@ -235,13 +234,20 @@ impl<T> Sock<T> {
                 return Tuple::V6 {
                     peer: words(peer),
                     local: words(self.read(&V6_RCV_SADDR)),
-                    ports,
+                    ports: [self.read(&DPORT), self.read(&SPORT)],
                 };
             }
         }
+        self.tuple_v4()
+    }
+
+    /// The connection's two ends in the fields that a socket of AF_INET has, and one whose peer's address is
+    /// an IPv4-mapped one.
+    #[inline(always)]
+    pub(crate) fn tuple_v4(&self) -> Tuple {
         Tuple::V4 {
             addresses: self.read(&ADDRPAIR),
-            ports,
+            ports: [self.read(&DPORT), self.read(&SPORT)],
         }
     }
 
