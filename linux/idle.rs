@@ -34,6 +34,7 @@ use crate::linux::{
         Worker, //
     }, //
 };
+use core::iter;
 use core::ptr::NonNull;
 use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
@@ -57,7 +58,8 @@ static LOCK: LockClass = LockClass::new(c"toa_idle");
 ///
 /// # Invariants
 ///
-/// The node is of the cache, its key is 0, and nothing else links or frees it. Readers may stand on it.
+/// The node is of the cache, and nothing else links, removes or frees it. Its key is 0, unless the store is
+/// dropped. Readers may stand on it.
 pub(crate) struct IdleNode(NonNull<Node>);
 
 impl IdleNode {
@@ -238,10 +240,11 @@ impl Pool {
 
     fn make_room(&self, mut first: IdleNode) {
         first.node().set_link(0);
-        for _ in 1..BATCH {
-            let Some(node) = self.take_at_hand() else {
-                break;
-            };
+        // The hint of the slots may be wrong, and a batch should be whole.
+        let local = &self.local.local().0;
+        let rest = local.drain().filter_map(idle);
+        let others = Iterator::chain(iter::from_fn(|| self.take_at_hand()), rest);
+        for node in others.take(BATCH - 1) {
             node.node().set_link(first.address());
             first = node;
         }

@@ -34,7 +34,7 @@ pub(crate) type Words = [u64; WORDS];
 pub(crate) struct Node {
     /// The next node's address, or a marker.
     next: AtomicUsize,
-    /// The socket's address while the node is in its chain, and 0 otherwise.
+    /// The socket's address. 0 until the node is in its chain, and from a moment after it has left the chain.
     key: AtomicUsize,
     words: [AtomicU64; WORDS],
 }

@@ -14,9 +14,11 @@ use core::mem::{
 use core::ptr::NonNull;
 use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
+#[cfg(not(target_arch = "x86_64"))]
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::atomic::{
-    Atomic,
-    Relaxed, //
+    Acquire,
+    Atomic, //
 };
 
 /// A CPU that may ever be online, and so has per-CPU memory.
@@ -143,9 +145,9 @@ pub(crate) struct Counters<const N: usize>([Atomic<u64>; N]);
 unsafe impl<const N: usize> Zeroable for Counters<N> {}
 
 impl<const N: usize> Counters<N> {
-    /// The counter at `index`, or 0 if there is none. Any context.
+    /// The counter at `index`, or 0 if there is none. One that is read later is not older. Any context.
     pub(crate) fn get(&self, index: usize) -> u64 {
-        self.0.get(index).map_or(0, |counter| counter.load(Relaxed))
+        self.0.get(index).map_or(0, |counter| counter.load(Acquire))
     }
 }
 

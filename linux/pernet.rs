@@ -99,8 +99,9 @@ const NEAR: usize = 64;
 ///
 /// # Invariants
 ///
-/// If `net` is that of a live namespace, it was stored after `data`, which is the namespace's and stays until
-/// its end. Both are taken away before that, and not stored again.
+/// If `net` is a namespace with data that anything can look for, it was stored after `data`, which is the
+/// namespace's. Both are taken away after the last one that can look for the data, before the data goes, and
+/// are not stored again.
 struct Near<T> {
     net: AtomicUsize,
     /// Null if the place is free.
@@ -282,8 +283,8 @@ impl<T: PerNet> Net<T> {
     pub(crate) fn data_of_another(&self) -> &T {
         let near = T::id().near(self.as_ptr());
         if near.net.load(Ordering::Acquire) == self.as_ptr().addr() {
-            // SAFETY: By the invariants of `Near` and of this type: the namespace lives, so its place is not
-            // taken away, and the pointer is to its data.
+            // SAFETY: By the invariants of this type and of `Near`: the namespace has its data while this
+            // reference lives, so its place is not taken away, and the pointer is to that data.
             return unsafe { &*near.data.load(Ordering::Relaxed) };
         }
         self.data_by_rcu()
@@ -531,10 +532,11 @@ unsafe extern "C" fn exit<T: Sysctls>(net: *mut c::net) {
 ///
 /// [`init`] must have written the slot, and nothing but the files and the family may reach it.
 unsafe fn remove<T: Sysctls>(net: *const c::net, slot: *mut Slot<T>) {
-    T::id().near(net).free(net);
     // SAFETY: By the function's safety requirements. Nothing else reads the field, and its drop waits
     // for the readers and writers of the files, which may still look at `member`.
     drop(unsafe { (&raw mut (*slot).files).replace(None) });
+    // Files were the last to find the data: hooks need a socket, or are gone.
+    T::id().near(net).free(net);
     let guard = T::id().lock();
     // SAFETY: `init` has added the member.
     unsafe {

@@ -102,7 +102,7 @@ impl SlabCache {
     ///
     /// # Safety
     ///
-    /// The node must be of this cache and in no bucket, and the caller's own.
+    /// The node must be of this cache, and the caller's own: nothing finds it by its key any more.
     pub(crate) unsafe fn free(&self, node: NonNull<Node>) {
         // SAFETY: By the function's safety requirements. Readers may still stand on the node: the page
         // outlives their RCU sections.

@@ -48,13 +48,14 @@ use crate::linux::{
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
-/// The locks of all stores. The lock of idle nodes is taken under them.
+/// The locks of all stores. None is taken with another lock of ours.
 static LOCKS: LockClass = LockClass::new(c"toa_bucket");
 
 /// Walks without the lock before one with it.
 const TRIES: usize = 4;
 
-/// The most nodes of a walk without the lock: no chain is as long, but writers could carry a reader on.
+/// The most nodes of a walk: writers could carry a reader on without the lock. No chain is as long: there is
+/// a bucket for each record, or 2²⁴ of them.
 const STEPS: usize = 1 << 12;
 
 /// The most buckets: 128 MiB.
@@ -82,11 +83,12 @@ pub(crate) const NOWHERE: usize = usize::MAX;
 ///
 /// # Invariants
 ///
-/// - Each link, in `buckets` without the [`FILTER`] or in a node's `next`, is the marker of a bucket,
-///   [`NOWHERE`], or the address of a node of the cache. What is a node at some time of an RCU section is one until the
-///   section ends.
-/// - A chain that begins in a bucket ends in that bucket's marker. A node whose key is not 0 is in its key's
-///   chain, or its remover holds the bucket's lock.
+/// - A link that is loaded in an RCU section, from a bucket without the [`FILTER`] or from the `next` of a
+///   node that was in a chain at some time of the section, is a marker, or the address of such a node. What is
+///   a node of the cache at some time of a section is one until the section ends.
+/// - A chain that begins in a bucket ends in that bucket's marker. It has the records of its keys, and nodes
+///   with key 0 that are inserted just now. A node whose key is not 0 is in its key's chain, or its remover
+///   holds the bucket's lock.
 /// - Nodes leave a chain only under the bucket's lock, and `next` of nodes in a chain changes only under it.
 /// - The filter of a bucket has the bit of each key in its chain.
 /// - `buckets` and `locks` have a power of two of elements, at least one, and never change. `mask` is the
@@ -240,7 +242,7 @@ impl Store {
         let home = self.home(key);
         let lock = self.lock(home.index)?;
         let held = lock.lock();
-        let first = unlink_first(key, home, &held);
+        let first = self.unlink_first(key, home, &held);
         drop(held);
         let node = match first {
             Some(node) => node,
@@ -266,7 +268,7 @@ impl Store {
                 Ok(Some(place)) => {
                     let held = lock.lock();
                     if self.is_current(&place, key, home) {
-                        if let Some(node) = unlink(&place, &held) {
+                        if let Some(node) = self.unlink(&place, &held) {
                             return Some(node);
                         }
                     }
@@ -278,11 +280,62 @@ impl Store {
         // The first time an insert may come before the node. Then the node has one before it, which stays.
         for _ in 0..2 {
             let place = find(key, home, &rcu).ok()??;
-            if let Some(node) = unlink(&place, &held) {
+            if let Some(node) = self.unlink(&place, &held) {
                 return Some(node);
             }
         }
         None
+    }
+
+    /// Unlinks the first node of a chain if it is the key's. The guard shows that the bucket's lock is held.
+    #[inline(always)]
+    fn unlink_first(&self, key: usize, home: Home<'_>, held: &Guard<'_>) -> Option<NonNull<Node>> {
+        let first = home.bucket.load(Acquire) & !FILTER;
+        // SAFETY: As the bucket's lock is held, the link is that of the chain.
+        let node = unsafe { node_in_chain(first, held) }?;
+        if node.key() != key {
+            return None;
+        }
+        let link = Link::Bucket(home.bucket);
+        self.unlink(&Place { link, node }, held)
+    }
+
+    /// Takes a node out of its chain, and clears it. The place must be current, and the guard shows that it
+    /// stays so, except that inserts come before the first node: then this returns `None`.
+    #[inline(always)]
+    fn unlink(&self, place: &Place<'_>, held: &Guard<'_>) -> Option<NonNull<Node>> {
+        let node = place.node;
+        let next = node.next();
+        match place.link {
+            Link::Bucket(bucket) => {
+                let first = bucket.load(Acquire);
+                if first & !FILTER != core::ptr::from_ref(node) as usize {
+                    return None;
+                }
+                let classes = if is_marker(next) {
+                    0
+                } else {
+                    self.classes(next, first, held)
+                };
+                bucket
+                    .compare_exchange(first, next | classes, AcqRel, Acquire)
+                    .ok()?;
+            }
+            Link::Node(before) => before.set_next(next),
+        }
+        node.clear();
+        Some(NonNull::from(node))
+    }
+
+    /// The filter of a chain that will begin with `next`, where `bucket` is the bucket's word now: the class of
+    /// a single node. For more nodes the bits of now, also those of nodes that are gone.
+    #[inline(never)]
+    fn classes(&self, next: usize, bucket: usize, held: &Guard<'_>) -> usize {
+        // SAFETY: The callers' link is that of the chain, and the bucket's lock is held.
+        match unsafe { node_in_chain(next, held) } {
+            Some(last) if is_marker(last.next()) && last.key() != 0 => self.home(last.key()).class,
+            _ => bucket & FILTER,
+        }
     }
 
     /// Whether a place that was found before the bucket's lock was taken is one of this chain, and the
@@ -371,7 +424,7 @@ impl Drop for Store {
                 // SAFETY: `&mut self`: no reader and no writer is left. By the type invariant the links of
                 // a chain lead to nodes.
                 next = unsafe { node.as_ref() }.next();
-                // INVARIANT (IdleNode): The whole chain is ours.
+                // INVARIANT (IdleNode): The whole chain is ours, and nothing walks over it any more.
                 // SAFETY: As above.
                 self.idle.free(unsafe { IdleNode::from_raw(node) });
                 steps = steps.wrapping_add(1);
@@ -405,7 +458,8 @@ fn is_marker(link: usize) -> bool {
 ///
 /// # Safety
 ///
-/// The link must have been loaded in the section that the guard stands for, from a bucket or a node.
+/// The link must have been loaded in the section that the guard stands for, from a bucket or a node that this
+/// function returned in the section.
 #[inline(always)]
 unsafe fn node_at(link: usize, _rcu: &rcu::Guard) -> Option<&Node> {
     if is_marker(link) {
@@ -414,6 +468,22 @@ unsafe fn node_at(link: usize, _rcu: &rcu::Guard) -> Option<&Node> {
     // SAFETY: By the function's safety requirements and the invariant of `Store` the link is the address of a
     // node, which was one at some time of the section, and so is one until the section ends. The acquire of
     // the link orders the node's first values before what is read here. All of it is atomic.
+    Some(unsafe { &*(link as *const Node) })
+}
+
+/// The node that a link of a chain leads to, if it is no end.
+///
+/// # Safety
+///
+/// The lock of the chain's bucket must be held, as the guard shows, and the link loaded since from the bucket
+/// or a node of the chain.
+#[inline(always)]
+unsafe fn node_in_chain<'a>(link: usize, _held: &'a Guard<'_>) -> Option<&'a Node> {
+    if is_marker(link) {
+        return None;
+    }
+    // SAFETY: By the function's safety requirements and the invariants of `Store` this is a node that stays
+    // in the chain while the lock is held: no RCU section is needed. All of it is atomic.
     Some(unsafe { &*(link as *const Node) })
 }
 
@@ -487,48 +557,6 @@ fn copy(
         next = node.next();
     }
     (next == marker(index)).then_some(count)
-}
-
-/// Unlinks the first node of a chain if it is the key's. The guard shows that the bucket's lock is held.
-#[inline(always)]
-fn unlink_first(key: usize, home: Home<'_>, held: &Guard<'_>) -> Option<NonNull<Node>> {
-    let first = home.bucket.load(Acquire) & !FILTER;
-    if is_marker(first) {
-        return None;
-    }
-    // SAFETY: By the invariant of `Store` this is a node of the chain, which stays in it while the lock is
-    // held: no RCU section is needed.
-    let node = unsafe { &*(first as *const Node) };
-    if node.key() != key {
-        return None;
-    }
-    let link = Link::Bucket(home.bucket);
-    unlink(&Place { link, node }, held)
-}
-
-/// Takes a node out of its chain, and clears it. The place must be current, and the guard shows that it stays
-/// so, except that inserts come before the first node: then this returns `None`.
-#[inline(always)]
-fn unlink(place: &Place<'_>, _held: &Guard<'_>) -> Option<NonNull<Node>> {
-    let node = place.node;
-    let next = node.next();
-    match place.link {
-        Link::Bucket(bucket) => {
-            let first = bucket.load(Acquire);
-            if first & !FILTER != core::ptr::from_ref(node) as usize {
-                return None;
-            }
-            // The other nodes' classes stay in the filter, and so may those of nodes that are gone, until the
-            // chain is empty.
-            let classes = if is_marker(next) { 0 } else { first & FILTER };
-            bucket
-                .compare_exchange(first, next | classes, AcqRel, Acquire)
-                .ok()?;
-        }
-        Link::Node(before) => before.set_next(next),
-    }
-    node.clear();
-    Some(NonNull::from(node))
 }
 
 /// Spreads the bits of an address: Fibonacci hashing, as `hash_64` of `include/linux/hash.h`.

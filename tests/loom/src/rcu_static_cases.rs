@@ -69,7 +69,7 @@ fn reader_may_use_the_store_until_its_section_ends() {
     model::passes(|| {
         let target = empty::<Store>();
         let store = Store::new(1, 1).expect("memory");
-        assert_eq!(store.insert(64, &[7; 5]), Ok(()));
+        assert_eq!(store.insert(64, || [7; 5]), Ok(()));
         let assigned = target.assign(KBox::new(store, GFP_KERNEL).expect("memory"));
         let reader = thread::spawn(move || {
             let rcu = rcu::read_lock();
