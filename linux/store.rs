@@ -446,7 +446,7 @@ fn yield_after(steps: usize) {
 /// The end of a bucket's chain. An empty bucket has it with an empty filter.
 #[inline(always)]
 fn marker(index: usize) -> usize {
-    (index << (MARKER + 1)) | 1 << MARKER
+    (index << (MARKER + 1)) | (1 << MARKER)
 }
 
 #[inline(always)]

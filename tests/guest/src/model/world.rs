@@ -482,7 +482,7 @@ impl<'a> World<'a> {
                 // For the scripts after this one.
                 self.end_all();
                 let new = listener(family).expect("the port is free without connections");
-                (new, Err(format!("another listener: {error}").into()))
+                (new, Err(format!("another listener: {error}")))
             }
         };
         self.listeners.insert(place, new);
