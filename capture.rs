@@ -47,9 +47,27 @@ pub(crate) fn capture(records: &Records, child: &Sock, segment: &Segment) {
     let Some(net) = child.net() else {
         return;
     };
-    let Some(namespace) = net.data_if_first() else {
-        return capture_elsewhere(records, child, segment, net);
-    };
+    match net.data_if_first() {
+        Some(namespace) => capture_in::<true>(records, child, segment, namespace),
+        None => capture_elsewhere(records, child, segment, net),
+    }
+}
+
+/// Does as [`capture`] in another namespace. Out of line, so that the first one's code is short; so are the
+/// two others.
+#[inline(never)]
+fn capture_elsewhere(records: &Records, child: &Sock, segment: &Segment, net: &Net) {
+    capture_in::<false>(records, child, segment, net.data_of_another());
+}
+
+/// Does so in the first namespace (`FIRST`), or in any.
+#[inline(always)]
+fn capture_in<const FIRST: bool>(
+    records: &Records,
+    child: &Sock,
+    segment: &Segment,
+    namespace: &Namespace,
+) {
     if !namespace.policy.is_default() {
         return capture_by_policy(records, child, segment, namespace);
     }
@@ -57,11 +75,10 @@ pub(crate) fn capture(records: &Records, child: &Sock, segment: &Segment) {
     // For servers that are mostly reached without a balancer.
     if has_none(options) {
         namespace.stats.count(Outcome::NoOption);
+    } else if FIRST && !segment.is_ipv6() {
+        capture_by_default::<true>(records, child, segment, namespace, options);
     } else {
-        match segment.is_ipv6() {
-            false => capture_by_default::<true>(records, child, segment, namespace, options),
-            true => capture_by_default::<false>(records, child, segment, namespace, options),
-        }
+        capture_by_default::<false>(records, child, segment, namespace, options);
     }
 }
 
@@ -70,22 +87,6 @@ pub(crate) fn capture(records: &Records, child: &Sock, segment: &Segment) {
 #[inline(always)]
 fn has_none(options: &[u8]) -> bool {
     options.is_empty() || option::is_aligned_timestamp(options)
-}
-
-/// Does as [`capture`] in any namespace. Out of line, so that the first one's code is short; so are the two
-/// others.
-#[inline(never)]
-fn capture_elsewhere(records: &Records, child: &Sock, segment: &Segment, net: &Net) {
-    let namespace = net.data_of_another();
-    if !namespace.policy.is_default() {
-        return capture_by_policy(records, child, segment, namespace);
-    }
-    let options = segment.options();
-    if has_none(options) {
-        namespace.stats.count(Outcome::NoOption);
-    } else {
-        capture_by_default::<false>(records, child, segment, namespace, options);
-    }
 }
 
 /// Does so where the policy is the default one, but for the trusted hosts: for IPv4 segments in the first
@@ -113,8 +114,7 @@ fn capture_by_default<const COMMON: bool>(
 fn capture_by_policy(records: &Records, child: &Sock, segment: &Segment, namespace: &Namespace) {
     let policy = &namespace.policy;
     let outcome = if policy.is_enabled() {
-        let rcu = rcu::read_lock();
-        let parsed = policy.find_client(segment.options(), &rcu);
+        let parsed = policy.find_client(segment.options(), &rcu::read_lock());
         settle(records, child, segment, namespace, &parsed)
     } else {
         Outcome::Disabled

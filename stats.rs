@@ -176,8 +176,8 @@ impl Stats {
         Counter::ROWS.iter().skip(OF_DPVS).for_each(counter);
         // A record may be gone on another CPU than the one that made it, so no CPU has a number: the first
         // column is that of all.
-        let (mut live, none) = (self.records_live(), 0);
-        show_row(seq, RECORDS_LIVE, |_| mem::replace(&mut live, none));
+        let mut live = self.records_live();
+        show_row(seq, RECORDS_LIVE, |_| mem::take(&mut live));
     }
 
     /// A counter of a CPU.
